@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The knowledge of smbgw: how a directory becomes an SMB share and stays right.
+//!
+//! The layers, from the bottom up; a module names only modules of lower layers (`tests/layers.rs` holds us to it):
+//!
+//! | layer | modules | may touch the machine |
+//! |---|---|---|
+//! | L0 vocabulary | [`error`], [`types`] | no |
+//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`facts`] | no |
+//! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
+//! | L3 looking | [`status`], [`observe`] | through `host` |
+//! | L4 doing | [`run`] | through `host` |
+//! | L5 facade | [`gateway`] | through `host` |
+
+
+pub mod error;
+
+
+pub mod types;

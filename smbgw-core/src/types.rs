@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names and numbers that have a rule. A value of one of these types is valid; nothing else in the crate checks names
+//! again. This file knows the rules and their sources; it must not know what the names are used for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind};
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` and wraps it.
+            pub fn new(text: &str) -> Result<Self, Error> {
+                match $check(text) {
+                    Ok(()) => Ok(Self(text.to_owned())),
+                    Err(why) => Err(Error::new(Kind::Invalid, format!("{:?} is no {}: {why}", shorten(text), $name::WHAT))),
+                }
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(s: &str) -> Result<Self, Error> {
+                Self::new(s)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(s: String) -> Result<Self, Error> {
+                Self::new(&s)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(n: $name) -> String {
+                n.0
+            }
+        }
+    };
+}
+
+/// At most 64 characters of a hostile text, for messages.
+pub fn shorten(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+name_type!(
+    /// A storage id: at least 2 characters, a letter first, then letters, digits, `-`, `_`, `.`, the last a letter or digit
+    /// (`pve-storage-id` of pve-common).
+    StoreId, check_store_id
+);
+name_type!(
+    /// A gateway name: the rule of a storage id.
+    GatewayId, check_store_id
+);
+name_type!(
+    /// A node name: a DNS label (`pve-node` of pve-common).
+    NodeName, check_node
+);
+name_type!(
+    /// A share name that Windows accepts and that can be nothing but a section name in smb.conf: 1 to 80 characters, none of
+    /// `" / \ [ ] : | < > + = ; , * ? %`, no control or direction-changing character, no blank at either end or doubled
+    /// (Samba folds blanks), and not one of Samba's or Windows' own names.
+    ShareName, check_share
+);
+name_type!(
+    /// A local user of a gateway: a small Unix login name, at most 32 bytes (`useradd(8)`).
+    UserName, check_user
+);
+name_type!(
+    /// A local group of a gateway; the Unix group behind it has a prefixed name, so any name of the user's rule is free.
+    GroupName, check_user
+);
+
+impl StoreId {
+    const WHAT: &'static str = "storage id";
+}
+impl GatewayId {
+    const WHAT: &'static str = "gateway name";
+}
+impl NodeName {
+    const WHAT: &'static str = "node name";
+}
+impl ShareName {
+    const WHAT: &'static str = "share name";
+
+    /// The form by which Samba and Windows compare share names.
+    pub fn folded(&self) -> String {
+        self.0.to_lowercase()
+    }
+}
+impl UserName {
+    const WHAT: &'static str = "user name";
+}
+impl GroupName {
+    const WHAT: &'static str = "group name";
+}
+
+fn check_store_id(s: &str) -> Result<(), &'static str> {
+    let b = s.as_bytes();
+    if b.len() < 2 || b.len() > 100 {
+        return Err("it needs 2 to 100 characters");
+    }
+    if !b[0].is_ascii_alphabetic() {
+        return Err("it must start with a letter");
+    }
+    if !b[b.len() - 1].is_ascii_alphanumeric() {
+        return Err("it must end with a letter or digit");
+    }
+    if !b.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c)) {
+        return Err("only letters, digits, '-', '_' and '.' are allowed");
+    }
+    Ok(())
+}
+
+fn check_node(s: &str) -> Result<(), &'static str> {
+    let b = s.as_bytes();
+    if b.is_empty() || b.len() > 63 {
+        return Err("it needs 1 to 63 characters");
+    }
+    if !b.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'-') || b[0] == b'-' || b[b.len() - 1] == b'-' {
+        return Err("only letters, digits and inner '-' are allowed");
+    }
+    Ok(())
+}
+
+/// Characters that change the direction of the text around them or are invisible: they make one name look like another.
+fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}' | '\u{00AD}' | '\u{061C}')
+}
+
+fn check_share(s: &str) -> Result<(), &'static str> {
+    const RESERVED: [&str; 12] =
+        ["global", "homes", "printers", "ipc$", "print$", "admin$", "netlogon", "sysvol", "pipe", "mailslot", "con", "nul"];
+    let n = s.chars().count();
+    if n == 0 || n > 80 {
+        return Err("it needs 1 to 80 characters");
+    }
+    // Windows counts UTF-16 units, Samba bytes of UTF-8 in a 256-byte buffer.
+    if s.len() > 240 {
+        return Err("it is longer than 240 bytes in UTF-8");
+    }
+    if s.chars().any(char::is_control) {
+        return Err("control characters are not allowed");
+    }
+    if s.chars().any(is_deceptive) {
+        return Err("invisible and direction-changing characters are not allowed");
+    }
+    if s.chars().any(|c| "\"/\\[]:|<>+=;,*?".contains(c)) {
+        return Err("none of \" / \\ [ ] : | < > + = ; , * ? is allowed (Windows)");
+    }
+    if s.contains('%') {
+        return Err("'%' is not allowed (Samba would expand it)");
+    }
+    if s.starts_with(['#', '-', '.', '@', '&']) {
+        return Err("it must not start with '#', '-', '.', '@' or '&'");
+    }
+    if s.trim() != s || s.ends_with('.') {
+        return Err("blanks at either end and a dot at the end are not allowed");
+    }
+    if s.chars().any(|c| c.is_whitespace() && c != ' ') || s.contains("  ") {
+        return Err("only single blanks are allowed (Samba folds others)");
+    }
+    let folded = s.to_lowercase();
+    let drive = folded.len() == 2 && folded.ends_with('$') && folded.as_bytes()[0].is_ascii_alphabetic();
+    if drive || RESERVED.contains(&folded.as_str()) || folded.starts_with("smbgw-") {
+        return Err("the name is reserved");
+    }
+    Ok(())
+}
+
+fn check_user(s: &str) -> Result<(), &'static str> {
+    let b = s.as_bytes();
+    if b.is_empty() || b.len() > 32 {
+        return Err("it needs 1 to 32 characters");
+    }
+    if !(b[0].is_ascii_lowercase() || b[0] == b'_') {
+        return Err("it must start with a small letter or '_'");
+    }
+    if !b.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(c)) {
+        return Err("only small letters, digits, '-', '_' and '.' are allowed");
+    }
+    if b[b.len() - 1] == b'.' || b[b.len() - 1] == b'-' {
+        return Err("it must not end with '.' or '-'");
+    }
+    if s.starts_with("smbgw-") {
+        return Err("names that start with smbgw- are ours");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn share_names_windows_accepts() {
+        for good in ["office", "Büro Süd", "Daten 2026", "日本", "projects$", "a", "été", "R&D", "o'brien", "📁 files"] {
+            assert!(ShareName::new(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn hostile_share_names_are_refused() {
+        let long = "x".repeat(4096);
+        for bad in [
+            "", " a", "a ", "a  b", "a\nb", "a\0b", "a]b", "[a", "a=b", "a%Ub", "a;b", "a\"b", "a/b", "a\\b", "GLOBAL", "Homes", "ipc$", "c$",
+            "-Nroot", "#x", "a\u{202E}b", "a\u{200B}b", "a.", "a\tb", "a\u{00A0}b", &long,
+        ] {
+            let e = ShareName::new(bad).expect_err(bad);
+            assert!(e.to_string().len() < 400, "message repeats a hostile name in full");
+        }
+    }
+
+    #[test]
+    fn hostile_users_are_refused() {
+        for bad in ["", "-x", "Anna", "a b", "a:b", "a\nb", "a,b", "root;", "a%b", "ä", "smbgw-probe", "x.", &"u".repeat(33)] {
+            assert!(UserName::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(UserName::new("anna.k-2").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_valid_share_name_is_one_harmless_section_line(s in "\\PC{0,90}") {
+            if let Ok(n) = ShareName::new(&s) {
+                prop_assert!(!n.as_str().contains(['\n', '\r', ']', '[', '%', '\0']));
+                prop_assert_eq!(n.as_str().split_whitespace().collect::<Vec<_>>().join(" "), n.as_str());
+            }
+        }
+
+        #[test]
+        fn store_ids_never_leave_their_directory(s in ".{0,20}") {
+            if let Ok(id) = StoreId::new(&s) {
+                prop_assert!(!id.as_str().contains('/') && !id.as_str().starts_with('.'));
+            }
+        }
+    }
+}
