@@ -12,8 +12,8 @@
 //! | L4 doing | [`run`] | through `host` |
 //! | L5 facade | [`gateway`] | through `host` |
 
-
+pub mod effect;
 pub mod error;
-
+pub mod host;
 
 pub mod types;
