@@ -17,3 +17,4 @@ pub mod error;
 pub mod host;
 
 pub mod types;
+pub mod gateway;
