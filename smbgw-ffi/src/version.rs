@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-/// The number of the binary interface this header describes. A program compares it with [`smbgw_abi_version`].
+/// The number of the binary interface this header describes. A program compares it with smbgw_abi_version().
 pub const SMBGW_ABI_VERSION: u32 = 1;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
