@@ -94,7 +94,7 @@
 #define SMBGW_USAGE_INIT { sizeof(smbgw_usage), 0, 0, 0, 0, 0, 0 }
 
 /**
- * The number of the binary interface this header describes. A program compares it with [smbgw_abi_version].
+ * The number of the binary interface this header describes. A program compares it with smbgw_abi_version().
  */
 #define SMBGW_ABI_VERSION 1
 

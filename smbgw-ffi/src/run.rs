@@ -45,7 +45,7 @@ impl Noun for smbgw_run {
 
     fn abandon(body: Body) {
         // Locks, journal and child processes are the parent's.
-        mem::forget(body.run);
+        let _never_dropped = mem::ManuallyDrop::new(body.run);
     }
 }
 
