@@ -498,7 +498,7 @@ mod tests {
     impl Noun for Thing {
         type Body = Body;
         const NAME: &'static str = "thing";
-        const TAG: u64 = 0x7468_696e_67;
+        const TAG: u64 = 0x0074_6869_6e67;
         const BOUND_TO_PROCESS: bool = true;
 
         fn dispatch(_: &Body) -> Option<&Dispatch> {
@@ -520,7 +520,7 @@ mod tests {
     impl Noun for Other {
         type Body = Body;
         const NAME: &'static str = "other thing";
-        const TAG: u64 = 0x6f74_6865_72;
+        const TAG: u64 = 0x006f_7468_6572;
         const BOUND_TO_PROCESS: bool = false;
 
         fn dispatch(_: &Body) -> Option<&Dispatch> {
