@@ -15,5 +15,6 @@
 pub mod effect;
 pub mod error;
 pub mod host;
+pub mod spec;
 
 pub mod types;
