@@ -55,7 +55,9 @@ impl Kind {
     /// One of the four classes an administrator sorts errors by.
     pub fn class(self) -> &'static str {
         match self {
-            Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::Unsupported | Kind::Argument | Kind::Unsafe => "configuration",
+            Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::Unsupported | Kind::Argument | Kind::Unsafe => {
+                "configuration"
+            }
             Kind::Busy | Kind::Stuck | Kind::Drift | Kind::Interrupted => "resource",
             Kind::Service | Kind::Timeout => "service",
             Kind::Io | Kind::Corrupt | Kind::Forked | Kind::Internal => "infrastructure",

@@ -12,9 +12,9 @@
 //! | L4 doing | [`run`] | through `host` |
 //! | L5 facade | [`gateway`] | through `host` |
 
-
+pub mod effect;
 pub mod error;
 pub mod format;
-
-
+pub mod host;
+pub mod spec;
 pub mod types;

@@ -228,8 +228,32 @@ mod tests {
     fn hostile_share_names_are_refused() {
         let long = "x".repeat(4096);
         for bad in [
-            "", " a", "a ", "a  b", "a\nb", "a\0b", "a]b", "[a", "a=b", "a%Ub", "a;b", "a\"b", "a/b", "a\\b", "GLOBAL", "Homes", "ipc$", "c$",
-            "-Nroot", "#x", "a\u{202E}b", "a\u{200B}b", "a.", "a\tb", "a\u{00A0}b", &long,
+            "",
+            " a",
+            "a ",
+            "a  b",
+            "a\nb",
+            "a\0b",
+            "a]b",
+            "[a",
+            "a=b",
+            "a%Ub",
+            "a;b",
+            "a\"b",
+            "a/b",
+            "a\\b",
+            "GLOBAL",
+            "Homes",
+            "ipc$",
+            "c$",
+            "-Nroot",
+            "#x",
+            "a\u{202E}b",
+            "a\u{200B}b",
+            "a.",
+            "a\tb",
+            "a\u{00A0}b",
+            &long,
         ] {
             let e = ShareName::new(bad).expect_err(bad);
             assert!(e.to_string().len() < 400, "message repeats a hostile name in full");

@@ -52,7 +52,9 @@ fn unescape(text: &str) -> Vec<u8> {
     let mut i = 0;
     while i < b.len() {
         let value = match b.get(i..i + 4) {
-            Some([b'\\', x @ b'0'..=b'3', y @ b'0'..=b'7', z @ b'0'..=b'7']) => Some((x - b'0') * 64 + (y - b'0') * 8 + (z - b'0')),
+            Some([b'\\', x @ b'0'..=b'3', y @ b'0'..=b'7', z @ b'0'..=b'7']) => {
+                Some((x - b'0') * 64 + (y - b'0') * 8 + (z - b'0'))
+            }
             _ => None,
         };
         match value {

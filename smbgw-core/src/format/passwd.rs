@@ -113,7 +113,9 @@ pub fn parse_group(text: &str) -> Entries<Group> {
 /// Reads /etc/subuid or /etc/subgid.
 pub fn parse_subids(text: &str) -> Entries<SubIds> {
     lines(text, |f| match f {
-        [owner, start, count] => Some(SubIds { owner: (*owner).to_owned(), start: number(start)?, count: number(count.trim_end())? }),
+        [owner, start, count] => {
+            Some(SubIds { owner: (*owner).to_owned(), start: number(start)?, count: number(count.trim_end())? })
+        }
         _ => None,
     })
 }
@@ -125,8 +127,13 @@ mod tests {
 
     #[test]
     fn accounts_and_groups() {
-        let p = parse_passwd("root:x:0:0:root:/root:/bin/bash\n+@staff::::::\n\n# c\nanna:x:1001:100:Anna,,,:/nonexistent:\nbad:x:-1:0:::\n:x:1:1:::\nshort:x:1\n");
-        assert_eq!(p.entries.iter().map(|u| (u.name.as_str(), u.uid, u.gid)).collect::<Vec<_>>(), [("root", 0, 0), ("anna", 1001, 100)]);
+        let p = parse_passwd(
+            "root:x:0:0:root:/root:/bin/bash\n+@staff::::::\n\n# c\nanna:x:1001:100:Anna,,,:/nonexistent:\nbad:x:-1:0:::\n:x:1:1:::\nshort:x:1\n",
+        );
+        assert_eq!(
+            p.entries.iter().map(|u| (u.name.as_str(), u.uid, u.gid)).collect::<Vec<_>>(),
+            [("root", 0, 0), ("anna", 1001, 100)]
+        );
         assert_eq!(p.entries[1].home, "/nonexistent");
         assert_eq!((p.nis, p.bad), (1, vec![6, 7, 8]));
         let g = parse_group("users:x:100:\nstaff:!:1002:anna,bob, \nx:x:99999999999:\n");

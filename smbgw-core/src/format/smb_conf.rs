@@ -48,7 +48,10 @@ enum ItemKind {
     Blank,
     Comment,
     Header(String),
-    Param { name: String, value: String },
+    Param {
+        name: String,
+        value: String,
+    },
     /// Samba skips it.
     Ignored,
     /// Samba stops here and fails.
@@ -290,7 +293,12 @@ impl SmbConf {
                 return ItemKind::Fatal;
             };
             if name.is_empty() {
-                self.finding(line, FindingKind::EmptySection, true, "a section without a name: Samba refuses the file".to_owned());
+                self.finding(
+                    line,
+                    FindingKind::EmptySection,
+                    true,
+                    "a section without a name: Samba refuses the file".to_owned(),
+                );
             }
             if !trim_one(after).is_empty() {
                 let text = format!("{} after the section header is dropped by Samba", show(trim_one(after)));
@@ -336,7 +344,11 @@ impl SmbConf {
                 ItemKind::Param { name, value } => {
                     let at = *current.get_or_insert_with(|| {
                         *index.entry("global".to_owned()).or_insert_with(|| {
-                            sections.push(SectionView { name: "global".to_owned(), header_lines: Vec::new(), params: Vec::new() });
+                            sections.push(SectionView {
+                                name: "global".to_owned(),
+                                header_lines: Vec::new(),
+                                params: Vec::new(),
+                            });
                             sections.len() - 1
                         })
                     });
@@ -349,7 +361,8 @@ impl SmbConf {
                             found.push(Finding { line, kind: FindingKind::Unknown, fatal: false, text });
                         }
                         Some((Class::Global, _)) if !section.is_global() => {
-                            let text = format!("{} belongs to [global]: Samba drops the line in {}", show(name), show(&section.name));
+                            let text =
+                                format!("{} belongs to [global]: Samba drops the line in {}", show(name), show(&section.name));
                             found.push(Finding { line, kind: FindingKind::Misplaced, fatal: false, text });
                         }
                         Some((_, Type::Bool)) if bool_value(value).is_none() => {

@@ -63,12 +63,10 @@ fn problems_are_named_with_their_line() {
     assert_eq!(kinds("[global\nx"), [(1, OpenHeader), (2, NoEquals)]);
     assert_eq!(kinds("\n[a]\n= x\n"), [(3, EmptyName)]);
     assert_eq!(kinds("[]\n"), [(1, EmptySection)]);
-    assert_eq!(kinds("[a]\npath /srv\nworkgroup = X\nwurk=1\nread only = perhaps\nfruit:x=1"), [
-        (2, NoEquals),
-        (3, Misplaced),
-        (4, Unknown),
-        (5, NotBoolean)
-    ]);
+    assert_eq!(
+        kinds("[a]\npath /srv\nworkgroup = X\nwurk=1\nread only = perhaps\nfruit:x=1"),
+        [(2, NoEquals), (3, Misplaced), (4, Unknown), (5, NotBoolean)]
+    );
     assert_eq!(kinds("[a] \\\n path = /srv\n"), [(1, AfterHeader)]);
     assert_eq!(kinds("[a]\npath = /a\\"), [(2, OpenEnd)]);
     assert_eq!(kinds("[a]\npath = /a\\\n"), [(2, OpenEnd)]);
@@ -80,20 +78,26 @@ fn problems_are_named_with_their_line() {
 
 #[test]
 fn what_is_pulled_in_is_listed() {
-    let conf = SmbConf::parse("include = /a\n[x]\ninclude=/etc/%m.conf\ncopy = y\n[global]\ninclude = registry\nconfig file=/o\n");
+    let conf =
+        SmbConf::parse("include = /a\n[x]\ninclude=/etc/%m.conf\ncopy = y\n[global]\ninclude = registry\nconfig file=/o\n");
     let all: Vec<_> = conf.includes().into_iter().map(|i| (i.line, i.section, i.kind, i.has_macro)).collect();
-    assert_eq!(all, [
-        (1, "global".to_owned(), IncludeKind::File, false),
-        (3, "x".to_owned(), IncludeKind::File, true),
-        (4, "x".to_owned(), IncludeKind::Copy, false),
-        (6, "global".to_owned(), IncludeKind::Registry, false),
-        (7, "global".to_owned(), IncludeKind::ConfigFile, false),
-    ]);
+    assert_eq!(
+        all,
+        [
+            (1, "global".to_owned(), IncludeKind::File, false),
+            (3, "x".to_owned(), IncludeKind::File, true),
+            (4, "x".to_owned(), IncludeKind::Copy, false),
+            (6, "global".to_owned(), IncludeKind::Registry, false),
+            (7, "global".to_owned(), IncludeKind::ConfigFile, false),
+        ]
+    );
 }
 
 #[test]
 fn vfs_modules_of_a_section_or_by_default() {
-    let conf = SmbConf::parse("[global]\nvfs object = acl_xattr\n[a]\n[b]\nvfs objects = catia, fruit:x streams_xattr\n[c]\nvfs objects=\n");
+    let conf = SmbConf::parse(
+        "[global]\nvfs object = acl_xattr\n[a]\n[b]\nvfs objects = catia, fruit:x streams_xattr\n[c]\nvfs objects=\n",
+    );
     assert_eq!(conf.vfs_modules("a"), ["acl_xattr"]);
     assert_eq!(conf.vfs_modules("b"), ["catia", "fruit", "streams_xattr"]);
     assert_eq!(conf.vfs_modules("c"), Vec::<String>::new());

@@ -229,10 +229,12 @@ fn words(name: &str) -> &'static [&'static [&'static str]] {
     ];
     match name {
         "server signing" | "client signing" | "client ipc signing" | "server smb encrypt" | "client smb encrypt" => PROTECT,
-        "server max protocol" | "server min protocol" | "client max protocol" | "client min protocol"
-        | "client ipc max protocol" | "client ipc min protocol" => {
-            &[&["SMB3", "SMB3_11"], &["SMB2", "SMB2_10"], &["COREPLUS", "CORE+"]]
-        }
+        "server max protocol"
+        | "server min protocol"
+        | "client max protocol"
+        | "client min protocol"
+        | "client ipc max protocol"
+        | "client ipc min protocol" => &[&["SMB3", "SMB3_11"], &["SMB2", "SMB2_10"], &["COREPLUS", "CORE+"]],
         "server role" => &[
             &["standalone server", "standalone"],
             &["member server", "member"],

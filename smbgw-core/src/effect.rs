@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be done to a machine, as data: places, programs, commands, files. It knows how each is written down; it must
+//! not know how any of it is carried out ([`crate::host`]) nor why ([`crate::plan`]).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a step acts. This build knows the node itself; guests become further places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// The node the library runs on.
+    Node,
+}
+
+/// The programs a step may run: nothing else is ever started. Paths and packages are in [`crate::host::programs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Program {
+    /// `groupadd(8)`
+    Groupadd,
+    /// `groupdel(8)`
+    Groupdel,
+    /// `gpasswd(1)`
+    Gpasswd,
+    /// `useradd(8)`
+    Useradd,
+    /// `userdel(8)`
+    Userdel,
+    /// `usermod(8)`
+    Usermod,
+    /// `smbpasswd(8)`
+    Smbpasswd,
+    /// `pdbedit(8)`
+    Pdbedit,
+    /// `testparm(1)`
+    Testparm,
+    /// `smbcontrol(1)`
+    Smbcontrol,
+    /// `smbstatus(1)`
+    Smbstatus,
+    /// `smbclient(1)`
+    Smbclient,
+    /// `sharesec(1)`
+    Sharesec,
+    /// `net(8)`
+    Net,
+    /// `smbd(8)`, started directly where there is no systemd
+    Smbd,
+    /// `systemctl(1)`
+    Systemctl,
+}
+
+impl Program {
+    /// All of them, in the order of the enum.
+    pub const ALL: [Program; 16] = [
+        Program::Groupadd,
+        Program::Groupdel,
+        Program::Gpasswd,
+        Program::Useradd,
+        Program::Userdel,
+        Program::Usermod,
+        Program::Smbpasswd,
+        Program::Pdbedit,
+        Program::Testparm,
+        Program::Smbcontrol,
+        Program::Smbstatus,
+        Program::Smbclient,
+        Program::Sharesec,
+        Program::Net,
+        Program::Smbd,
+        Program::Systemctl,
+    ];
+
+    /// The file name of the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Program::Groupadd => "groupadd",
+            Program::Groupdel => "groupdel",
+            Program::Gpasswd => "gpasswd",
+            Program::Useradd => "useradd",
+            Program::Userdel => "userdel",
+            Program::Usermod => "usermod",
+            Program::Smbpasswd => "smbpasswd",
+            Program::Pdbedit => "pdbedit",
+            Program::Testparm => "testparm",
+            Program::Smbcontrol => "smbcontrol",
+            Program::Smbstatus => "smbstatus",
+            Program::Smbclient => "smbclient",
+            Program::Sharesec => "sharesec",
+            Program::Net => "net",
+            Program::Smbd => "smbd",
+            Program::Systemctl => "systemctl",
+        }
+    }
+}
+
+/// What a command reads on its standard input.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdin {
+    /// `/dev/null`
+    #[default]
+    Null,
+    /// A secret, each time followed by a line feed. Only its name is data; the value is substituted at execution.
+    Secret {
+        /// The name under which the run holds the secret.
+        name: String,
+        /// How often it is written (`smbpasswd -s` reads it twice).
+        times: u8,
+    },
+}
+
+/// One command: data, printable, without a secret in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cmd {
+    /// Where it runs.
+    pub place: Place,
+    /// What runs.
+    pub program: Program,
+    /// Its arguments, literally.
+    pub args: Vec<String>,
+    /// What it reads.
+    #[serde(default, skip_serializing_if = "is_null")]
+    pub stdin: Stdin,
+    /// When it is ended, in milliseconds from its start.
+    pub timeout_ms: u64,
+    /// Exit codes that mean success.
+    #[serde(default = "zero", skip_serializing_if = "is_zero")]
+    pub ok: Vec<i32>,
+    /// It becomes a daemon that outlives us: own session, no parent-death signal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub daemon: bool,
+}
+
+fn is_null(s: &Stdin) -> bool {
+    *s == Stdin::Null
+}
+fn zero() -> Vec<i32> {
+    vec![0]
+}
+fn is_zero(v: &[i32]) -> bool {
+    v == [0]
+}
+
+impl Cmd {
+    /// A command on the node with 10 seconds to live.
+    pub fn new<S: Into<String>>(program: Program, args: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            place: Place::Node,
+            program,
+            args: args.into_iter().map(Into::into).collect(),
+            stdin: Stdin::Null,
+            timeout_ms: 10_000,
+            ok: vec![0],
+            daemon: false,
+        }
+    }
+
+    /// Feeds the secret `name`, `times` times, each followed by a line feed.
+    #[must_use]
+    pub fn secret(mut self, name: &str, times: u8) -> Self {
+        self.stdin = Stdin::Secret { name: name.to_owned(), times };
+        self
+    }
+
+    /// Further exit codes that mean success.
+    #[must_use]
+    pub fn also_ok(mut self, codes: &[i32]) -> Self {
+        self.ok.extend_from_slice(codes);
+        self
+    }
+
+    /// Another deadline.
+    #[must_use]
+    pub fn within_ms(mut self, ms: u64) -> Self {
+        self.timeout_ms = ms;
+        self
+    }
+
+    /// Marks a program that turns itself into a daemon.
+    #[must_use]
+    pub fn daemon(mut self) -> Self {
+        self.daemon = true;
+        self
+    }
+}
+
+/// As an administrator would type it, quoted where a shell would need it.
+impl fmt::Display for Cmd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program.name())?;
+        for a in &self.args {
+            let plain = !a.is_empty() && a.chars().all(|c| c.is_alphanumeric() || "-_./=:+@,".contains(c));
+            if plain {
+                write!(f, " {a}")?;
+            } else {
+                write!(f, " '{}'", a.replace('\'', r"'\''"))?;
+            }
+        }
+        if let Stdin::Secret { name, .. } = &self.stdin {
+            write!(f, " < (secret {name})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A file as it shall be: whole content, mode, owner. Written beside its target, synced, and renamed over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FileSpec {
+    /// Where it lives; absolute.
+    pub path: PathBuf,
+    /// All of it.
+    pub content: String,
+    /// Permission bits, for example 0o644.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_commands_can_be_pasted_and_hold_no_secret() {
+        let c = Cmd::new(Program::Smbpasswd, ["-s", "-a", "o'neil"]).secret("password", 2);
+        assert_eq!(c.to_string(), r"smbpasswd -s -a 'o'\''neil' < (secret password)");
+    }
+}

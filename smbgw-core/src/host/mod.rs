@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one door to the machine. [`Host`] is everything the product can ask of it; [`real`] is Linux, [`sim`] a small
+//! machine in memory that can fail or die at any call. It knows how to look and how to act; it must not know what a share is.
+//!
+//! All paths are absolute. Methods that change something leave either the old state or the new one, and what returns `Ok` from
+//! [`Host::append`], [`Host::write`] and [`Host::remove`] is on stable storage.
+
+pub mod programs;
+pub mod real;
+pub mod sim;
+pub mod sys;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::effect::{Cmd, FileSpec};
+use crate::error::Result;
+
+/// Secrets by name, for one run. Never printed; overwritten when dropped.
+#[derive(Default)]
+pub struct Secrets(BTreeMap<String, Vec<u8>>);
+
+impl Secrets {
+    /// Puts one in.
+    pub fn put(&mut self, name: &str, value: Vec<u8>) {
+        if let Some(mut old) = self.0.insert(name.to_owned(), value) {
+            wipe(&mut old);
+        }
+    }
+
+    /// Takes a look.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(|v| wipe(v));
+    }
+}
+
+fn wipe(bytes: &mut [u8]) {
+    for b in bytes.iter_mut() {
+        *b = 0;
+    }
+    // Keeps the stores above from being dropped as dead.
+    std::hint::black_box(bytes);
+}
+
+/// A file as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSeen {
+    /// All of it, as bytes: a foreign file need not be UTF-8.
+    pub content: Vec<u8>,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A directory tree's root as it was seen, through one descriptor opened without following a symlink anywhere on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeSeen {
+    /// Device number of the file system (`st_dev`).
+    pub dev: u64,
+    /// Inode number of the root.
+    pub ino: u64,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// File system type as in mountinfo, for example `ext4`; empty where unknown.
+    pub fs_type: String,
+    /// Where that file system is mounted.
+    pub mount_point: PathBuf,
+    /// A number that survives a remount where the kernel gives one (`statfs.f_fsid`), else 0.
+    pub fsid: u64,
+    /// `path` itself is a mount point.
+    pub is_mount: bool,
+    /// Mount points strictly inside the tree.
+    pub mounts_inside: Vec<PathBuf>,
+    /// The file system is mounted read-only.
+    pub read_only: bool,
+}
+
+/// Space of a file system, in bytes, as `statfs(2)` tells it to a user who is not root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Size.
+    pub total: u64,
+    /// What a user can still write.
+    pub avail: u64,
+    /// What is written.
+    pub used: u64,
+}
+
+/// How much of a tree belongs to some owners; see [`Host::survey`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Entries found by owner uid, only for the uids asked for.
+    pub by_uid: BTreeMap<u32, u64>,
+    /// Entries found by group, only for the gids asked for.
+    pub by_gid: BTreeMap<u32, u64>,
+    /// Entries looked at.
+    pub entries: u64,
+    /// The whole tree was seen; otherwise the counts are lower bounds.
+    pub complete: bool,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Exit status, or the signal as a negative number.
+    pub status: i32,
+    /// Standard output, at most 4 MiB.
+    pub stdout: Vec<u8>,
+    /// Standard error, at most 64 KiB (the end of it).
+    pub stderr: Vec<u8>,
+    /// It was ended because its time was up.
+    pub timed_out: bool,
+}
+
+impl Output {
+    /// Standard output as text; what is not UTF-8 is replaced.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+/// A process by pid and start time, so that a reused pid is not mistaken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessId {
+    /// Process id.
+    pub pid: i32,
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start: u64,
+}
+
+/// A command that runs.
+pub trait Job {
+    /// Which process it is.
+    fn process(&self) -> ProcessId;
+    /// Waits at most `wait`; the result when it ended or was ended at its deadline.
+    fn poll(&mut self, wait: Duration) -> Result<Option<Output>>;
+    /// Ends it now (SIGKILL to its process group) and reaps it, unless it is stuck in the kernel: then it is abandoned.
+    fn kill(&mut self);
+}
+
+/// A lock that is held until dropped.
+pub trait Lock {}
+
+/// The machine.
+pub trait Host {
+    /// The file, or `None` if it is not there. A symlink is followed (an administrator may have linked smb.conf); anything that is
+    /// not a regular file after that, or is larger than `limit` bytes, is an error.
+    fn read(&self, path: &Path, limit: u64) -> Result<Option<FileSeen>>;
+    /// Replaces a file atomically (temporary file in the same directory, fsync, rename, fsync of the directory). A symlink at
+    /// `path` is followed and its target replaced, so that the link stays.
+    fn write(&self, file: &FileSpec) -> Result<()>;
+    /// Removes a file; it is no error if it is not there.
+    fn remove(&self, path: &Path) -> Result<()>;
+    /// Appends and syncs; makes the file 0600 if it is new (its directory must exist).
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<()>;
+    /// Appends without waiting for the disk: survives our death, not the machine's.
+    fn append_lazily(&self, path: &Path, bytes: &[u8]) -> Result<()>;
+    /// Renames within a directory and syncs it.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Makes a directory and its parents, each new one with `mode`, owned by us.
+    fn make_dir(&self, path: &Path, mode: u32) -> Result<()>;
+    /// Removes a directory if it is empty; `false` if it was not.
+    fn remove_dir(&self, path: &Path) -> Result<bool>;
+    /// Names in a directory, sorted; empty if it is not there.
+    fn list(&self, path: &Path) -> Result<Vec<String>>;
+    /// Whether anything is at `path` (a symlink counts, wherever it points).
+    fn exists(&self, path: &Path) -> Result<bool>;
+
+    /// The root of a tree, opened with `openat2(RESOLVE_NO_SYMLINKS)`. Errors: `NotFound` if nothing is there, `Invalid` if a symlink
+    /// is on the way (naming it) or it is no directory.
+    fn tree(&self, path: &Path) -> Result<TreeSeen>;
+    /// Gives the root of a tree (and only the root) another owner, group and mode, through a descriptor that still is `dev`/`ino`.
+    fn set_tree(&self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()>;
+    /// Counts the entries of a tree that belong to one of `uids` or `gids`, without following symlinks or leaving the file system; stops after
+    /// `budget`.
+    fn survey(&self, path: &Path, uids: &[u32], gids: &[u32], budget: Duration) -> Result<Survey>;
+    /// Removes one regular file directly under the root of a tree (our probe file), without following symlinks; no error if absent.
+    fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()>;
+    /// Space of the file system at `path`. Callers ask only where it cannot block.
+    fn space(&self, path: &Path) -> Result<Space>;
+
+    /// Starts a command. An error if its program is not installed (`Unsupported`, with the package to install).
+    fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>>;
+    /// Whether that very process still runs (a zombie does not).
+    fn alive(&self, process: ProcessId) -> bool;
+    /// The process behind a pid, if it runs and its program's file name is `program`.
+    fn process(&self, pid: i32, program: &str) -> Option<ProcessId>;
+    /// Ends that very process with SIGKILL, if it still runs and is a child we recorded.
+    fn end(&self, process: ProcessId) -> Result<()>;
+    /// Whether systemd is the init system here.
+    fn has_systemd(&self) -> bool;
+    /// Whether a program of the table is installed.
+    fn installed(&self, program: crate::effect::Program) -> bool;
+
+    /// Takes an exclusive lock on `path` (flock), waiting at most `wait`; `note` (pid and operation) is put into the file.
+    /// `Busy`, with the holder's note, when the time is up.
+    fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>>;
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> i64;
+    /// Milliseconds of a clock that never goes back, for measuring.
+    fn monotonic_ms(&self) -> u64;
+    /// Unpredictable bytes.
+    fn random(&self, bytes: &mut [u8]) -> Result<()>;
+    /// Our own process.
+    fn own_process(&self) -> ProcessId;
+}
+
+impl dyn Host + '_ {
+    /// Runs a command to its end.
+    pub fn run(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Output> {
+        let mut job = self.start(cmd, secrets)?;
+        loop {
+            if let Some(output) = job.poll(Duration::from_secs(1))? {
+                return Ok(output);
+            }
+        }
+    }
+
+    /// A file as text; what is not UTF-8 is an error that names the file.
+    pub fn read_text(&self, path: &Path) -> Result<Option<String>> {
+        match self.read(path, 16 << 20)? {
+            None => Ok(None),
+            Some(seen) => String::from_utf8(seen.content).map(Some).map_err(|e| {
+                crate::error::Error::new(crate::error::Kind::Unsupported, format!("{} is not UTF-8 text", path.display()))
+                    .remedy("convert the file to UTF-8; Samba expects that too (unix charset)")
+                    .caused_by(e)
+            }),
+        }
+    }
+}
