@@ -2,11 +2,8 @@
 //! The only table of programs: where Debian 12 and 13 install each one, which package ships it, and which of its streams
 //! says why it failed. It knows file names; it must not know what the programs are used for. No `PATH` is ever searched.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
 use crate::effect::Program;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::host::Output;
 
 /// How much of a failed program's output goes into a message.
@@ -61,19 +58,11 @@ pub fn entry_of(program: Program) -> Entry {
     }
 }
 
-/// Where the program is installed, if it is.
-pub fn installed(program: Program) -> Option<PathBuf> {
-    let runnable = |p: &&Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    entry_of(program).paths.iter().map(Path::new).find(runnable).map(Path::to_owned)
-}
-
-/// Where the program is installed; `Unsupported`, naming the package, if it is not.
-pub fn locate(program: Program) -> Result<PathBuf> {
-    installed(program).ok_or_else(|| {
-        let e = entry_of(program);
-        Error::new(Kind::Unsupported, format!("{} is not installed (looked for {})", program.name(), e.paths.join(", ")))
-            .remedy(format!("apt install {}", e.package))
-    })
+/// The error for a program that is not installed: names the package that has it.
+pub fn missing(program: Program) -> Error {
+    let e = entry_of(program);
+    Error::new(Kind::Unsupported, format!("{} is not installed (looked for {})", program.name(), e.paths.join(", ")))
+        .remedy(format!("apt install {}", e.package))
 }
 
 /// The end of what a program said about its failure, trimmed, at most 2 KiB; empty if it said nothing.
@@ -94,6 +83,8 @@ pub fn complaint(program: Program, output: &Output) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -72,6 +72,12 @@ fn os(doing: &str, path: &Path, source: impl Into<io::Error>) -> Error {
     }
 }
 
+/// Where a program of the table is installed, if it is.
+fn locate(program: Program) -> Option<&'static Path> {
+    let runnable = |p: &&Path| p.metadata().is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
+    programs::entry_of(program).paths.iter().map(Path::new).find(runnable)
+}
+
 /// Directory and name of a path that must have both.
 fn split(path: &Path) -> Result<(&Path, &OsStr)> {
     match (path.is_absolute(), path.parent(), path.file_name()) {
@@ -582,10 +588,10 @@ impl Host for RealHost {
     }
 
     fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>> {
-        let program = programs::locate(cmd.program)?;
+        let program = locate(cmd.program).ok_or_else(|| programs::missing(cmd.program))?;
         let mut input = stdin_of(cmd, secrets)?;
         let job = spawn(&Start {
-            path: &program,
+            path: program,
             args: &cmd.args,
             input: input.as_deref(),
             timeout: Duration::from_millis(cmd.timeout_ms),
@@ -647,7 +653,7 @@ impl Host for RealHost {
     }
 
     fn installed(&self, program: Program) -> bool {
-        programs::installed(program).is_some()
+        locate(program).is_some()
     }
 
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {
@@ -996,3 +1002,6 @@ impl Drop for RealJob {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::ptr;
@@ -226,8 +226,9 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// SIGKILL by number: a process (`pid > 0`) of which the caller knows that the number is not reused, or its group (`-pid`).
 pub fn kill_number(pid: i32) {
-    // SAFETY: no pointers. 0, -1 and 1 (everybody, or init) are never passed on.
-    if pid > 1 || pid < -1 {
+    // 1 is init, 0 our own group, -1 everybody.
+    if !(-1..=1).contains(&pid) {
+        // SAFETY: no pointers.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
 }
@@ -383,7 +384,11 @@ pub fn spawn(s: &Spawn<'_>) -> io::Result<Spawned> {
     // The embedding daemon may have closed its own 0, 1 and 2, so that ours got these numbers: move them out of the way.
     let stdio = [above_stdio(s.stdio[0])?, above_stdio(s.stdio[1])?, above_stdio(s.stdio[2])?];
     let (ours, theirs) = socket_pair()?;
-    let theirs = above_stdio(std::os::fd::AsFd::as_fd(&theirs))?;
+    // No second copy of the child's end may stay here: its closing is how we learn of the execve.
+    let theirs = {
+        let low = theirs;
+        above_stdio(low.as_fd())?
+    };
     let child = ChildSide {
         program: &program,
         argv: &argv,
@@ -418,7 +423,7 @@ pub fn spawn(s: &Spawn<'_>) -> io::Result<Spawned> {
     let pidfd = pidfd_open(pid).ok();
     let start = proc_stat(pid).map_or(0, |p| p.start);
     let spawned = Spawned { pid, start, pidfd };
-    let failed = release(std::os::fd::AsFd::as_fd(&ours), s.deadline).err();
+    let failed = release(ours.as_fd(), s.deadline).err();
     let Some(e) = failed else { return Ok(spawned) };
     spawned.kill();
     spawned.reap_within(Duration::from_secs(1));
@@ -428,7 +433,6 @@ pub fn spawn(s: &Spawn<'_>) -> io::Result<Spawned> {
 impl Spawned {
     /// SIGKILL to the child, if it has not been reaped.
     pub fn kill(&self) {
-        use std::os::fd::AsFd;
         match &self.pidfd {
             Some(fd) => drop(pidfd_kill(fd.as_fd())),
             // Not reaped by us, so the number is still the child's unless SIGCHLD is ignored; the start time decides.
@@ -439,7 +443,6 @@ impl Spawned {
 
     /// Whether and how it ended.
     pub fn reap(&self) -> io::Result<Ended> {
-        use std::os::fd::AsFd;
         reap(self.pid, self.pidfd.as_ref().map(AsFd::as_fd))
     }
 
@@ -456,7 +459,6 @@ impl Spawned {
     }
 
     fn nap(&self, at_most: Duration) {
-        use std::os::fd::AsFd;
         match &self.pidfd {
             Some(fd) => drop(wait_pidfd(fd.as_fd(), at_most)),
             None => std::thread::sleep(at_most.min(Duration::from_millis(5))),
@@ -615,6 +617,28 @@ fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_walk_sees_what_openat2_sees() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let base = dir.path().canonicalize().expect("canonical");
+        std::fs::create_dir_all(base.join("a/b/c")).expect("dirs");
+        std::fs::write(base.join("a/file"), "").expect("file");
+        std::os::unix::fs::symlink(base.join("a"), base.join("link")).expect("link");
+        std::os::unix::fs::symlink("b", base.join("a/inner")).expect("link");
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let tell = |r: Result<OwnedFd, OpenError>| match r {
+            Ok(fd) => format!("{:?}", nix::sys::stat::fstat(&fd).map(|s| s.st_ino)),
+            Err(OpenError::Symlink(p)) => format!("symlink {}", p.display()),
+            Err(OpenError::Os(e)) => format!("{:?}", e.raw_os_error()),
+        };
+        for p in ["", "a", "a/b/c", "a/./b//c/", "link", "link/b", "a/inner", "a/inner/c", "nope", "a/nope/x", "a/file", "a/file/x"] {
+            let p = base.join(p);
+            assert_eq!(tell(walk_no_symlinks(&p, flags)), tell(open_no_symlinks(&p, flags)), "{p:?}");
+        }
+        assert_eq!(tell(open_no_symlinks(&base.join("a/inner/c"), flags)), format!("symlink {}/a/inner", base.display()));
+        assert_eq!(tell(walk_no_symlinks(Path::new("/"), flags)), tell(open_no_symlinks(Path::new("/"), flags)));
+    }
 
     #[test]
     fn a_process_name_cannot_forge_its_fields() {
