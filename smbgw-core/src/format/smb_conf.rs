@@ -449,7 +449,7 @@ impl SmbConf {
         out
     }
 
-    /// The sections as they stand, one per header, repeated ones not merged: what [`print`] was given. Parameters before the
+    /// The sections as they stand, one per header, repeated ones not merged: what [`print()`] was given. Parameters before the
     /// first header are not among them.
     pub fn blocks(&self) -> Vec<Section> {
         let mut out: Vec<Section> = Vec::new();
@@ -770,14 +770,20 @@ impl EffectiveShare {
     }
 }
 
+/// Where a load is: the share whose lines are read (`None` in `[global]`), and the shares by their folded name.
+#[derive(Default)]
+struct Position {
+    share: Option<usize>,
+    index: std::collections::HashMap<String, usize>,
+}
+
 impl Effective {
     /// Loads `text`; `include` gives the text of an included file by its value as written, or `None` if there is none.
     ///
     /// Not modelled: macros, `config file`, `include = registry`, `copy`, `+`/`-` in lists, and settings that imply others.
     pub fn load(text: &str, include: &mut dyn FnMut(&str) -> Option<String>) -> Self {
         let mut out = Self::default();
-        let mut current = None;
-        out.run(text, &mut current, include, 0);
+        out.run(text, &mut Position::default(), include, 0);
         for (name, value) in out.global.iter().filter(|(n, _)| is_parametric(n)) {
             for share in &mut out.shares {
                 share.defaults.insert(name.clone(), value.clone());
@@ -792,14 +798,13 @@ impl Effective {
         self.shares.iter().find(|s| section_key(&s.name) == wanted)
     }
 
-    fn run(&mut self, text: &str, current: &mut Option<usize>, include: &mut dyn FnMut(&str) -> Option<String>, depth: usize) {
+    fn run(&mut self, text: &str, position: &mut Position, include: &mut dyn FnMut(&str) -> Option<String>, depth: usize) {
         for item in SmbConf::parse(text).items {
             match item.kind {
                 ItemKind::Fatal => return,
-                ItemKind::Header(name) if is_global(&name) => *current = None,
+                ItemKind::Header(name) if is_global(&name) => position.share = None,
                 ItemKind::Header(name) => {
-                    let wanted = section_key(&name);
-                    let at = self.shares.iter().position(|s| section_key(&s.name) == wanted).unwrap_or_else(|| {
+                    let at = *position.index.entry(section_key(&name)).or_insert_with(|| {
                         let shared = |name: &str| matches!(lookup(name), Some((Class::Share, _)));
                         let defaults = self.global.iter().filter(|(n, _)| shared(n)).map(|(n, v)| (n.clone(), v.clone()));
                         let defaults = defaults.collect();
@@ -807,26 +812,26 @@ impl Effective {
                         self.shares.len() - 1
                     });
                     self.shares[at].own.retain(|n, _| !is_parametric(n));
-                    *current = Some(at);
+                    position.share = Some(at);
                 }
                 ItemKind::Param { name, value } => {
                     let key = key(&name);
                     if key.name == "include" {
                         match if depth < MAX_INCLUDE_DEPTH { include(&value) } else { None } {
-                            Some(text) => self.run(&text, current, include, depth + 1),
+                            Some(text) => self.run(&text, position, include, depth + 1),
                             None => self.missing.push(value),
                         }
                         continue;
                     }
                     let value = polarity(&value, key.inverted).into_owned();
-                    match current {
+                    match position.share {
                         _ if is_unknown(&name) => {}
                         None => {
                             self.global.insert(key.name.into_owned(), value);
                         }
                         Some(_) if matches!(lookup(&name), Some((Class::Global, _))) => {}
                         Some(at) => {
-                            self.shares[*at].own.insert(key.name.into_owned(), value);
+                            self.shares[at].own.insert(key.name.into_owned(), value);
                         }
                     }
                 }
