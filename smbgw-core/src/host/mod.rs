@@ -160,7 +160,8 @@ pub trait Job {
     fn process(&self) -> ProcessId;
     /// Waits at most `wait`; the result when it ended or was ended at its deadline.
     fn poll(&mut self, wait: Duration) -> Result<Option<Output>>;
-    /// Ends it now (SIGKILL to its process group) and reaps it, unless it is stuck in the kernel: then it is abandoned.
+    /// Ends it now (SIGKILL to the child, and to its whole process group if it is a daemon: others are in ours) and reaps it,
+    /// unless it is stuck in the kernel: then it is abandoned. A job that is dropped is ended too, except a daemon.
     fn kill(&mut self);
 }
 
