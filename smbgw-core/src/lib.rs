@@ -22,4 +22,5 @@ pub mod observe;
 pub mod plan;
 pub mod run;
 pub mod spec;
+pub mod status;
 pub mod types;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::event::{Event, Line, Outcome};
 use crate::error::{Error, ErrorDoc, Kind, Result};
 use crate::host::ProcessId;
-use crate::plan::step::{Seen, Step};
+use crate::plan::step::{Seen, Step, Undo};
 
 /// How far a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,4 +226,24 @@ impl OpState {
 
 fn bad(why: impl std::fmt::Display) -> Error {
     Error::new(Kind::Corrupt, format!("the journal cannot be right: {why}"))
+}
+
+/// The undo items that failed, with both errors.
+pub fn left_over(state: &OpState) -> Vec<String> {
+    state.undo_errors.iter().map(|e| format!("not undone: {}", e.message)).collect()
+}
+
+/// What an administrator would type to finish the undo of a stuck operation.
+pub fn by_hand(state: &OpState) -> Vec<String> {
+    let failed = state.steps.iter().rev().filter(|s| s.progress == Progress::UndoFailed);
+    failed
+        .flat_map(|s| match (&s.step.undo, &s.before) {
+            (Undo::Do(effects), _) => effects.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            (Undo::Restore | Undo::RestoreThen(_), Some(b)) => {
+                s.step.watch.restore(b).map(|e| vec![e.to_string()]).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        })
+        .map(|t| t.strip_prefix("run ").map_or(t.clone(), str::to_owned))
+        .collect()
 }

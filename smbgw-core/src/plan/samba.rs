@@ -184,7 +184,7 @@ pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<(ShareSpec, ShareE
             continue;
         }
         let spec = spec_of(id, entry, &record.node)?;
-        if spec.disabled {
+        if spec.disabled || spec.node.as_str() != facts.node {
             continue;
         }
         match tree_holds(&spec, &entry.tree, facts) {

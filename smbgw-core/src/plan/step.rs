@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::effect::{Cmd, FileSpec, Place};
+use crate::error::{Error, Kind, Result};
 use crate::spec::record::Key;
 
 /// How long a step takes: `quick` ones may run inside a hook.
@@ -365,5 +366,41 @@ impl fmt::Display for Undo {
             }
             Undo::Do(effects) => effects.iter().enumerate().try_for_each(|(i, e)| write!(f, "{}{e}", if i == 0 { "" } else { ", then " })),
         }
+    }
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watch::Nothing => f.write_str("the machine"),
+            Watch::File(p) => write!(f, "{}", p.display()),
+            Watch::Tree(p) => write!(f, "the owner of {}", p.display()),
+            Watch::UnixUser(n) => write!(f, "the account {n}"),
+            Watch::UnixGroup(n) => write!(f, "the group {n}"),
+            Watch::SambaUser(n) => write!(f, "the passdb user {n}"),
+            Watch::ShareAcl(n) => write!(f, "the share ACL of [{n}]"),
+            Watch::Smbd => f.write_str("smbd"),
+            Watch::Record(k) => write!(f, "the gateway record ({k})"),
+            Watch::InTree(p, n) => write!(f, "{}", p.join(n).display()),
+        }
+    }
+}
+
+impl Watch {
+    /// The effect that brings the thing back to what was seen.
+    pub fn restore(&self, before: &Seen) -> Result<Effect> {
+        Ok(match (self, before) {
+            (Watch::File(p), Seen::Absent) => Effect::Remove(p.clone()),
+            (Watch::File(p), Seen::File { mode, uid, gid, content: Some(content), .. }) => {
+                Effect::Write(FileSpec { path: p.clone(), content: content.clone(), mode: *mode, uid: *uid, gid: *gid })
+            }
+            (Watch::Tree(p), Seen::Tree { dev, ino, uid, gid, mode }) => {
+                Effect::SetTree { path: p.clone(), dev: *dev, ino: *ino, uid: *uid, gid: *gid, mode: *mode }
+            }
+            (Watch::Record(k), Seen::Absent) => Effect::Record(k.clone(), None),
+            (Watch::Record(k), Seen::Record(v)) => Effect::Record(k.clone(), Some(v.clone())),
+            (Watch::InTree(p, n), Seen::Absent) => Effect::RemoveInTree(p.clone(), n.clone()),
+            (w, b) => return Err(Error::new(Kind::Internal, format!("{w} cannot be brought back to {b:?}"))),
+        })
     }
 }

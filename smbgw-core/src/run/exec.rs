@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::act::{self, Acting, Tools};
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
-use crate::host::{Host, Lock, Secrets};
+use crate::host::{Host, Secrets};
 use crate::journal::event::{Event, Outcome};
-use crate::journal::fold::Progress as StepProgress;
+use crate::journal::fold::{self, Progress as StepProgress};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
 use crate::plan::native::PROBE_SECRET;
@@ -49,6 +49,19 @@ enum Direction {
     Over,
 }
 
+/// How to go on with an operation.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// Which.
+    pub opid: String,
+    /// Who asked.
+    pub actor: String,
+    /// Take it back rather than finish it. What was being taken back already is taken back in any case.
+    pub unwind: bool,
+    /// Accept what somebody else changed since.
+    pub settle: bool,
+}
+
 /// An operation that runs.
 pub struct OpRun {
     host: Rc<dyn Host>,
@@ -66,8 +79,8 @@ pub struct OpRun {
     replans: u32,
     events: Vec<Value>,
     warnings: Vec<String>,
-    /// Kept until the end.
-    locks: Vec<Box<dyn Lock>>,
+    /// What somebody else changed since is left as it is, without counting as a failed undo.
+    settle: bool,
 }
 
 impl OpRun {
@@ -79,40 +92,28 @@ impl OpRun {
         opened: Event,
         planner: Box<dyn Planner>,
         secrets: Secrets,
-        locks: Vec<Box<dyn Lock>>,
     ) -> Result<Self> {
         let store = Store::new(&paths.state_dir);
         if let Event::Opened { opid, .. } = &opened {
             store.mark_open(&*host, opid)?;
         }
         let journal = store.open(&*host, opened)?;
-        Ok(Self::new(host, node, paths, store, journal, planner, secrets, locks, Direction::Forward))
+        Ok(Self::new(host, node, paths, store, journal, planner, secrets, Direction::Forward, false))
     }
 
     /// Goes on with an operation that was interrupted, forward or back.
-    #[allow(clippy::too_many_arguments)] // all of them are kept
-    pub fn resume(
-        host: Rc<dyn Host>,
-        node: &str,
-        paths: &Paths,
-        opid: &str,
-        actor: &str,
-        unwind: bool,
-        planner: Box<dyn Planner>,
-        secrets: Secrets,
-        locks: Vec<Box<dyn Lock>>,
-    ) -> Result<Self> {
+    pub fn resume(host: Rc<dyn Host>, node: &str, paths: &Paths, how: &Resume, planner: Box<dyn Planner>, secrets: Secrets) -> Result<Self> {
         let store = Store::new(&paths.state_dir);
-        let mut journal = store.reopen(&*host, opid)?;
+        let mut journal = store.reopen(&*host, &how.opid)?;
         let state = journal.state();
-        let unwind = unwind || state.unwinding;
+        let unwind = how.unwind || state.unwinding;
         // First the process that was running for it: two of them would be one too many.
         for child in state.steps.iter().filter_map(|s| s.child).filter(|c| host.alive(*c)).collect::<Vec<_>>() {
             host.end(child)?;
         }
-        journal.write(&*host, Event::Resumed { process: host.own_process(), actor: actor.to_owned(), unwind })?;
+        journal.write(&*host, Event::Resumed { process: host.own_process(), actor: how.actor.clone(), unwind })?;
         let direction = if unwind { Direction::Back } else { Direction::Forward };
-        Ok(Self::new(host, node, paths, store, journal, planner, secrets, locks, direction))
+        Ok(Self::new(host, node, paths, store, journal, planner, secrets, direction, how.settle))
     }
 
     #[allow(clippy::too_many_arguments)] // all of them are kept
@@ -124,8 +125,8 @@ impl OpRun {
         journal: Journal,
         planner: Box<dyn Planner>,
         secrets: Secrets,
-        locks: Vec<Box<dyn Lock>>,
         direction: Direction,
+        settle: bool,
     ) -> Self {
         Self {
             host,
@@ -142,7 +143,7 @@ impl OpRun {
             replans: 0,
             events: Vec::new(),
             warnings: Vec::new(),
-            locks,
+            settle,
         }
     }
 
@@ -215,8 +216,7 @@ impl OpRun {
             self.stop_acting();
             self.journal.write(&*self.host, Event::Interrupted { why: why.to_owned() })?;
             self.direction = Direction::Over;
-            self.locks.clear();
-        }
+            }
         Ok(())
     }
 
@@ -299,7 +299,7 @@ impl OpRun {
     fn replan(&mut self, phase: &str, step: &Step) -> Result<()> {
         self.replans += 1;
         if self.replans > REPLANS {
-            let why = format!("{} keeps changing while we work", describe(&step.watch));
+            let why = format!("{} keeps changing while we work", step.watch);
             return Err(Error::new(Kind::Drift, why).remedy("find out what else changes it, then try again"));
         }
         self.events.push(json!({"event": "replanned", "phase": phase, "because": step.id}));
@@ -315,7 +315,7 @@ impl OpRun {
                 let step = &self.journal.state().steps[n].step;
                 if let Some(want) = &step.want {
                     if !want.same(&seen) {
-                        let why = format!("{} is not as it must be after the step", describe(&step.watch));
+                        let why = format!("{} is not as it must be after the step", step.watch);
                         return Err(Error::new(Kind::Service, why).story(|s| s.stderr = Some(format!("seen: {seen:?}"))));
                     }
                 }
@@ -364,7 +364,6 @@ impl OpRun {
             let opid = self.opid().to_owned();
             self.store.mark_closed(&*self.host, &opid)?;
         }
-        self.locks.clear();
         Ok(())
     }
 
@@ -397,10 +396,11 @@ impl OpRun {
             return self.go_on_undoing();
         }
         let state = self.journal.state();
+        // What failed in this attempt is not tried again in it; a resume clears the errors.
+        let retry = state.undo_errors.is_empty();
         let next = state.steps.iter().rposition(|s| {
-            use StepProgress::{Done, Failed, InDoubt, Undoing};
-            matches!(s.progress, Done | InDoubt | Failed | Undoing)
-                || (s.progress == StepProgress::UndoFailed && state.undo_errors.is_empty())
+            use StepProgress::{Done, Failed, InDoubt, UndoFailed, Undoing};
+            matches!(s.progress, Done | InDoubt | Failed | Undoing) || (s.progress == UndoFailed && retry)
         });
         match next {
             Some(n) => self.begin_undo(n),
@@ -456,15 +456,19 @@ impl OpRun {
         };
         // Once the undo has begun, a half-way state is our own doing.
         if !ours && progress != StepProgress::Undoing {
-            return Err(Error::new(Kind::Drift, format!("{} was changed by somebody else since; it is left as it is", describe(&step.watch)))
+            if self.settle {
+                tracing::warn!(what = %step.watch, "changed by somebody else since; accepted as it is");
+                return Ok(Vec::new());
+            }
+            return Err(Error::new(Kind::Drift, format!("{} was changed by somebody else since; it is left as it is", step.watch))
                 .remedy("compare it with the journal, put it right by hand, then: pve-smbgateway repair"));
         }
         Ok(match &step.undo {
             Undo::None(_) => Vec::new(),
             Undo::Do(effects) => effects.iter().map(|e| (e.clone(), false)).collect(),
-            Undo::Restore => vec![(restore(&step.watch, before)?, false)],
+            Undo::Restore => vec![(step.watch.restore(before)?, false)],
             Undo::RestoreThen(then) => {
-                let mut all = vec![(restore(&step.watch, before)?, false)];
+                let mut all = vec![(step.watch.restore(before)?, false)];
                 all.extend(then.iter().map(|e| (e.clone(), true)));
                 all
             }
@@ -548,8 +552,8 @@ impl OpRun {
         let undone = state.steps.iter().filter(|s| s.progress == StepProgress::Undone && s.before.is_some());
         let mut list: Vec<String> = undone.map(|s| format!("undone: {}", s.step.title)).collect();
         if outcome == Outcome::Stuck {
-            list.extend(left_over(state));
-            let remedy = format!("finish it with: pve-smbgateway repair {}; by hand: {}", state.target, by_hand(state).join("; "));
+            list.extend(fold::left_over(state));
+            let remedy = format!("finish it with: pve-smbgateway repair {}; by hand: {}", state.target, fold::by_hand(state).join("; "));
             return error.as_kind(Kind::Stuck).remedy(remedy).story(|s| s.undone = list);
         }
         error.story(|s| s.undone = list)
@@ -566,26 +570,6 @@ impl OpRun {
         self.secrets.put(PROBE_SECRET, password.into_bytes());
         Ok(())
     }
-}
-
-/// The undo items that failed, with both errors.
-pub fn left_over(state: &crate::journal::OpState) -> Vec<String> {
-    state.undo_errors.iter().map(|e| format!("not undone: {}", e.message)).collect()
-}
-
-/// What an administrator would type to finish the undo of a stuck operation.
-pub fn by_hand(state: &crate::journal::OpState) -> Vec<String> {
-    let failed = state.steps.iter().rev().filter(|s| s.progress == StepProgress::UndoFailed);
-    failed
-        .flat_map(|s| match (&s.step.undo, &s.before) {
-            (Undo::Do(effects), _) => effects.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            (Undo::Restore | Undo::RestoreThen(_), Some(b)) => {
-                restore(&s.step.watch, b).map(|e| vec![e.to_string()]).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        })
-        .map(|t| t.strip_prefix("run ").map_or(t.clone(), str::to_owned))
-        .collect()
 }
 
 /// Errors after which nothing more can be written down: the machine or the journal is gone.
@@ -612,39 +596,6 @@ fn distinct(taken: &[String], mut steps: Vec<Step>) -> Vec<Step> {
         }
     }
     steps
-}
-
-fn describe(watch: &Watch) -> String {
-    match watch {
-        Watch::Nothing => "the machine".into(),
-        Watch::File(p) => p.display().to_string(),
-        Watch::Tree(p) => format!("the owner of {}", p.display()),
-        Watch::UnixUser(n) => format!("the account {n}"),
-        Watch::UnixGroup(n) => format!("the group {n}"),
-        Watch::SambaUser(n) => format!("the passdb user {n}"),
-        Watch::ShareAcl(n) => format!("the share ACL of [{n}]"),
-        Watch::Smbd => "smbd".into(),
-        Watch::Record(k) => format!("the gateway record ({k})"),
-        Watch::InTree(p, n) => p.join(n).display().to_string(),
-    }
-}
-
-/// The effect that brings a thing back to what was seen.
-fn restore(watch: &Watch, before: &Seen) -> Result<Effect> {
-    use crate::effect::FileSpec;
-    Ok(match (watch, before) {
-        (Watch::File(p), Seen::Absent) => Effect::Remove(p.clone()),
-        (Watch::File(p), Seen::File { mode, uid, gid, content: Some(content), .. }) => {
-            Effect::Write(FileSpec { path: p.clone(), content: content.clone(), mode: *mode, uid: *uid, gid: *gid })
-        }
-        (Watch::Tree(p), Seen::Tree { dev, ino, uid, gid, mode }) => {
-            Effect::SetTree { path: p.clone(), dev: *dev, ino: *ino, uid: *uid, gid: *gid, mode: *mode }
-        }
-        (Watch::Record(k), Seen::Absent) => Effect::Record(k.clone(), None),
-        (Watch::Record(k), Seen::Record(v)) => Effect::Record(k.clone(), Some(v.clone())),
-        (Watch::InTree(p, n), Seen::Absent) => Effect::RemoveInTree(p.clone(), n.clone()),
-        (w, b) => return Err(Error::new(Kind::Internal, format!("{} cannot be brought back to {b:?}", describe(w)))),
-    })
 }
 
 /// Plans an [`crate::plan::Intent`], looking anew for each phase.
