@@ -114,7 +114,8 @@ impl Config {
     }
 }
 
-fn same(a: &str, b: &str) -> bool {
+/// Names of shares are compared without case.
+pub(super) fn same(a: &str, b: &str) -> bool {
     a.to_lowercase() == b.to_lowercase()
 }
 

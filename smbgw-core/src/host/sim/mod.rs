@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
+use crate::host::programs;
 use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
@@ -420,8 +421,8 @@ impl SimHost {
         let Some(smbd) = &m.world.smbd else { return Err("NT_STATUS_CONNECTION_REFUSED") };
         let config = current.unwrap_or_else(|| smbd.config.clone());
         let share = config.share(share).filter(|s| s.is("available")).ok_or("NT_STATUS_BAD_NETWORK_NAME")?;
-        samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
-        let session = Session { pid: m.new_pid(), user: user.name, shares: vec![share.name.clone()] };
+        let access = samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
+        let session = Session { pid: m.new_pid(), user: user.name, shares: vec![(share.name.clone(), access)] };
         let pid = session.pid;
         if let Some(smbd) = &mut m.world.smbd {
             smbd.sessions.push(session);
@@ -640,10 +641,18 @@ impl Job for SimJob {
     }
 
     fn kill(&mut self) {
-        self.machine.borrow_mut().processes.remove(&self.process.pid);
+        if let Ok(mut m) = self.machine.try_borrow_mut() {
+            m.processes.remove(&self.process.pid);
+        }
         if self.output.is_none() {
             self.output = Some(Self::ended(-libc::SIGKILL, false));
         }
+    }
+}
+
+impl Drop for SimJob {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -661,21 +670,11 @@ impl Drop for SimLock {
         if let Ok(mut m) = self.machine.try_borrow_mut() {
             if m.locks.get(&self.path).is_some_and(|h| h.guard == Some(self.guard)) {
                 m.locks.remove(&self.path);
+                if m.dead.is_none() {
+                    m.world.files.put(&self.path, "", 0o600, 0, 0);
+                }
             }
         }
-    }
-}
-
-/// Debian's package of a program, for the error that it is missing.
-fn package(program: Program) -> &'static str {
-    match program {
-        Program::Groupadd | Program::Groupdel | Program::Gpasswd | Program::Useradd | Program::Userdel | Program::Usermod => {
-            "passwd"
-        }
-        Program::Smbpasswd | Program::Testparm | Program::Net => "samba-common-bin",
-        Program::Smbclient => "smbclient",
-        Program::Systemctl => "systemd",
-        _ => "samba",
     }
 }
 
@@ -745,15 +744,15 @@ impl Host for SimHost {
         let mut m = self.0.borrow_mut();
         m.tick()?;
         if !m.world.installed.contains(&cmd.program) {
-            let name = cmd.program.name();
-            return Err(Error::new(Kind::Unsupported, format!("{name} is not installed"))
-                .remedy(format!("apt-get install {}", package(cmd.program))));
+            return Err(programs::missing(cmd.program));
         }
         let mut stdin = Vec::new();
         if let Stdin::Secret { name, times } = &cmd.stdin {
-            let secret = secrets
-                .get(name)
-                .ok_or_else(|| Error::new(Kind::Internal, format!("the run does not hold the secret {name}")))?;
+            let missing = || {
+                let what = format!("the secret {name} is needed for {} and was not given", cmd.program.name());
+                Error::new(Kind::Invalid, what).remedy(format!("give {name} again"))
+            };
+            let secret = secrets.get(name).ok_or_else(missing)?;
             for _ in 0..*times {
                 stdin.extend_from_slice(secret);
                 stdin.push(b'\n');
@@ -828,12 +827,11 @@ impl Host for SimHost {
         let guard = self.act(&format!("lock {}", path.display()), |m| {
             if let Some(holder) = m.locks.get(path).map(|h| h.note.clone()) {
                 m.wait(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                return Err(Error::new(Kind::Busy, format!("{} is locked by {holder}", path.display())));
+                return Err(Error::new(Kind::Busy, format!("{} is held by {holder}", path.display()))
+                    .remedy("try again when that has finished"));
             }
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            if !m.world.files.exists(parent) {
-                return Err(Error::io(format!("cannot lock {}", path.display()), io::Error::from_raw_os_error(libc::ENOENT)));
-            }
+            // /run is empty after a reboot.
+            m.world.files.make_dir(path.parent().unwrap_or(Path::new("/")), 0o700)?;
             m.world.files.put(path, note, 0o600, 0, 0);
             m.next_guard += 1;
             let guard = m.next_guard;
