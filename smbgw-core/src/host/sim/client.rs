@@ -67,7 +67,8 @@ pub(super) fn run(m: &mut Machine, words: &[String]) -> Said {
             return Said::both(1, "ERROR: Unable to open credentials file!\n", "Failed to set parse authentication file!\n");
         };
         for line in String::from_utf8_lossy(bytes).lines() {
-            match line.split_once('=').map(|(k, v)| (k.trim().to_lowercase(), v.trim())) {
+            // A leading blank of a password is lost, a trailing one is not.
+            match line.split_once('=').map(|(k, v)| (k.trim().to_lowercase(), v.trim_start())) {
                 Some((key, value)) if key == "username" => name = value.to_owned(),
                 Some((key, value)) if key == "password" => password = value.to_owned(),
                 _ => {}

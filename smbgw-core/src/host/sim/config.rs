@@ -2,9 +2,10 @@
 //! How Samba 4.17 reads smb.conf and how testparm prints it, from measurements. It is deliberately not the product's own
 //! parser ([`crate::format`]): a mistake there must not be repeated here, or no test would show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::files::Files;
 
@@ -20,12 +21,16 @@ struct Parameter {
     values: &'static str,
 }
 
-fn parameters() -> impl Iterator<Item = Parameter> {
-    TABLE.lines().filter(|l| !l.starts_with('#')).map(|line| {
-        let mut f = line.split('\t');
-        let mut next = || f.next().unwrap_or_default();
-        Parameter { local: next() == "local", name: next(), kind: next(), default: next(), values: next() }
-    })
+fn parameter(line: &'static str) -> Parameter {
+    let mut f = line.split('\t');
+    let mut next = || f.next().unwrap_or_default();
+    Parameter { local: next() == "local", name: next(), kind: next(), default: next(), values: next() }
+}
+
+/// The table, read once: it is a constant in a handier form, no state.
+fn parameters() -> &'static [Parameter] {
+    static ALL: OnceLock<Vec<Parameter>> = OnceLock::new();
+    ALL.get_or_init(|| TABLE.lines().filter(|l| !l.starts_with('#')).map(parameter).collect())
 }
 
 /// Names are compared without case and blanks.
@@ -35,8 +40,9 @@ fn key(name: &str) -> String {
 
 /// A parameter by any of its names, and whether the name means the opposite.
 fn find(name: &str) -> Option<(Parameter, bool)> {
-    let wanted = key(name);
-    let found = parameters().find(|p| key(p.name) == wanted)?;
+    static BY_NAME: OnceLock<HashMap<String, Parameter>> = OnceLock::new();
+    let by_name = BY_NAME.get_or_init(|| parameters().iter().map(|p| (key(p.name), *p)).collect());
+    let found = *by_name.get(&key(name))?;
     match found.kind {
         "synonym" => Some((find(found.default)?.0, false)),
         "inverse" => Some((find(found.default)?.0, true)),
@@ -114,7 +120,8 @@ impl Config {
     }
 }
 
-fn same(a: &str, b: &str) -> bool {
+/// Names of shares are compared without case.
+pub(super) fn same(a: &str, b: &str) -> bool {
     a.to_lowercase() == b.to_lowercase()
 }
 
@@ -331,9 +338,9 @@ fn quoted(words: &[String], between: &str) -> String {
 /// testparm's dump: of the whole configuration, with all defaults if `verbose`.
 pub fn print(config: &Config, verbose: bool) -> String {
     let mut out = String::from("# Global parameters\n[global]\n");
-    let shown = |p: &Parameter| !matches!(p.kind, "synonym" | "inverse");
+    let shown = |p: &&Parameter| !matches!(p.kind, "synonym" | "inverse");
     for local in [false, true] {
-        for p in parameters().filter(|p| p.local == local).filter(shown) {
+        for p in parameters().iter().filter(|p| p.local == local).filter(shown) {
             let value = config.globals.set.get(p.name).map_or(p.default, String::as_str);
             if verbose || value != p.default {
                 let _ = writeln!(out, "\t{} = {value}", p.name);
@@ -357,7 +364,7 @@ pub fn print(config: &Config, verbose: bool) -> String {
 /// testparm's dump of one share: what differs from [global].
 pub fn print_share(config: &Config, share: &Share) -> String {
     let mut out = format!("\n\n[{}]\n", share.name);
-    for p in parameters().filter(|p| p.local && !matches!(p.kind, "synonym" | "inverse")) {
+    for p in parameters().iter().filter(|p| p.local && !matches!(p.kind, "synonym" | "inverse")) {
         let own = share.values.set.get(p.name).map_or(p.default, String::as_str);
         let all = config.globals.set.get(p.name).map_or(p.default, String::as_str);
         if own != all {

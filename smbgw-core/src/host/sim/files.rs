@@ -2,8 +2,8 @@
 //! The simulated disks: directories, files, symlinks and mounts, and which part of them would survive a power cut.
 //! It knows what a file system promises; it must not know what the files mean.
 //!
-//! Two things are lost when the power goes: bytes that were appended without a sync, and directories that nothing was
-//! synced in. A sync of a file makes its name and its parents durable too, as a journalling file system does.
+//! Lost when the power goes: bytes that were appended without a sync, a file that was only ever appended to that way, what a
+//! client wrote, and every tmpfs. A sync of a file makes its name and its parents durable too, as a journalling file system does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -128,6 +128,10 @@ impl fmt::Debug for Files {
 
 fn errno(what: &str, path: &Path, number: i32) -> Error {
     Error::io(format!("cannot {what} {}", path.display()), io::Error::from_raw_os_error(number))
+}
+
+fn not_regular(path: &Path) -> Error {
+    Error::new(Kind::Conflict, format!("{} is not a regular file", path.display())).remedy("move it out of the way")
 }
 
 impl Files {
@@ -304,8 +308,10 @@ impl Files {
             Some(Node { thing: Thing::File { content, .. }, mode, uid, gid, .. }) if content.len() as u64 <= limit => {
                 Ok(Some(FileSeen { content: content.clone(), mode: *mode, uid: *uid, gid: *gid }))
             }
-            Some(Node { thing: Thing::File { .. }, .. }) => Err(errno("read", path, libc::EFBIG)),
-            Some(_) => Err(errno("read", path, libc::EISDIR)),
+            Some(Node { thing: Thing::File { .. }, .. }) => {
+                Err(Error::new(Kind::Unsupported, format!("{} is larger than {limit} bytes", path.display())))
+            }
+            Some(_) => Err(not_regular(path)),
         }
     }
 
@@ -352,7 +358,9 @@ impl Files {
                         format!("{} leads through the symlink {}", path.display(), at.display()),
                     ));
                 }
-                Some(Thing::File { .. }) => return Err(Error::new(Kind::Invalid, format!("{} is no directory", at.display()))),
+                Some(Thing::File { .. }) => {
+                    return Err(Error::new(Kind::Invalid, format!("{} is not a directory", at.display())));
+                }
                 None => return Err(Error::new(Kind::NotFound, format!("{} does not exist", at.display()))),
             }
         }
@@ -453,7 +461,7 @@ impl Files {
             (Err(e), _) | (_, Err(e)) => return Err(errno("rename", from, e)),
         };
         if old.parent() != new.parent() {
-            return Err(errno("rename", from, libc::EXDEV));
+            return Err(Error::new(Kind::Internal, format!("{} and {} are in two directories", from.display(), to.display())));
         }
         let Some(mut node) = self.nodes.remove(&old) else { return Err(errno("rename", from, libc::ENOENT)) };
         node.durable = true;
@@ -475,7 +483,11 @@ impl Files {
     pub(super) fn make_dir(&mut self, path: &Path, mode: u32) -> Result<()> {
         match self.resolve(path).map(|p| self.nodes.get(&p).map(|n| matches!(n.thing, Thing::Dir))) {
             Ok(Some(true)) => return Ok(()),
-            Ok(Some(false)) => return Err(errno("make", path, libc::EEXIST)),
+            Ok(Some(false)) => {
+                return Err(
+                    Error::new(Kind::Conflict, format!("{} is not a directory", path.display())).remedy("move it out of the way")
+                );
+            }
             Ok(None) | Err(libc::ENOENT) => {}
             Err(e) => return Err(errno("make", path, e)),
         }
@@ -484,7 +496,8 @@ impl Files {
         }
         let real = self.writable(path, true).map_err(|e| errno("make", path, e))?;
         let node = self.node(Thing::Dir, mode & 0o7777, 0, 0);
-        self.nodes.insert(real, node);
+        self.nodes.insert(real.clone(), node);
+        self.sync(&real);
         Ok(())
     }
 
@@ -511,7 +524,7 @@ impl Files {
     pub(super) fn set_tree(&mut self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
         let seen = self.tree(path)?;
         if (seen.dev, seen.ino) != (dev, ino) {
-            return Err(Error::new(Kind::Conflict, format!("{} is another directory than it was", path.display())));
+            return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display())));
         }
         if seen.read_only {
             return Err(errno("change", path, libc::EROFS));
@@ -525,7 +538,7 @@ impl Files {
     pub(super) fn remove_in_tree(&mut self, path: &Path, name: &str) -> Result<()> {
         self.straight(path)?;
         if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-            return Err(Error::new(Kind::Invalid, format!("{name:?} is no file name")));
+            return Err(Error::new(Kind::Internal, format!("{name:?} is not a file name")));
         }
         let at = path.join(name);
         match self.nodes.get(&at).map(|n| &n.thing) {
@@ -535,7 +548,7 @@ impl Files {
                 self.nodes.remove(&at);
                 Ok(())
             }
-            Some(_) => Err(Error::new(Kind::Invalid, format!("{} is no regular file", at.display()))),
+            Some(_) => Err(not_regular(&at)),
         }
     }
 

@@ -28,9 +28,10 @@ mod files;
 mod samba;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
+use crate::host::programs;
 use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
@@ -45,188 +47,9 @@ pub use config::{Config, Share};
 pub use faults::{Death, Fault, Trouble};
 pub use files::{Detached, Files, Mount, Node, Thing};
 pub use samba::{Access, Account, Ace, PID_FILE, SMB_CONF, Session, Smbd, nt_hash};
+pub use world::{STOCK_SMB_CONF, World};
 
 use faults::Faults;
-
-/// Everything an administrator can see of the machine. Equal worlds cannot be told apart.
-#[derive(Debug, Clone, PartialEq)]
-pub struct World {
-    /// The disks.
-    pub files: Files,
-    /// Samba's accounts by name.
-    pub passdb: BTreeMap<String, Account>,
-    /// Share ACLs that were set, by share name in lower case.
-    pub share_acls: BTreeMap<String, Vec<Ace>>,
-    /// The machine's SID.
-    pub local_sid: String,
-    /// The running smbd, if it runs.
-    pub smbd: Option<Smbd>,
-    /// systemd is the init system.
-    pub systemd: bool,
-    /// systemd starts smbd at boot.
-    pub smbd_enabled: bool,
-    /// Programs of the table that are there.
-    pub installed: BTreeSet<Program>,
-}
-
-/// Debian 12's account files, cut to what matters.
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
-                      nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-const SHADOW: &str = "root:*:20000:0:99999:7:::\nwww-data:*:20000:0:99999:7:::\nnobody:*:20000:0:99999:7:::\n";
-const GROUP: &str = "root:x:0:\nshadow:x:42:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n";
-const GSHADOW: &str = "root:*::\nshadow:*::\nwww-data:*::\nusers:*::\nnogroup:*::\n";
-
-/// Debian 12's smb.conf without its comments.
-pub const STOCK_SMB_CONF: &str = "\
-[global]
-   workgroup = WORKGROUP
-   log file = /var/log/samba/log.%m
-   max log size = 1000
-   logging = file
-   panic action = /usr/share/samba/panic-action %d
-   server role = standalone server
-   obey pam restrictions = yes
-   unix password sync = yes
-   passwd program = /usr/bin/passwd %u
-   passwd chat = *Enter\\snew\\s*\\spassword:* %n\\n *Retype\\snew\\s*\\spassword:* %n\\n *password\\supdated\\ssuccessfully* .
-   pam password change = yes
-   map to guest = bad user
-   usershare allow guests = yes
-
-[homes]
-   comment = Home Directories
-   browseable = no
-   read only = yes
-   create mask = 0700
-   directory mask = 0700
-   valid users = %S
-
-[printers]
-   comment = All Printers
-   browseable = no
-   path = /var/tmp
-   printable = yes
-   guest ok = no
-   read only = yes
-   create mask = 0700
-
-[print$]
-   comment = Printer Drivers
-   path = /var/lib/samba/printers
-   browseable = yes
-   read only = yes
-   guest ok = no
-";
-
-impl World {
-    /// A fresh Debian node: stock smb.conf, Samba installed but not running, no systemd, `/srv/office` (root, 0755) to share.
-    pub fn debian() -> Self {
-        let mut files = Files::new();
-        for (path, text, mode, gid) in [
-            ("/etc/passwd", PASSWD, 0o644, 0),
-            ("/etc/shadow", SHADOW, 0o640, 42),
-            ("/etc/group", GROUP, 0o644, 0),
-            ("/etc/gshadow", GSHADOW, 0o640, 42),
-            ("/etc/hostname", "node\n", 0o644, 0),
-            (SMB_CONF, STOCK_SMB_CONF, 0o644, 0),
-        ] {
-            files.put(path, text, mode, 0, gid);
-        }
-        for dir in ["/srv/office", "/var/lib/samba/private", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba/vfs", "/root"] {
-            files.put_dir(dir, 0o755, 0, 0);
-        }
-        files.put_dir("/tmp", 0o1777, 0, 0);
-        files.put_dir("/var/tmp", 0o1777, 0, 0);
-        for module in ["acl_xattr", "catia", "fruit", "recycle", "shadow_copy2", "streams_xattr"] {
-            files.put(format!("/usr/lib/x86_64-linux-gnu/samba/vfs/{module}.so"), "ELF", 0o644, 0, 0);
-        }
-        Self {
-            files,
-            passdb: BTreeMap::new(),
-            share_acls: BTreeMap::new(),
-            local_sid: "S-1-5-21-1000000001-2000000002-3000000003".into(),
-            smbd: None,
-            systemd: false,
-            smbd_enabled: false,
-            installed: Program::ALL.into_iter().collect(),
-        }
-    }
-
-    /// This world without what lives under some paths: for comparisons that leave our own state aside.
-    #[must_use]
-    pub fn without(&self, paths: &[&str]) -> Self {
-        let mut rest = self.clone();
-        for path in paths {
-            rest.files.take(path);
-        }
-        rest
-    }
-
-    /// What is different in `other`, a line each, for people; empty exactly if the two are equal.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let names: BTreeSet<&PathBuf> = self.files.nodes.keys().chain(other.files.nodes.keys()).collect();
-        for path in names {
-            let at = path.display();
-            match (self.files.nodes.get(path), other.files.nodes.get(path)) {
-                (Some(old), None) => lines.push(format!("{at}: gone, was {old:?}")),
-                (None, Some(new)) => lines.push(format!("{at}: new {new:?}")),
-                (Some(old), Some(new)) if old != new => node_difference(&at.to_string(), old, new, &mut lines),
-                _ => {}
-            }
-        }
-        map_differences("passdb", &self.passdb, &other.passdb, &mut lines);
-        map_differences("share acl", &self.share_acls, &other.share_acls, &mut lines);
-        let mut field = |what: &str, old: String, new: String| {
-            if old != new {
-                lines.push(format!("{what}: {old} became {new}"));
-            }
-        };
-        field("sid", self.local_sid.clone(), other.local_sid.clone());
-        field("systemd", self.systemd.to_string(), other.systemd.to_string());
-        field("smbd.service enabled", self.smbd_enabled.to_string(), other.smbd_enabled.to_string());
-        field("installed", format!("{:?}", self.installed), format!("{:?}", other.installed));
-        let running = |s: &Option<Smbd>| s.as_ref().map_or("not running".into(), |s| format!("pid {}", s.pid));
-        field("smbd", running(&self.smbd), running(&other.smbd));
-        if let (Some(old), Some(new)) = (&self.smbd, &other.smbd) {
-            field("sessions", format!("{:?}", old.sessions), format!("{:?}", new.sessions));
-            field("loaded configuration", config::print(&old.config, false), config::print(&new.config, false));
-        }
-        if lines.is_empty() && self != other {
-            lines.push("the worlds differ in something that has no words: mounts or unprinted settings".into());
-        }
-        lines
-    }
-}
-
-fn map_differences<V: PartialEq + std::fmt::Debug>(
-    what: &str,
-    a: &BTreeMap<String, V>,
-    b: &BTreeMap<String, V>,
-    lines: &mut Vec<String>,
-) {
-    for name in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
-        match (a.get(name), b.get(name)) {
-            (Some(old), None) => lines.push(format!("{what} {name}: gone, was {old:?}")),
-            (None, Some(new)) => lines.push(format!("{what} {name}: new {new:?}")),
-            (Some(old), Some(new)) if old != new => lines.push(format!("{what} {name}: {old:?} became {new:?}")),
-            _ => {}
-        }
-    }
-}
-
-/// Line by line for text files.
-fn node_difference(at: &str, old: &Node, new: &Node, lines: &mut Vec<String>) {
-    let before = lines.len();
-    if let (Thing::File { content: a, .. }, Thing::File { content: b, .. }) = (&old.thing, &new.thing) {
-        let (a, b) = (String::from_utf8_lossy(a), String::from_utf8_lossy(b));
-        lines.extend(a.lines().filter(|l| !b.lines().any(|m| m == *l)).map(|l| format!("{at}: - {l}")));
-        lines.extend(b.lines().filter(|l| !a.lines().any(|m| m == *l)).map(|l| format!("{at}: + {l}")));
-    }
-    if (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid) || lines.len() == before {
-        lines.push(format!("{at}: {old:?} became {new:?}"));
-    }
-}
 
 /// What a program said and how it ended.
 #[derive(Debug, Clone, Default)]
@@ -420,8 +243,8 @@ impl SimHost {
         let Some(smbd) = &m.world.smbd else { return Err("NT_STATUS_CONNECTION_REFUSED") };
         let config = current.unwrap_or_else(|| smbd.config.clone());
         let share = config.share(share).filter(|s| s.is("available")).ok_or("NT_STATUS_BAD_NETWORK_NAME")?;
-        samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
-        let session = Session { pid: m.new_pid(), user: user.name, shares: vec![share.name.clone()] };
+        let access = samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
+        let session = Session { pid: m.new_pid(), user: user.name, shares: vec![(share.name.clone(), access)] };
         let pid = session.pid;
         if let Some(smbd) = &mut m.world.smbd {
             smbd.sessions.push(session);
@@ -640,10 +463,18 @@ impl Job for SimJob {
     }
 
     fn kill(&mut self) {
-        self.machine.borrow_mut().processes.remove(&self.process.pid);
+        if let Ok(mut m) = self.machine.try_borrow_mut() {
+            m.processes.remove(&self.process.pid);
+        }
         if self.output.is_none() {
             self.output = Some(Self::ended(-libc::SIGKILL, false));
         }
+    }
+}
+
+impl Drop for SimJob {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -661,21 +492,11 @@ impl Drop for SimLock {
         if let Ok(mut m) = self.machine.try_borrow_mut() {
             if m.locks.get(&self.path).is_some_and(|h| h.guard == Some(self.guard)) {
                 m.locks.remove(&self.path);
+                if m.dead.is_none() {
+                    m.world.files.put(&self.path, "", 0o600, 0, 0);
+                }
             }
         }
-    }
-}
-
-/// Debian's package of a program, for the error that it is missing.
-fn package(program: Program) -> &'static str {
-    match program {
-        Program::Groupadd | Program::Groupdel | Program::Gpasswd | Program::Useradd | Program::Userdel | Program::Usermod => {
-            "passwd"
-        }
-        Program::Smbpasswd | Program::Testparm | Program::Net => "samba-common-bin",
-        Program::Smbclient => "smbclient",
-        Program::Systemctl => "systemd",
-        _ => "samba",
     }
 }
 
@@ -745,15 +566,15 @@ impl Host for SimHost {
         let mut m = self.0.borrow_mut();
         m.tick()?;
         if !m.world.installed.contains(&cmd.program) {
-            let name = cmd.program.name();
-            return Err(Error::new(Kind::Unsupported, format!("{name} is not installed"))
-                .remedy(format!("apt-get install {}", package(cmd.program))));
+            return Err(programs::missing(cmd.program));
         }
         let mut stdin = Vec::new();
         if let Stdin::Secret { name, times } = &cmd.stdin {
-            let secret = secrets
-                .get(name)
-                .ok_or_else(|| Error::new(Kind::Internal, format!("the run does not hold the secret {name}")))?;
+            let missing = || {
+                let what = format!("the secret {name} is needed for {} and was not given", cmd.program.name());
+                Error::new(Kind::Invalid, what).remedy(format!("give {name} again"))
+            };
+            let secret = secrets.get(name).ok_or_else(missing)?;
             for _ in 0..*times {
                 stdin.extend_from_slice(secret);
                 stdin.push(b'\n');
@@ -828,12 +649,11 @@ impl Host for SimHost {
         let guard = self.act(&format!("lock {}", path.display()), |m| {
             if let Some(holder) = m.locks.get(path).map(|h| h.note.clone()) {
                 m.wait(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                return Err(Error::new(Kind::Busy, format!("{} is locked by {holder}", path.display())));
+                return Err(Error::new(Kind::Busy, format!("{} is held by {holder}", path.display()))
+                    .remedy("try again when that has finished"));
             }
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            if !m.world.files.exists(parent) {
-                return Err(Error::io(format!("cannot lock {}", path.display()), io::Error::from_raw_os_error(libc::ENOENT)));
-            }
+            // /run is empty after a reboot.
+            m.world.files.make_dir(path.parent().unwrap_or(Path::new("/")), 0o700)?;
             m.world.files.put(path, note, 0o600, 0, 0);
             m.next_guard += 1;
             let guard = m.next_guard;

@@ -57,8 +57,8 @@ pub struct Session {
     pub pid: i32,
     /// Who logged in.
     pub user: String,
-    /// Shares it is connected to.
-    pub shares: Vec<String>,
+    /// Shares it is connected to, and what it may do there: that is settled when it connects.
+    pub shares: Vec<(String, Access)>,
 }
 
 /// A running smbd.
@@ -441,7 +441,7 @@ fn smbcontrol(m: &mut Machine, words: &[String]) -> Said {
         }
         "close-share" => {
             for session in &mut smbd.sessions {
-                session.shares.retain(|s| name != "*" && !s.eq_ignore_ascii_case(name));
+                session.shares.retain(|(s, _)| !config::same(s, name));
             }
         }
         "close-denied-share" => close_denied(&mut m.world, name),
@@ -450,14 +450,15 @@ fn smbcontrol(m: &mut Machine, words: &[String]) -> Said {
     Said::ok("")
 }
 
-/// Ends the connections to a share of those who may not use it any more.
+/// Ends the connections to a share of those whose rights there changed, by the configuration as last loaded. A share that
+/// is gone or not available is left alone: only close-share ends that.
 fn close_denied(world: &mut World, name: &str) {
-    let config = load(&world.files).config;
     let Some(mut smbd) = world.smbd.take() else { return };
-    let config = config.unwrap_or_else(|| smbd.config.clone());
-    for session in &mut smbd.sessions {
-        let keeps = config.share(name).is_some_and(|share| access(world, share, &session.user).is_some());
-        session.shares.retain(|s| keeps || !s.eq_ignore_ascii_case(name));
+    if let Some(share) = smbd.config.share(name).filter(|s| s.is("available")) {
+        for session in &mut smbd.sessions {
+            let now = access(world, share, &session.user);
+            session.shares.retain(|(s, then)| !config::same(s, name) || now == Some(*then));
+        }
     }
     world.smbd = Some(smbd);
 }
@@ -652,7 +653,7 @@ fn connections(world: &World) -> (Value, Value) {
             "hostname": format!("ipv4:127.0.0.1:{}", 40_000 + session.pid % 20_000), "session_dialect": "SMB3_11",
             "encryption": none, "signing": {"cipher": "AES-128-GMAC", "degree": "partial"},
         });
-        for (n, share) in session.shares.iter().enumerate() {
+        for (n, (share, _)) in session.shares.iter().enumerate() {
             let tcon = (3_000_000 + session.pid * 100 + i32::try_from(n).unwrap_or(0)).to_string();
             let document = json!({
                 "service": share, "server_id": server, "tcon_id": tcon, "session_id": id, "machine": "127.0.0.1",
