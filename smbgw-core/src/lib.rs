@@ -16,6 +16,7 @@ pub mod effect;
 pub mod error;
 pub mod facts;
 pub mod format;
+pub mod gateway;
 pub mod host;
 pub mod journal;
 pub mod observe;

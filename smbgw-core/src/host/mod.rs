@@ -234,6 +234,10 @@ pub trait Host {
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
     /// Our own process.
     fn own_process(&self) -> ProcessId;
+    /// Our effective user and group: who owns the files that are ours alone.
+    fn own_ids(&self) -> (u32, u32);
+    /// The host name up to the first dot.
+    fn node_name(&self) -> Result<String>;
 }
 
 impl dyn Host + '_ {

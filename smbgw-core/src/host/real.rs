@@ -705,6 +705,16 @@ impl Host for RealHost {
         sys::monotonic_ms()
     }
 
+    fn own_ids(&self) -> (u32, u32) {
+        (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    }
+
+    fn node_name(&self) -> Result<String> {
+        let name = nix::unistd::gethostname().map_err(|e| Error::io("cannot read the host name", e.into()))?;
+        let name = name.to_string_lossy().into_owned();
+        Ok(name.split('.').next().unwrap_or_default().to_owned())
+    }
+
     fn pause(&self, time: Duration) {
         std::thread::sleep(time.min(Duration::from_secs(1)));
     }

@@ -4,3 +4,4 @@
 
 pub mod act;
 pub mod exec;
+pub mod reconcile;

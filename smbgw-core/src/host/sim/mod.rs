@@ -671,6 +671,14 @@ impl Host for SimHost {
         self.0.borrow().uptime_ms
     }
 
+    fn own_ids(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
+    fn node_name(&self) -> Result<String> {
+        Ok("pve1".to_owned())
+    }
+
     fn pause(&self, time: Duration) {
         let mut m = self.0.borrow_mut();
         let ms = u64::try_from(time.as_millis()).unwrap_or(1000);
