@@ -313,7 +313,7 @@ fn only_the_very_tree_that_was_seen_gets_a_new_owner_and_mode() {
     let t = RealHost.tree(&s.at("tree")).expect("a tree");
     RealHost.set_tree(&s.at("tree"), t.dev, t.ino, uid, gid, 0o2770).expect("sets");
     assert_eq!(mode(&s.at("tree")), 0o2770);
-    assert_eq!(mode(&s.at("tree/inside")), inside | 0o2000 & mode(&s.at("tree/inside")), "only the root");
+    assert_eq!(mode(&s.at("tree/inside")), inside, "only the root");
     fs::rename(s.at("tree"), s.at("old")).expect("renames");
     fs::create_dir(s.at("tree")).expect("mkdir");
     assert_eq!(kind(RealHost.set_tree(&s.at("tree"), t.dev, t.ino, uid, gid, 0o777)), Kind::Drift);
@@ -573,7 +573,8 @@ fn programs_of_the_table_run_or_name_their_package() {
                         break o;
                     }
                 };
-                assert!(!output.timed_out && !(output.stdout.is_empty() && output.stderr.is_empty()), "{}", program.name());
+                assert!(!output.timed_out, "{}", program.name());
+                assert!(output.stdout.len() + output.stderr.len() > 0, "{}", program.name());
             }
             Err(e) => {
                 assert!(!RealHost.installed(program));

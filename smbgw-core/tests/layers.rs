@@ -274,7 +274,10 @@ fn the_reader_of_names_sees_them_all() {
     let seen = |text: &str| names_in(vec!["plan".into(), "samba".into()], text).named.into_keys().collect::<Vec<_>>();
     assert_eq!(seen("use crate::{error::Result, host::{self, Host as H}};"), ["error", "host"]);
     assert_eq!(seen("use super::super::host::Host;"), ["host"]);
-    assert_eq!(seen("fn f() { let x: Vec<crate::host::Space> = crate::run::go(|| super::native::y()); }"), ["host", "plan", "run"]);
+    assert_eq!(
+        seen("fn f() { let x: Vec<crate::host::Space> = crate::run::go(|| super::native::y()); }"),
+        ["host", "plan", "run"]
+    );
     assert_eq!(seen("fn f() { assert!(matches!(x, [crate::host::Kind::A])) }"), ["host"]);
     assert_eq!(seen("mod inner { use super::super::super::journal::*; }"), ["journal"]);
     assert_eq!(seen("pub use crate::host::real as other;"), ["host"]);

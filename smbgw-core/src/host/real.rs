@@ -228,8 +228,9 @@ fn open_tree(path: &Path, flags: OFlag) -> Result<OwnedFd> {
         return Err(Error::new(Kind::Invalid, format!("{} is not an absolute path without `..`", path.display())));
     }
     sys::open_no_symlinks(path, flags).map_err(|e| match e {
-        OpenError::Symlink(link) if link == path => Error::new(Kind::Invalid, format!("{} is a symlink", path.display()))
-            .remedy("name the directory it leads to"),
+        OpenError::Symlink(link) if link == path => {
+            Error::new(Kind::Invalid, format!("{} is a symlink", path.display())).remedy("name the directory it leads to")
+        }
         OpenError::Symlink(link) => {
             Error::new(Kind::Invalid, format!("{} leads through the symlink {}", path.display(), link.display()))
                 .remedy("name the directory without any symlink on the way")
@@ -398,11 +399,8 @@ impl Host for RealHost {
                 }
                 Err(e) => return Err(failed(e)),
             }
-            let fd = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-                .open(dir)
-                .map_err(failed)?;
+            let fd =
+                OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(dir).map_err(failed)?;
             let st = fstat(&fd).map_err(|e| failed(e.into()))?;
             set_owner_mode(&fd, st.st_uid, st.st_gid, mode).map_err(|e| failed(e.into()))?;
             sync_parent(dir)?;
@@ -735,8 +733,11 @@ impl Drop for RealLock {
 fn stdin_of(cmd: &Cmd, secrets: &Secrets) -> Result<Option<Vec<u8>>> {
     let Stdin::Secret { name, times } = &cmd.stdin else { return Ok(None) };
     let Some(secret) = secrets.get(name) else {
-        return Err(Error::new(Kind::Invalid, format!("the secret {name} is needed for {} and was not given", cmd.program.name()))
-            .remedy(format!("give {name} again")));
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("the secret {name} is needed for {} and was not given", cmd.program.name()),
+        )
+        .remedy(format!("give {name} again")));
     };
     if secret.iter().any(|b| matches!(b, b'\n' | 0)) {
         return Err(Error::property(name, "must not contain a line feed or a NUL byte"));
@@ -889,9 +890,7 @@ impl RealJob {
         self.end = Some(match ended {
             Ended::Status(status) => End::Known(Output { status, stdout, stderr, timed_out }),
             // Killed by us, whether it obeys (Lost: somebody else reaped it) or is stuck in the kernel and abandoned.
-            Ended::Lost | Ended::Running if timed_out => {
-                End::Known(Output { status: -libc::SIGKILL, stdout, stderr, timed_out })
-            }
+            Ended::Lost | Ended::Running if timed_out => End::Known(Output { status: -libc::SIGKILL, stdout, stderr, timed_out }),
             Ended::Lost | Ended::Running => End::Lost,
         });
     }
@@ -903,7 +902,9 @@ impl RealJob {
             // Not guessed from the output: most programs are silent when they succeed, and so is one that was killed.
             Some(End::Lost) => {
                 Err(Error::new(Kind::Service, format!("cannot tell how {} ended: its exit status was taken away", self.name))
-                    .remedy("the calling process ignores SIGCHLD or waits for children it did not start: set SIGCHLD to its default")
+                    .remedy(
+                        "the calling process ignores SIGCHLD or waits for children it did not start: set SIGCHLD to its default",
+                    )
                     .story(|s| s.exit = Some("unknown".to_owned())))
             }
         }

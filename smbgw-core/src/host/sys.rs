@@ -272,12 +272,8 @@ pub fn reap(pid: i32, pidfd: Option<BorrowedFd<'_>>) -> io::Result<Ended> {
         // SAFETY: `info` is writable and of the right type. Zeroed bytes are a valid siginfo_t, so reading it afterwards is
         // fine even if the kernel left it alone (WNOHANG and nothing to tell: si_pid stays 0).
         let (r, info) = unsafe {
-            let r = libc::waitid(
-                libc::P_PIDFD,
-                pidfd.as_raw_fd() as libc::id_t,
-                info.as_mut_ptr(),
-                libc::WEXITED | libc::WNOHANG,
-            );
+            let r =
+                libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG);
             (r, info.assume_init_ref())
         };
         if r == 0 {
@@ -632,7 +628,9 @@ mod tests {
             Err(OpenError::Symlink(p)) => format!("symlink {}", p.display()),
             Err(OpenError::Os(e)) => format!("{:?}", e.raw_os_error()),
         };
-        for p in ["", "a", "a/b/c", "a/./b//c/", "link", "link/b", "a/inner", "a/inner/c", "nope", "a/nope/x", "a/file", "a/file/x"] {
+        for p in
+            ["", "a", "a/b/c", "a/./b//c/", "link", "link/b", "a/inner", "a/inner/c", "nope", "a/nope/x", "a/file", "a/file/x"]
+        {
             let p = base.join(p);
             assert_eq!(tell(walk_no_symlinks(&p, flags)), tell(open_no_symlinks(&p, flags)), "{p:?}");
         }

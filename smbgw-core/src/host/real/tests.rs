@@ -99,7 +99,8 @@ fn a_grandchild_that_keeps_the_output_open_is_not_waited_for() {
 
 #[test]
 fn output_is_limited_and_never_blocks_the_child() {
-    let output = end(&mut sh("head -c 5242880 /dev/zero; printf end; head -c 300000 /dev/zero | tr '\\0' x >&2; printf last >&2"));
+    let output =
+        end(&mut sh("head -c 5242880 /dev/zero; printf end; head -c 300000 /dev/zero | tr '\\0' x >&2; printf last >&2"));
     assert_eq!(output.status, 0);
     assert_eq!(output.stdout.len(), STDOUT_LIMIT, "the beginning");
     assert_eq!(output.stderr.len(), STDERR_LIMIT, "the end");
@@ -224,7 +225,8 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
         }
     }
     // The child reports a missing program although it cannot be waited for.
-    let missing = Start { path: Path::new("/nonexistent"), args: &[], input: None, timeout: Duration::from_secs(5), daemon: false };
+    let missing =
+        Start { path: Path::new("/nonexistent"), args: &[], input: None, timeout: Duration::from_secs(5), daemon: false };
     assert_eq!(spawn(&missing).map(drop).expect_err("not there").kind(), Kind::Io);
     let mut stuck = sh_with("exec sleep 1000", None, Duration::from_millis(100));
     assert!(end(&mut stuck).timed_out);
@@ -297,7 +299,8 @@ fn a_program_that_cannot_run_says_why() {
 #[test]
 fn arguments_arrive_literally() {
     let args: Vec<String> = ["%s|", "a b", "", "$(id)", "'\"\\", "\n", "ü🦀", "--"].map(str::to_owned).to_vec();
-    let start = Start { path: Path::new("/usr/bin/printf"), args: &args, input: None, timeout: Duration::from_secs(5), daemon: false };
+    let start =
+        Start { path: Path::new("/usr/bin/printf"), args: &args, input: None, timeout: Duration::from_secs(5), daemon: false };
     let output = end(&mut spawn(&start).expect("starts"));
     assert_eq!(output.out(), "a b||$(id)|'\"\\|\n|ü🦀|--|");
 }
