@@ -14,6 +14,7 @@
 
 pub mod effect;
 pub mod error;
+pub mod format;
 pub mod host;
-
+pub mod spec;
 pub mod types;
