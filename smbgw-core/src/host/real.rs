@@ -31,6 +31,7 @@ use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
 use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen, programs, wipe};
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
+use crate::format::mountinfo;
 
 /// Standard output that is kept, from its beginning.
 const STDOUT_LIMIT: usize = 4 << 20;
@@ -243,46 +244,10 @@ fn open_tree(path: &Path, flags: OFlag) -> Result<OwnedFd> {
     })
 }
 
-/// One line of `/proc/self/mountinfo`, as far as we need it.
-struct Mount {
-    id: u64,
-    point: PathBuf,
-    fs_type: String,
-}
-
-fn mounts() -> Result<Vec<Mount>> {
+fn mounts() -> Result<Vec<mountinfo::Mount>> {
     let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read(path).map_err(|e| os("read", path, e))?;
-    Ok(text.split(|b| *b == b'\n').filter_map(parse_mount).collect())
-}
-
-/// `36 35 98:0 /root /point options optional… - type source super-options`
-fn parse_mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let point = unescape(fields.nth(3)?);
-    let fs_type = fields.skip_while(|f| *f != b"-").nth(1)?;
-    Some(Mount { id, point: OsString::from_vec(point).into(), fs_type: String::from_utf8_lossy(fs_type).into_owned() })
-}
-
-/// The kernel writes blank, tab, line feed and backslash as `\ooo`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&b, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|o| b == b'\\' && o.iter().all(|d| (b'0'..=b'7').contains(d)));
-        match octal {
-            Some(o) => {
-                out.push(o.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(b);
-                rest = tail;
-            }
-        }
-    }
-    out
+    let bytes = fs::read(path).map_err(|e| os("read", path, e))?;
+    Ok(mountinfo::parse(&String::from_utf8_lossy(&bytes)))
 }
 
 /// `f_fsid` where it comes from the file system's own identity. XFS and others make it from the device number, tmpfs from
@@ -444,10 +409,11 @@ impl Host for RealHost {
         let vfs = retry(|| fstatvfs(&fd)).map_err(|e| failed(e.into()))?;
         let id = sys::mount_id(fd.as_fd()).map_err(failed)?;
         let all = mounts()?;
+        // By the descriptor's own mount and not by its path: what the path means may have changed since it was opened.
         let (fs_type, mount_point) =
-            all.iter().find(|m| m.id == id).map(|m| (m.fs_type.clone(), m.point.clone())).unwrap_or_default();
+            all.iter().find(|m| u64::from(m.id) == id).map(|m| (m.fstype.clone(), m.mount_point.clone())).unwrap_or_default();
         let mut mounts_inside: Vec<PathBuf> =
-            all.into_iter().map(|m| m.point).filter(|p| p != path && p.starts_with(path)).collect();
+            all.into_iter().map(|m| m.mount_point).filter(|p| p != path && p.starts_with(path)).collect();
         mounts_inside.sort();
         mounts_inside.dedup();
         Ok(TreeSeen {

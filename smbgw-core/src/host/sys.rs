@@ -329,12 +329,22 @@ fn exit_info(pidfd: BorrowedFd<'_>) -> Option<i32> {
         ids: [u32; 11],
         exit_code: i32,
     }
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    let mut info = PidfdInfo::default();
     // _IOWR(0xFF, 11, struct pidfd_info)
     let request = (3 << 30) | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
-    // SAFETY: the request number carries the size of the struct that the pointer leads to; the kernel writes no more.
-    let r = unsafe { libc::ioctl(pidfd.as_raw_fd(), request, &mut info) };
-    (r == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| decode(info.exit_code))
+    // The pidfd says "ended" a moment before the kernel has put the status down.
+    for _ in 0..50 {
+        info.mask = PIDFD_INFO_EXIT;
+        // SAFETY: the request number carries the size of the struct that the pointer leads to; the kernel writes no more.
+        if unsafe { libc::ioctl(pidfd.as_raw_fd(), request, &mut info) } != 0 {
+            return None;
+        }
+        if info.mask & PIDFD_INFO_EXIT != 0 {
+            return Some(decode(info.exit_code));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
 }
 
 /// A child to be: everything allocated before the fork.

@@ -323,12 +323,3 @@ fn a_dropped_job_ends_its_child_but_a_forked_copy_does_not() {
     RealHost.end(process).expect("ends");
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(process.pid), None).expect("reaped");
 }
-
-#[test]
-fn mountinfo_lines_are_understood() {
-    let line = br"36 35 98:0 / /mnt/a\040b\134c rw,noatime shared:1 master:2 - ext4 /dev/sda1 rw,errors=continue";
-    let m = parse_mount(line).expect("parses");
-    assert_eq!((m.id, m.point.to_str(), m.fs_type.as_str()), (36, Some(r"/mnt/a b\c"), "ext4"));
-    assert!(parse_mount(b"").is_none());
-    assert!(parse_mount(b"36 35 98:0 / /x rw").is_none());
-}
