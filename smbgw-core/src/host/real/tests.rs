@@ -323,3 +323,36 @@ fn a_dropped_job_ends_its_child_but_a_forked_copy_does_not() {
     RealHost.end(process).expect("ends");
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(process.pid), None).expect("reaped");
 }
+
+#[test]
+fn where_the_kernel_gives_no_pidfd_the_rest_still_holds() {
+    let without = |mut job: RealJob| {
+        job.child.pidfd = None;
+        job
+    };
+    let mut job = without(sh("sleep 0.05; echo out; exit 3"));
+    assert_eq!((end(&mut job).status, end(&mut job).out()), (3, "out\n".to_owned()));
+    let mut job = without(sh_with("exec sleep 1000", None, Duration::from_millis(50)));
+    assert!(end(&mut job).timed_out);
+    assert!(!RealHost.alive(job.process()));
+    let job = without(sh("exec sleep 1000"));
+    let process = job.process();
+    drop(job);
+    assert!(!RealHost.alive(process));
+}
+
+#[test]
+fn a_daemon_that_does_not_get_ready_in_time_is_ended_with_its_children() {
+    let args = ["-c".to_owned(), "sleep 1000 & echo $!; wait".to_owned()];
+    let timeout = Duration::from_millis(300);
+    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true };
+    let output = end(&mut spawn(&start).expect("sh starts"));
+    assert!(output.timed_out);
+    let child: i32 = output.out().trim().parse().expect("a pid");
+    // Killed with the group; whoever adopted it may take a moment to reap it.
+    let gone = |_| {
+        std::thread::sleep(Duration::from_millis(5));
+        RealHost.process(child, "sleep").is_none().then_some(())
+    };
+    (0..2000).find_map(gone).expect("ended too");
+}
