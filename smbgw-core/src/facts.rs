@@ -18,6 +18,10 @@ pub struct Paths {
     pub own_conf: PathBuf,
     /// What does not outlive a boot: snapshots, locks, scratch files.
     pub run_dir: PathBuf,
+    /// What does: journals.
+    pub state_dir: PathBuf,
+    /// The gateway record.
+    pub record_file: PathBuf,
 }
 
 /// A Unix user.
@@ -162,8 +166,8 @@ pub struct Facts {
     pub owned: Option<Owned>,
     /// smbd runs.
     pub smbd_running: bool,
-    /// Programs of the table that are missing.
-    pub missing: BTreeSet<String>,
+    /// Programs of the table that are missing, and what installs them.
+    pub missing: BTreeMap<String, String>,
     /// systemd is the init system.
     pub systemd: bool,
 }

@@ -14,7 +14,11 @@
 
 pub mod effect;
 pub mod error;
+pub mod facts;
 pub mod format;
 pub mod host;
+pub mod journal;
+pub mod observe;
+pub mod plan;
 pub mod spec;
 pub mod types;

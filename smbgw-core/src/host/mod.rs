@@ -105,6 +105,8 @@ pub struct Space {
     pub avail: u64,
     /// What is written.
     pub used: u64,
+    /// `f_fsid`: which file system it is; 0 where the kernel gives none.
+    pub fsid: u64,
 }
 
 /// How much of a tree belongs to some owners; see [`Host::survey`].
@@ -226,6 +228,8 @@ pub trait Host {
     fn now_ms(&self) -> i64;
     /// Milliseconds of a clock that never goes back, for measuring.
     fn monotonic_ms(&self) -> u64;
+    /// Waits; never longer than a second.
+    fn pause(&self, time: Duration);
     /// Unpredictable bytes.
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
     /// Our own process.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::ErrorDoc;
 use crate::host::ProcessId;
 use crate::plan::step::{Seen, Step};
+use crate::types::sha256_hex;
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,12 +135,6 @@ pub struct Line {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// Lower-case hex of SHA-256.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Line {

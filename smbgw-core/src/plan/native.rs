@@ -12,12 +12,11 @@ use crate::effect::{Cmd, FileSpec, Program};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::facts::{Facts, TreeFact, UnixGroup, UnixUser};
 use crate::format::smb_conf::{IncludeState, add_include, find_include, remove_include};
-use crate::journal::event::sha256_hex;
 use crate::spec::access::{Level, Who};
 use crate::spec::record::{GroupEntry, Key, Record, ShareEntry, ShareState, TreeId, UserEntry};
 use crate::spec::section::{NATIVE, Section};
 use crate::spec::{Security, ShareSpec};
-use crate::types::{GroupName, UserName};
+use crate::types::{GroupName, UserName, sha256_hex};
 
 /// Name of the file that the proof writes into the share.
 pub const PROBE_FILE: &str = ".smbgw-probe";
@@ -99,9 +98,8 @@ fn make_record(facts: &Facts, steps: &mut Vec<Step>) {
 
 fn must_have(facts: &Facts, programs: &[Program]) -> Result<()> {
     for p in programs {
-        if facts.missing.contains(p.name()) {
-            let package = crate::effect::package(*p);
-            return Err(Error::new(Kind::Unsupported, format!("{} is not installed", p.name())).remedy(format!("apt install {package}")));
+        if let Some(remedy) = facts.missing.get(p.name()) {
+            return Err(Error::new(Kind::Unsupported, format!("{} is not installed", p.name())).remedy(remedy.clone()));
         }
     }
     Ok(())
