@@ -20,5 +20,6 @@ pub mod host;
 pub mod journal;
 pub mod observe;
 pub mod plan;
+pub mod run;
 pub mod spec;
 pub mod types;

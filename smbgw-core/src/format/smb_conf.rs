@@ -11,13 +11,17 @@
 //! - A line without `=` is dropped without a word. `= x` or `[open` ends the load of the whole file.
 //! - Section names are compared without case; blanks count (`[ b ]` is not `[b]`), except for `[global]` and `[globals]`.
 //! - Text before the first header belongs to `[global]`.
+//! - A section that appears again goes on where it was, except that a share then loses its parametric options
+//!   (`fruit:model`) of before.
+//! - A share copies the defaults of `[global]` when its header is first met; `[global]` lines after it do not reach it.
+//!   Parametric options are looked up in `[global]` when needed, so there the last line counts for all shares.
 //! - The value of a line is cut at a NUL.
 
 use std::borrow::Cow;
 use std::fmt;
 
 pub use super::smb_params::{Class, Key, Type, bool_value, key, parse_list, same_value, text_value};
-use super::smb_params::{is_space, is_unknown, lookup, same_word};
+use super::smb_params::{fits, is_parametric, is_space, is_unknown, lookup, same_word};
 use super::{FormatError, show};
 
 /// How deep Samba follows includes.
@@ -93,6 +97,11 @@ impl SectionView {
     pub fn get(&self, param: &str) -> Option<Cow<'_, str>> {
         let wanted = key(param);
         let found = self.params.iter().rev().find(|p| p.key.name == wanted.name)?;
+        // A share's second header makes Samba forget the parametric options it has read for it.
+        let forgotten = !self.is_global() && is_parametric(param) && self.header_lines.last().is_some_and(|h| found.line < *h);
+        if forgotten {
+            return None;
+        }
         Some(polarity(&found.value, found.key.inverted != wanted.inverted))
     }
 }
@@ -154,8 +163,9 @@ pub enum FindingKind {
     Unknown,
     /// A parameter of `[global]` in another section; Samba warns and drops the line.
     Misplaced,
-    /// No boolean where one must be: Samba refuses the whole file.
-    NotBoolean,
+    /// No boolean, octal number or size where one must be: Samba refuses the whole file. (Words of a fixed set are left to
+    /// testparm: newer versions know more of them.)
+    BadValue,
 }
 
 /// A problem of the text.
@@ -365,9 +375,9 @@ impl SmbConf {
                                 format!("{} belongs to [global]: Samba drops the line in {}", show(name), show(&section.name));
                             found.push(Finding { line, kind: FindingKind::Misplaced, fatal: false, text });
                         }
-                        Some((_, Type::Bool)) if bool_value(value).is_none() => {
-                            let text = format!("{} needs yes or no, not {}: Samba refuses the file", show(name), show(value));
-                            found.push(Finding { line, kind: FindingKind::NotBoolean, fatal: true, text });
+                        Some((_, kind)) if !fits(kind, value) => {
+                            let text = format!("{} is no value for {}: Samba refuses the file", show(value), show(name));
+                            found.push(Finding { line, kind: FindingKind::BadValue, fatal: true, text });
                         }
                         _ => {}
                     }
@@ -439,7 +449,7 @@ impl SmbConf {
         out
     }
 
-    /// The sections as they stand, one per header, repeated ones not merged: what [`print`] was given. Parameters before the
+    /// The sections as they stand, one per header, repeated ones not merged: what [`print()`] was given. Parameters before the
     /// first header are not among them.
     pub fn blocks(&self) -> Vec<Section> {
         let mut out: Vec<Section> = Vec::new();
@@ -540,7 +550,7 @@ fn print_param(section: &str, name: &str, value: &str) -> Result<String, FormatE
         return value_error("it ends in a backslash, which continues the line");
     }
     match lookup(name) {
-        Some((_, Type::Bool)) if bool_value(value).is_none() => return value_error("it is neither yes nor no"),
+        Some((_, kind)) if !fits(kind, value) => return value_error("it is no value of the kind Samba needs there"),
         Some((_, Type::Text | Type::Upper)) | None if text_value(value) != value => {
             return value_error("it has quotes around it, which Samba removes");
         }
@@ -746,7 +756,8 @@ pub struct EffectiveShare {
     pub name: String,
     /// What its own lines say.
     pub own: Values,
-    /// The defaults `[global]` had given when the share was first met; later lines of `[global]` do not reach it.
+    /// The defaults `[global]` had given when the share was first met (later lines of `[global]` do not reach it), and its
+    /// parametric options.
     pub defaults: Values,
 }
 
@@ -759,14 +770,25 @@ impl EffectiveShare {
     }
 }
 
+/// Where a load is: the share whose lines are read (`None` in `[global]`), and the shares by their folded name.
+#[derive(Default)]
+struct Position {
+    share: Option<usize>,
+    index: std::collections::HashMap<String, usize>,
+}
+
 impl Effective {
     /// Loads `text`; `include` gives the text of an included file by its value as written, or `None` if there is none.
     ///
     /// Not modelled: macros, `config file`, `include = registry`, `copy`, `+`/`-` in lists, and settings that imply others.
     pub fn load(text: &str, include: &mut dyn FnMut(&str) -> Option<String>) -> Self {
         let mut out = Self::default();
-        let mut current = None;
-        out.run(text, &mut current, include, 0);
+        out.run(text, &mut Position::default(), include, 0);
+        for (name, value) in out.global.iter().filter(|(n, _)| is_parametric(n)) {
+            for share in &mut out.shares {
+                share.defaults.insert(name.clone(), value.clone());
+            }
+        }
         out
     }
 
@@ -776,39 +798,40 @@ impl Effective {
         self.shares.iter().find(|s| section_key(&s.name) == wanted)
     }
 
-    fn run(&mut self, text: &str, current: &mut Option<usize>, include: &mut dyn FnMut(&str) -> Option<String>, depth: usize) {
+    fn run(&mut self, text: &str, position: &mut Position, include: &mut dyn FnMut(&str) -> Option<String>, depth: usize) {
         for item in SmbConf::parse(text).items {
             match item.kind {
                 ItemKind::Fatal => return,
-                ItemKind::Header(name) if is_global(&name) => *current = None,
+                ItemKind::Header(name) if is_global(&name) => position.share = None,
                 ItemKind::Header(name) => {
-                    let wanted = section_key(&name);
-                    let at = self.shares.iter().position(|s| section_key(&s.name) == wanted).unwrap_or_else(|| {
+                    let at = *position.index.entry(section_key(&name)).or_insert_with(|| {
                         let shared = |name: &str| matches!(lookup(name), Some((Class::Share, _)));
                         let defaults = self.global.iter().filter(|(n, _)| shared(n)).map(|(n, v)| (n.clone(), v.clone()));
                         let defaults = defaults.collect();
                         self.shares.push(EffectiveShare { name, own: Values::new(), defaults });
                         self.shares.len() - 1
                     });
-                    *current = Some(at);
+                    self.shares[at].own.retain(|n, _| !is_parametric(n));
+                    position.share = Some(at);
                 }
                 ItemKind::Param { name, value } => {
                     let key = key(&name);
                     if key.name == "include" {
                         match if depth < MAX_INCLUDE_DEPTH { include(&value) } else { None } {
-                            Some(text) => self.run(&text, current, include, depth + 1),
+                            Some(text) => self.run(&text, position, include, depth + 1),
                             None => self.missing.push(value),
                         }
                         continue;
                     }
                     let value = polarity(&value, key.inverted).into_owned();
-                    match current {
+                    match position.share {
+                        _ if is_unknown(&name) => {}
                         None => {
                             self.global.insert(key.name.into_owned(), value);
                         }
-                        Some(_) if matches!(lookup(&name), Some((Class::Global, _))) || is_unknown(&name) => {}
+                        Some(_) if matches!(lookup(&name), Some((Class::Global, _))) => {}
                         Some(at) => {
-                            self.shares[*at].own.insert(key.name.into_owned(), value);
+                            self.shares[at].own.insert(key.name.into_owned(), value);
                         }
                     }
                 }

@@ -58,6 +58,17 @@ fn sections_are_found_and_merged() {
 }
 
 #[test]
+fn a_second_header_forgets_parametric_options() {
+    let text = "[a]\nfruit:x = 1\ncomment = c\n[A]\nfruit:y = 2\n[global]\nfruit:z = 3\n";
+    let conf = SmbConf::parse(text);
+    assert_eq!((conf.get("a", "fruit:x"), conf.get("a", "fruit : Y").as_deref()), (None, Some("2")));
+    assert_eq!(conf.get("a", "comment").as_deref(), Some("c"));
+    let e = Effective::load(text, &mut |_| None);
+    let a = e.share("a").expect("there");
+    assert_eq!((a.get("fruit:x"), a.get("fruit:y").as_deref(), a.get("fruit:z").as_deref()), (None, Some("2"), Some("3")));
+}
+
+#[test]
 fn problems_are_named_with_their_line() {
     use FindingKind::*;
     assert_eq!(kinds("[global\nx"), [(1, OpenHeader), (2, NoEquals)]);
@@ -65,7 +76,7 @@ fn problems_are_named_with_their_line() {
     assert_eq!(kinds("[]\n"), [(1, EmptySection)]);
     assert_eq!(
         kinds("[a]\npath /srv\nworkgroup = X\nwurk=1\nread only = perhaps\nfruit:x=1"),
-        [(2, NoEquals), (3, Misplaced), (4, Unknown), (5, NotBoolean)]
+        [(2, NoEquals), (3, Misplaced), (4, Unknown), (5, BadValue)]
     );
     assert_eq!(kinds("[a] \\\n path = /srv\n"), [(1, AfterHeader)]);
     assert_eq!(kinds("[a]\npath = /a\\"), [(2, OpenEnd)]);

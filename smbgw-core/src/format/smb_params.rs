@@ -73,6 +73,11 @@ pub fn is_unknown(name: &str) -> bool {
     !name.contains(':') && lookup(name).is_none()
 }
 
+/// Whether the name is a parametric option (`fruit:model`), which only its module knows.
+pub fn is_parametric(name: &str) -> bool {
+    name.contains(':') && lookup(name).is_none()
+}
+
 fn entry(name: &str) -> Option<&'static (&'static str, Class, Type)> {
     PARAMETERS.binary_search_by(|(label, ..)| compare(label, name)).ok().map(|at| &PARAMETERS[at])
 }
@@ -160,9 +165,10 @@ pub fn same_value(param: &str, a: &str, b: &str) -> bool {
     match kind {
         Bool => bool_value(a).is_some() && bool_value(a) == bool_value(b),
         Octal => octal(a).is_some() && octal(a) == octal(b),
-        Integer => integer(a).is_some() && integer(a) == integer(b),
+        Integer => integer(a) == integer(b),
         Bytes => size(a).is_some() && size(a) == size(b),
-        List => parse_list(a) == parse_list(b),
+        // An empty name in a list means nobody, and testparm prints nothing for it.
+        List => parse_list(a).iter().filter(|n| !n.is_empty()).eq(parse_list(b).iter().filter(|n| !n.is_empty())),
         Upper => text_value(a).to_uppercase() == text_value(b).to_uppercase(),
         Text => text_value(a) == text_value(b),
         Enum => {
@@ -176,45 +182,76 @@ pub fn same_value(param: &str, a: &str, b: &str) -> bool {
     }
 }
 
+/// Whether Samba takes the value at all; another one makes it refuse the whole file. Words of a fixed set are not judged.
+pub fn fits(kind: Type, value: &str) -> bool {
+    match kind {
+        Bool => bool_value(value).is_some(),
+        Octal => {
+            value.trim_start().strip_prefix(['+', '-']).unwrap_or(value.trim_start()).starts_with(|c| ('0'..='7').contains(&c))
+        }
+        Bytes => size(value).is_some_and(|n| n <= i32::MAX as u64),
+        List | Enum | Integer | Text | Upper => true,
+    }
+}
+
 fn group_of(groups: &[&[&str]], value: &str) -> Option<usize> {
     groups.iter().position(|g| g.iter().any(|w| same_word(w, value)))
 }
 
-fn octal(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.trim(), 8).ok()
+/// As C's scanf does: a sign, then octal digits; what follows is ignored, without digits there is no value.
+fn octal(text: &str) -> Option<i64> {
+    let (value, rest) = digits(sign(text).1, 8);
+    (rest.len() < sign(text).1.len()).then(|| if sign(text).0 { -value } else { value })
 }
 
-fn integer(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    // `from_str_radix` would take a second sign.
-    if digits.starts_with(['+', '-']) {
+/// As C's strtol does with any base: what follows the digits is ignored, without digits it is 0.
+fn integer(text: &str) -> i64 {
+    let (negative, text) = sign(text);
+    let (value, _) = any_base(text);
+    if negative { -value } else { value }
+}
+
+fn sign(text: &str) -> (bool, &str) {
+    let text = text.trim_start_matches(is_space);
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+fn any_base(text: &str) -> (i64, &str) {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if hex.starts_with(|c: char| c.is_ascii_hexdigit()) => digits(hex, 16),
+        _ if text.starts_with('0') => digits(text, 8),
+        _ => digits(text, 10),
+    }
+}
+
+/// The number at the start, at most the largest there is, and what follows.
+fn digits(text: &str, base: u32) -> (i64, &str) {
+    let end = text.find(|c: char| !c.is_digit(base)).unwrap_or(text.len());
+    let value = text[..end].chars().filter_map(|c| c.to_digit(base));
+    let value = value.fold(0i64, |v, d| v.saturating_mul(i64::from(base)).saturating_add(i64::from(d)));
+    (value, &text[end..])
+}
+
+/// A number with an optional K, M, G, T, P and nothing else.
+fn size(text: &str) -> Option<u64> {
+    let (negative, text) = sign(text);
+    let (value, rest) = any_base(text);
+    if negative || rest.len() == text.len() {
         return None;
     }
-    let value = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        i64::from_str_radix(hex, 16)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        i64::from_str_radix(digits, 8)
-    } else {
-        digits.parse()
+    let shift = match squash(rest).as_str() {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
     };
-    value.ok().map(|v| sign * v)
-}
-
-fn size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let (digits, shift) = match text.chars().last()?.to_ascii_uppercase() {
-        'K' => (&text[..text.len() - 1], 10),
-        'M' => (&text[..text.len() - 1], 20),
-        'G' => (&text[..text.len() - 1], 30),
-        'T' => (&text[..text.len() - 1], 40),
-        'P' => (&text[..text.len() - 1], 50),
-        _ => (text, 0),
-    };
-    u64::try_from(integer(digits)?).ok()?.checked_mul(1 << shift)
+    u64::try_from(value).ok()?.checked_mul(1 << shift)
 }
 
 /// The words of an enum parameter, one inner list per meaning. Parameters whose words have no second spelling have no list.

@@ -548,6 +548,7 @@ impl Host for RealHost {
             total: bytes(v.blocks()),
             avail: bytes(v.blocks_available()),
             used: bytes(v.blocks().saturating_sub(v.blocks_free())),
+            fsid: v.filesystem_id() as u64,
         })
     }
 
@@ -666,6 +667,10 @@ impl Host for RealHost {
 
     fn monotonic_ms(&self) -> u64 {
         sys::monotonic_ms()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time.min(Duration::from_secs(1)));
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {

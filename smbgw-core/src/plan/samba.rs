@@ -149,9 +149,8 @@ pub fn spec_of(id: &str, entry: &ShareEntry, node: &str) -> Result<ShareSpec> {
 /// Whether the tree is the recorded one, mounted as it must be. `Err` says what is wrong.
 pub fn tree_holds(spec: &ShareSpec, tree: &TreeId, facts: &Facts) -> std::result::Result<(), String> {
     let now = facts.tree(&spec.path)?;
-    // XFS and most others derive f_fsid from the device number, which may change at a boot.
-    let stable = matches!(tree.fs_type.as_str(), "ext4" | "btrfs" | "zfs");
-    if now.fs_type != tree.fs_type || now.ino != tree.ino || (stable && now.fsid != tree.fsid) {
+    // 0: the file system has no number that outlives a boot.
+    if now.fs_type != tree.fs_type || now.ino != tree.ino || (tree.fsid != 0 && now.fsid != tree.fsid) {
         return Err(format!(
             "{} is not the tree that was recorded ({} on {}); is its file system mounted?",
             spec.path.display(),

@@ -147,6 +147,8 @@ pub enum Effect {
     },
     /// Removes a file.
     Remove(PathBuf),
+    /// Removes a file of ours directly under a tree's root, without following a symlink.
+    RemoveInTree(PathBuf, String),
     /// Changes group and mode of a tree's root.
     SetTree {
         /// The tree.
@@ -333,6 +335,7 @@ impl fmt::Display for Effect {
             Effect::WriteCredentials { path, user, secret } => {
                 write!(f, "write {} for user {user} < (secret {secret})", path.display())
             }
+            Effect::RemoveInTree(path, name) => write!(f, "remove {}", path.join(name).display()),
             Effect::Remove(path) => write!(f, "remove {}", path.display()),
             Effect::SetTree { path, uid, gid, mode, .. } => write!(f, "set {} to {uid}:{gid} {mode:04o}", path.display()),
             Effect::Record(key, Some(_)) => write!(f, "record {key}"),

@@ -162,6 +162,7 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
             host.write(&FileSpec { path: path.clone(), content, mode: 0o600, uid: 0, gid: 0 })?;
         }
         Effect::Remove(path) => host.remove(path)?,
+        Effect::RemoveInTree(path, name) => host.remove_in_tree(path, name)?,
         Effect::SetTree { path, dev, ino, uid, gid, mode } => host.set_tree(path, *dev, *ino, *uid, *gid, *mode)?,
         Effect::NewRecord => {
             let mut bytes = [0_u8; 16];
@@ -354,7 +355,7 @@ fn end_sessions(tools: &Tools<'_>, user: String) -> Flow {
             let mut pids: Vec<i32> = smbstatus::parse_sessions(&out.out())?
                 .into_iter()
                 .filter(|s| s.username.eq_ignore_ascii_case(&user))
-                .map(|s| s.pid)
+                .filter_map(|s| i32::try_from(s.pid).ok())
                 .collect();
             pids.sort_unstable();
             pids.dedup();

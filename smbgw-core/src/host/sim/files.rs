@@ -92,7 +92,7 @@ impl Mount {
     /// A writable file system of 100 GiB, 40 of them used.
     pub fn new(dev: u64, fs_type: &str) -> Self {
         let gib = 1 << 30;
-        let space = Space { total: 100 * gib, avail: 60 * gib, used: 40 * gib };
+        let space = Space { total: 100 * gib, avail: 60 * gib, used: 40 * gib, fsid: 0 };
         Self { dev, fs_type: fs_type.to_owned(), fsid: 0xf500 + dev, read_only: false, space }
     }
 }
@@ -335,7 +335,8 @@ impl Files {
         if !self.nodes.contains_key(&real) {
             return Err(errno("look at", path, libc::ENOENT));
         }
-        Ok(self.mount_of(&real).1.space)
+        let mount = self.mount_of(&real).1;
+        Ok(Space { fsid: mount.fsid, ..mount.space })
     }
 
     /// The path of a directory that no symlink leads to.

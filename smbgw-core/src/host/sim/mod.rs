@@ -851,6 +851,12 @@ impl Host for SimHost {
         self.0.borrow().uptime_ms
     }
 
+    fn pause(&self, time: Duration) {
+        let mut m = self.0.borrow_mut();
+        let ms = u64::try_from(time.as_millis()).unwrap_or(1000);
+        m.wait(ms);
+    }
+
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         self.look(|m| {
             for byte in bytes.iter_mut() {
