@@ -398,6 +398,7 @@ fn space_adds_up() {
     let s = Scratch::new();
     let space = RealHost.space(&s.path).expect("tells");
     assert!(space.total > 0 && space.used <= space.total && space.avail <= space.total, "{space:?}");
+    assert_eq!(space.fsid, RealHost.tree(&s.path).expect("a tree").fsid, "comparable");
     assert!(RealHost.space(&s.at("absent")).is_err());
 }
 

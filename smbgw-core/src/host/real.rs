@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::statfs::{Statfs, fstatfs, statfs};
 use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
 
@@ -252,15 +253,17 @@ fn mounts() -> Result<Vec<mountinfo::Mount>> {
 
 /// `f_fsid` where it comes from the file system's own identity. XFS and others make it from the device number, tmpfs from
 /// chance: these change when disks are renumbered or mounted again, so for them it is 0.
-fn lasting_fsid(fs_type: &str, vfs: &Statvfs) -> u64 {
-    match fs_type {
-        "ext2" | "ext3" | "ext4" | "btrfs" | "zfs" | "ceph" | "bcachefs" => {
-            #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
-            let id = u64::from(vfs.filesystem_id());
-            id
-        }
-        _ => 0,
+fn lasting_fsid(vfs: &Statvfs, fs: &Statfs) -> u64 {
+    // linux/magic.h; Ceph, ZFS and bcachefs keep theirs to themselves.
+    const LASTING: [i64; 5] = [0xEF53, 0x9123_683E, 0x2FC1_2FC1, 0x00C3_6400, 0xCA45_1A4E];
+    // Widths and signs differ between architectures; the magics are 32 bits everywhere.
+    #[allow(clippy::unnecessary_cast)]
+    let magic = fs.filesystem_type().0 as i64 & 0xFFFF_FFFF;
+    if !LASTING.contains(&magic) {
+        return 0;
     }
+    #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
+    u64::from(vfs.filesystem_id())
 }
 
 /// `Host::survey`: one directory that is being read.
@@ -422,7 +425,7 @@ impl Host for RealHost {
             mode: st.st_mode & 0o7777,
             uid: st.st_uid,
             gid: st.st_gid,
-            fsid: lasting_fsid(&fs_type, &vfs),
+            fsid: lasting_fsid(&vfs, &retry(|| fstatfs(&fd)).map_err(|e| failed(e.into()))?),
             is_mount: mount_point == path,
             fs_type,
             mount_point,
@@ -541,14 +544,16 @@ impl Host for RealHost {
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
-        let v = retry(|| statvfs(path)).map_err(|e| os("ask for the space of", path, e))?;
+        let failed = |e: Errno| os("ask for the space of", path, e);
+        let v = retry(|| statvfs(path)).map_err(failed)?;
+        let fs = retry(|| statfs(path)).map_err(failed)?;
         #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
         let bytes = |blocks| u64::from(blocks).saturating_mul(u64::from(v.fragment_size()));
         Ok(Space {
             total: bytes(v.blocks()),
             avail: bytes(v.blocks_available()),
             used: bytes(v.blocks().saturating_sub(v.blocks_free())),
-            fsid: v.filesystem_id() as u64,
+            fsid: lasting_fsid(&v, &fs),
         })
     }
 
