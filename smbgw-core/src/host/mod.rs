@@ -86,7 +86,8 @@ pub struct TreeSeen {
     pub fs_type: String,
     /// Where that file system is mounted.
     pub mount_point: PathBuf,
-    /// A number that survives a remount where the kernel gives one (`statfs.f_fsid`), else 0.
+    /// A number that survives a remount and a reboot where the file system has one (`statfs.f_fsid` of ext4, btrfs, ZFS, Ceph), else
+    /// 0: XFS makes its from the device number, tmpfs by chance.
     pub fsid: u64,
     /// `path` itself is a mount point.
     pub is_mount: bool,
@@ -105,7 +106,7 @@ pub struct Space {
     pub avail: u64,
     /// What is written.
     pub used: u64,
-    /// `f_fsid`: which file system it is; 0 where the kernel gives none.
+    /// Which file system it is: the same number as [`TreeSeen::fsid`], so 0 where there is none that lasts.
     pub fsid: u64,
 }
 

@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::statfs::{Statfs, fstatfs, statfs};
 use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
 
@@ -31,6 +32,7 @@ use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
 use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen, programs, wipe};
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
+use crate::format::mountinfo;
 
 /// Standard output that is kept, from its beginning.
 const STDOUT_LIMIT: usize = 4 << 20;
@@ -228,8 +230,9 @@ fn open_tree(path: &Path, flags: OFlag) -> Result<OwnedFd> {
         return Err(Error::new(Kind::Invalid, format!("{} is not an absolute path without `..`", path.display())));
     }
     sys::open_no_symlinks(path, flags).map_err(|e| match e {
-        OpenError::Symlink(link) if link == path => Error::new(Kind::Invalid, format!("{} is a symlink", path.display()))
-            .remedy("name the directory it leads to"),
+        OpenError::Symlink(link) if link == path => {
+            Error::new(Kind::Invalid, format!("{} is a symlink", path.display())).remedy("name the directory it leads to")
+        }
         OpenError::Symlink(link) => {
             Error::new(Kind::Invalid, format!("{} leads through the symlink {}", path.display(), link.display()))
                 .remedy("name the directory without any symlink on the way")
@@ -242,59 +245,25 @@ fn open_tree(path: &Path, flags: OFlag) -> Result<OwnedFd> {
     })
 }
 
-/// One line of `/proc/self/mountinfo`, as far as we need it.
-struct Mount {
-    id: u64,
-    point: PathBuf,
-    fs_type: String,
-}
-
-fn mounts() -> Result<Vec<Mount>> {
+fn mounts() -> Result<Vec<mountinfo::Mount>> {
     let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read(path).map_err(|e| os("read", path, e))?;
-    Ok(text.split(|b| *b == b'\n').filter_map(parse_mount).collect())
-}
-
-/// `36 35 98:0 /root /point options optional… - type source super-options`
-fn parse_mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let point = unescape(fields.nth(3)?);
-    let fs_type = fields.skip_while(|f| *f != b"-").nth(1)?;
-    Some(Mount { id, point: OsString::from_vec(point).into(), fs_type: String::from_utf8_lossy(fs_type).into_owned() })
-}
-
-/// The kernel writes blank, tab, line feed and backslash as `\ooo`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&b, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|o| b == b'\\' && o.iter().all(|d| (b'0'..=b'7').contains(d)));
-        match octal {
-            Some(o) => {
-                out.push(o.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(b);
-                rest = tail;
-            }
-        }
-    }
-    out
+    let bytes = fs::read(path).map_err(|e| os("read", path, e))?;
+    Ok(mountinfo::parse(&String::from_utf8_lossy(&bytes)))
 }
 
 /// `f_fsid` where it comes from the file system's own identity. XFS and others make it from the device number, tmpfs from
 /// chance: these change when disks are renumbered or mounted again, so for them it is 0.
-fn lasting_fsid(fs_type: &str, vfs: &Statvfs) -> u64 {
-    match fs_type {
-        "ext2" | "ext3" | "ext4" | "btrfs" | "zfs" | "ceph" | "bcachefs" => {
-            #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
-            let id = u64::from(vfs.filesystem_id());
-            id
-        }
-        _ => 0,
+fn lasting_fsid(vfs: &Statvfs, fs: &Statfs) -> u64 {
+    // linux/magic.h; Ceph, ZFS and bcachefs keep theirs to themselves.
+    const LASTING: [i64; 5] = [0xEF53, 0x9123_683E, 0x2FC1_2FC1, 0x00C3_6400, 0xCA45_1A4E];
+    // Widths and signs differ between architectures; the magics are 32 bits everywhere.
+    #[allow(clippy::unnecessary_cast)]
+    let magic = fs.filesystem_type().0 as i64 & 0xFFFF_FFFF;
+    if !LASTING.contains(&magic) {
+        return 0;
     }
+    #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
+    u64::from(vfs.filesystem_id())
 }
 
 /// `Host::survey`: one directory that is being read.
@@ -398,11 +367,8 @@ impl Host for RealHost {
                 }
                 Err(e) => return Err(failed(e)),
             }
-            let fd = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-                .open(dir)
-                .map_err(failed)?;
+            let fd =
+                OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(dir).map_err(failed)?;
             let st = fstat(&fd).map_err(|e| failed(e.into()))?;
             set_owner_mode(&fd, st.st_uid, st.st_gid, mode).map_err(|e| failed(e.into()))?;
             sync_parent(dir)?;
@@ -446,10 +412,11 @@ impl Host for RealHost {
         let vfs = retry(|| fstatvfs(&fd)).map_err(|e| failed(e.into()))?;
         let id = sys::mount_id(fd.as_fd()).map_err(failed)?;
         let all = mounts()?;
+        // By the descriptor's own mount and not by its path: what the path means may have changed since it was opened.
         let (fs_type, mount_point) =
-            all.iter().find(|m| m.id == id).map(|m| (m.fs_type.clone(), m.point.clone())).unwrap_or_default();
+            all.iter().find(|m| u64::from(m.id) == id).map(|m| (m.fstype.clone(), m.mount_point.clone())).unwrap_or_default();
         let mut mounts_inside: Vec<PathBuf> =
-            all.into_iter().map(|m| m.point).filter(|p| p != path && p.starts_with(path)).collect();
+            all.into_iter().map(|m| m.mount_point).filter(|p| p != path && p.starts_with(path)).collect();
         mounts_inside.sort();
         mounts_inside.dedup();
         Ok(TreeSeen {
@@ -458,7 +425,7 @@ impl Host for RealHost {
             mode: st.st_mode & 0o7777,
             uid: st.st_uid,
             gid: st.st_gid,
-            fsid: lasting_fsid(&fs_type, &vfs),
+            fsid: lasting_fsid(&vfs, &retry(|| fstatfs(&fd)).map_err(|e| failed(e.into()))?),
             is_mount: mount_point == path,
             fs_type,
             mount_point,
@@ -577,14 +544,16 @@ impl Host for RealHost {
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
-        let v = retry(|| statvfs(path)).map_err(|e| os("ask for the space of", path, e))?;
+        let failed = |e: Errno| os("ask for the space of", path, e);
+        let v = retry(|| statvfs(path)).map_err(failed)?;
+        let fs = retry(|| statfs(path)).map_err(failed)?;
         #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
         let bytes = |blocks| u64::from(blocks).saturating_mul(u64::from(v.fragment_size()));
         Ok(Space {
             total: bytes(v.blocks()),
             avail: bytes(v.blocks_available()),
             used: bytes(v.blocks().saturating_sub(v.blocks_free())),
-            fsid: v.filesystem_id() as u64,
+            fsid: lasting_fsid(&v, &fs),
         })
     }
 
@@ -750,8 +719,11 @@ impl Drop for RealLock {
 fn stdin_of(cmd: &Cmd, secrets: &Secrets) -> Result<Option<Vec<u8>>> {
     let Stdin::Secret { name, times } = &cmd.stdin else { return Ok(None) };
     let Some(secret) = secrets.get(name) else {
-        return Err(Error::new(Kind::Invalid, format!("the secret {name} is needed for {} and was not given", cmd.program.name()))
-            .remedy(format!("give {name} again")));
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("the secret {name} is needed for {} and was not given", cmd.program.name()),
+        )
+        .remedy(format!("give {name} again")));
     };
     if secret.iter().any(|b| matches!(b, b'\n' | 0)) {
         return Err(Error::property(name, "must not contain a line feed or a NUL byte"));
@@ -904,9 +876,7 @@ impl RealJob {
         self.end = Some(match ended {
             Ended::Status(status) => End::Known(Output { status, stdout, stderr, timed_out }),
             // Killed by us, whether it obeys (Lost: somebody else reaped it) or is stuck in the kernel and abandoned.
-            Ended::Lost | Ended::Running if timed_out => {
-                End::Known(Output { status: -libc::SIGKILL, stdout, stderr, timed_out })
-            }
+            Ended::Lost | Ended::Running if timed_out => End::Known(Output { status: -libc::SIGKILL, stdout, stderr, timed_out }),
             Ended::Lost | Ended::Running => End::Lost,
         });
     }
@@ -918,7 +888,9 @@ impl RealJob {
             // Not guessed from the output: most programs are silent when they succeed, and so is one that was killed.
             Some(End::Lost) => {
                 Err(Error::new(Kind::Service, format!("cannot tell how {} ended: its exit status was taken away", self.name))
-                    .remedy("the calling process ignores SIGCHLD or waits for children it did not start: set SIGCHLD to its default")
+                    .remedy(
+                        "the calling process ignores SIGCHLD or waits for children it did not start: set SIGCHLD to its default",
+                    )
                     .story(|s| s.exit = Some("unknown".to_owned())))
             }
         }

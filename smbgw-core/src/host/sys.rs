@@ -272,12 +272,8 @@ pub fn reap(pid: i32, pidfd: Option<BorrowedFd<'_>>) -> io::Result<Ended> {
         // SAFETY: `info` is writable and of the right type. Zeroed bytes are a valid siginfo_t, so reading it afterwards is
         // fine even if the kernel left it alone (WNOHANG and nothing to tell: si_pid stays 0).
         let (r, info) = unsafe {
-            let r = libc::waitid(
-                libc::P_PIDFD,
-                pidfd.as_raw_fd() as libc::id_t,
-                info.as_mut_ptr(),
-                libc::WEXITED | libc::WNOHANG,
-            );
+            let r =
+                libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG);
             (r, info.assume_init_ref())
         };
         if r == 0 {
@@ -333,12 +329,22 @@ fn exit_info(pidfd: BorrowedFd<'_>) -> Option<i32> {
         ids: [u32; 11],
         exit_code: i32,
     }
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    let mut info = PidfdInfo::default();
     // _IOWR(0xFF, 11, struct pidfd_info)
     let request = (3 << 30) | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
-    // SAFETY: the request number carries the size of the struct that the pointer leads to; the kernel writes no more.
-    let r = unsafe { libc::ioctl(pidfd.as_raw_fd(), request, &mut info) };
-    (r == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| decode(info.exit_code))
+    // The pidfd says "ended" a moment before the kernel has put the status down.
+    for _ in 0..50 {
+        info.mask = PIDFD_INFO_EXIT;
+        // SAFETY: the request number carries the size of the struct that the pointer leads to; the kernel writes no more.
+        if unsafe { libc::ioctl(pidfd.as_raw_fd(), request, &mut info) } != 0 {
+            return None;
+        }
+        if info.mask & PIDFD_INFO_EXIT != 0 {
+            return Some(decode(info.exit_code));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
 }
 
 /// A child to be: everything allocated before the fork.
@@ -632,7 +638,9 @@ mod tests {
             Err(OpenError::Symlink(p)) => format!("symlink {}", p.display()),
             Err(OpenError::Os(e)) => format!("{:?}", e.raw_os_error()),
         };
-        for p in ["", "a", "a/b/c", "a/./b//c/", "link", "link/b", "a/inner", "a/inner/c", "nope", "a/nope/x", "a/file", "a/file/x"] {
+        for p in
+            ["", "a", "a/b/c", "a/./b//c/", "link", "link/b", "a/inner", "a/inner/c", "nope", "a/nope/x", "a/file", "a/file/x"]
+        {
             let p = base.join(p);
             assert_eq!(tell(walk_no_symlinks(&p, flags)), tell(open_no_symlinks(&p, flags)), "{p:?}");
         }

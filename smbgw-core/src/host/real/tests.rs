@@ -23,6 +23,15 @@ fn end(job: &mut RealJob) -> Output {
     }
 }
 
+/// The `sleep` that a shell started in the background: at first it is still the shell.
+fn sleeper(pid: i32) -> ProcessId {
+    let look = |_| {
+        std::thread::sleep(Duration::from_millis(5));
+        RealHost.process(pid, "sleep")
+    };
+    (0..2000).find_map(look).expect("still runs")
+}
+
 /// Runs one test of this binary again in a process of its own, through `env`, which can ignore signals for it.
 fn again(test: &str, env_options: &[&str]) -> std::process::Output {
     Command::new("/usr/bin/env")
@@ -83,14 +92,15 @@ fn a_grandchild_that_keeps_the_output_open_is_not_waited_for() {
     let output = end(&mut job);
     assert_eq!((output.status, output.timed_out), (0, false));
     let pid: i32 = output.out().trim().parse().expect("a pid");
-    let grandchild = RealHost.process(pid, "sleep").expect("still runs");
+    let grandchild = sleeper(pid);
     RealHost.end(grandchild).expect("ends");
     assert!(!RealHost.alive(grandchild));
 }
 
 #[test]
 fn output_is_limited_and_never_blocks_the_child() {
-    let output = end(&mut sh("head -c 5242880 /dev/zero; printf end; head -c 300000 /dev/zero | tr '\\0' x >&2; printf last >&2"));
+    let output =
+        end(&mut sh("head -c 5242880 /dev/zero; printf end; head -c 300000 /dev/zero | tr '\\0' x >&2; printf last >&2"));
     assert_eq!(output.status, 0);
     assert_eq!(output.stdout.len(), STDOUT_LIMIT, "the beginning");
     assert_eq!(output.stderr.len(), STDERR_LIMIT, "the end");
@@ -215,7 +225,8 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
         }
     }
     // The child reports a missing program although it cannot be waited for.
-    let missing = Start { path: Path::new("/nonexistent"), args: &[], input: None, timeout: Duration::from_secs(5), daemon: false };
+    let missing =
+        Start { path: Path::new("/nonexistent"), args: &[], input: None, timeout: Duration::from_secs(5), daemon: false };
     assert_eq!(spawn(&missing).map(drop).expect_err("not there").kind(), Kind::Io);
     let mut stuck = sh_with("exec sleep 1000", None, Duration::from_millis(100));
     assert!(end(&mut stuck).timed_out);
@@ -247,9 +258,7 @@ fn the_child_dies_with_us_and_a_daemon_does_not() {
         })
         .expect("sh starts");
         let daemon_pid: i32 = end(&mut daemon).out().trim().parse().expect("a pid");
-        let session = sys::proc_stat(daemon_pid).is_some().then(|| fs::read_to_string(format!("/proc/{daemon_pid}/stat")));
-        assert!(session.is_some());
-        let daemon = RealHost.process(daemon_pid, "sleep").or_else(|| RealHost.process(daemon_pid, "sh")).expect("runs");
+        let daemon = sleeper(daemon_pid);
         println!("PIDS {} {} {} {}", child.process().pid, child.process().start, daemon.pid, daemon.start);
         std::io::stdout().flush().expect("pipe");
         nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL).expect("to ourselves");
@@ -290,7 +299,8 @@ fn a_program_that_cannot_run_says_why() {
 #[test]
 fn arguments_arrive_literally() {
     let args: Vec<String> = ["%s|", "a b", "", "$(id)", "'\"\\", "\n", "ü🦀", "--"].map(str::to_owned).to_vec();
-    let start = Start { path: Path::new("/usr/bin/printf"), args: &args, input: None, timeout: Duration::from_secs(5), daemon: false };
+    let start =
+        Start { path: Path::new("/usr/bin/printf"), args: &args, input: None, timeout: Duration::from_secs(5), daemon: false };
     let output = end(&mut spawn(&start).expect("starts"));
     assert_eq!(output.out(), "a b||$(id)|'\"\\|\n|ü🦀|--|");
 }
@@ -315,10 +325,34 @@ fn a_dropped_job_ends_its_child_but_a_forked_copy_does_not() {
 }
 
 #[test]
-fn mountinfo_lines_are_understood() {
-    let line = br"36 35 98:0 / /mnt/a\040b\134c rw,noatime shared:1 master:2 - ext4 /dev/sda1 rw,errors=continue";
-    let m = parse_mount(line).expect("parses");
-    assert_eq!((m.id, m.point.to_str(), m.fs_type.as_str()), (36, Some(r"/mnt/a b\c"), "ext4"));
-    assert!(parse_mount(b"").is_none());
-    assert!(parse_mount(b"36 35 98:0 / /x rw").is_none());
+fn where_the_kernel_gives_no_pidfd_the_rest_still_holds() {
+    let without = |mut job: RealJob| {
+        job.child.pidfd = None;
+        job
+    };
+    let mut job = without(sh("sleep 0.05; echo out; exit 3"));
+    assert_eq!((end(&mut job).status, end(&mut job).out()), (3, "out\n".to_owned()));
+    let mut job = without(sh_with("exec sleep 1000", None, Duration::from_millis(50)));
+    assert!(end(&mut job).timed_out);
+    assert!(!RealHost.alive(job.process()));
+    let job = without(sh("exec sleep 1000"));
+    let process = job.process();
+    drop(job);
+    assert!(!RealHost.alive(process));
+}
+
+#[test]
+fn a_daemon_that_does_not_get_ready_in_time_is_ended_with_its_children() {
+    let args = ["-c".to_owned(), "sleep 1000 & echo $!; wait".to_owned()];
+    let timeout = Duration::from_millis(300);
+    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true };
+    let output = end(&mut spawn(&start).expect("sh starts"));
+    assert!(output.timed_out);
+    let child: i32 = output.out().trim().parse().expect("a pid");
+    // Killed with the group; whoever adopted it may take a moment to reap it.
+    let gone = |_| {
+        std::thread::sleep(Duration::from_millis(5));
+        RealHost.process(child, "sleep").is_none().then_some(())
+    };
+    (0..2000).find_map(gone).expect("ended too");
 }
