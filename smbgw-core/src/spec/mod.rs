@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the administrator wants: a storage.cfg section becomes a typed [`ShareSpec`], or a list of everything that is wrong
+//! with it. Pure: it knows properties, names and rules; it must not look at the machine.
+
+pub mod access;
+pub mod ops;
+pub mod record;
+pub mod schema;
+pub mod section;
+
+pub use access::{Access, Level, Who};
+pub use record::Record;
+pub use section::{Mode, Profile, Section, Sections, Security, ShareSpec, Surroundings};

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The gateway record: what has to survive a lost section, a reinstalled node or a rebuilt guest. It knows its own form and
+//! the rule that a number is never given to somebody else; it must not know where the file lies or what the numbers do.
+//!
+//! The NT hashes lie in a map of their own, so that everything else can be journalled and shown.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::section::Section;
+use crate::error::{Error, Kind, Result};
+
+/// The version of the form.
+pub const SCHEMA: u32 = 1;
+
+/// First number of a native gateway: above `UID_MAX` (60000) and systemd's ranges, below the first subordinate id (100000);
+/// Debian policy 9.2 leaves 65536 and up to the administrator, and no tool of Debian allocates from there by itself.
+pub const FIRST_ID: u32 = 70_000;
+/// One past the last number of a native gateway.
+pub const END_ID: u32 = 80_000;
+
+/// A gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// Version of the form.
+    pub schema: u32,
+    /// Name; `native` on every node.
+    pub id: String,
+    /// Random and unique: the mark of what is ours.
+    pub uuid: String,
+    /// Owner node.
+    pub node: String,
+    /// Next number to give.
+    pub next_id: u32,
+    /// Machine SID of the Samba that serves, as seen at the first create; empty before.
+    #[serde(default)]
+    pub sid: String,
+    /// smbd did not run before us: we end it with the last share.
+    #[serde(default)]
+    pub started_smbd: bool,
+    /// SHA-256 of our configuration file as last written by us; empty if there is none.
+    #[serde(default)]
+    pub conf_sha256: String,
+    /// Shares by storage id.
+    #[serde(default)]
+    pub shares: BTreeMap<String, ShareEntry>,
+    /// Users by name.
+    #[serde(default)]
+    pub users: BTreeMap<String, UserEntry>,
+    /// Groups by name.
+    #[serde(default)]
+    pub groups: BTreeMap<String, GroupEntry>,
+    /// Numbers once given, by `user/NAME`, `group/NAME`, `share/ID`: the same name gets the same number again.
+    #[serde(default)]
+    pub numbers: BTreeMap<String, u32>,
+    /// NT hashes by user. Secret.
+    #[serde(default)]
+    pub hashes: BTreeMap<String, NtHash>,
+}
+
+/// An NT hash: as good as a password, so it does not show itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NtHash(pub String);
+
+impl std::fmt::Debug for NtHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NtHash(…)")
+    }
+}
+
+/// How far a share is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShareState {
+    /// Being built; not proven yet.
+    Building,
+    /// Proven by a login.
+    Ready,
+    /// Its removal was asked for.
+    Deleting,
+}
+
+/// One share in the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ShareEntry {
+    /// The section as last accepted: what `repair --restore` puts back.
+    pub section: Section,
+    /// How far it is.
+    pub state: ShareState,
+    /// storage.cfg was seen with the section in it.
+    #[serde(default)]
+    pub committed: bool,
+    /// When it was accepted, in milliseconds since the epoch.
+    pub since_ms: i64,
+    /// The share's own Unix group.
+    pub unix_group: String,
+    /// Its number.
+    pub gid: u32,
+    /// Which tree it is.
+    pub tree: TreeId,
+    /// Group and mode of the root before us.
+    pub tree_before: TreeOwner,
+    /// Who asked for the removal and when, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_intent: Option<String>,
+}
+
+/// Which tree: the identity that must still hold whenever the share is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TreeId {
+    /// The path.
+    pub path: PathBuf,
+    /// Inode of the root.
+    pub ino: u64,
+    /// `statfs.f_fsid`; 0 where the file system has none.
+    pub fsid: u64,
+    /// File system type.
+    pub fs_type: String,
+}
+
+/// Owner and mode of a tree's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeOwner {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Mode bits.
+    pub mode: u32,
+}
+
+/// One local user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UserEntry {
+    /// Number.
+    pub uid: u32,
+    /// Relative id in the machine SID; 0 until known.
+    #[serde(default)]
+    pub rid: u32,
+    /// May not log in.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// One local group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GroupEntry {
+    /// The Unix group behind it.
+    pub unix: String,
+    /// Its number.
+    pub gid: u32,
+    /// Members, sorted.
+    #[serde(default)]
+    pub members: Vec<String>,
+}
+
+/// A part of the record that a step changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Key {
+    /// Everything of the gateway itself: the record exists.
+    Gateway,
+    /// `started-smbd`.
+    StartedSmbd,
+    /// `conf-sha256`.
+    ConfSha256,
+    /// A share.
+    Share(String),
+    /// A user.
+    User(String),
+    /// A group.
+    Group(String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Gateway => f.write_str("gateway"),
+            Key::StartedSmbd => f.write_str("started-smbd"),
+            Key::ConfSha256 => f.write_str("conf-sha256"),
+            Key::Share(id) => write!(f, "share {id}"),
+            Key::User(n) => write!(f, "user {n}"),
+            Key::Group(n) => write!(f, "group {n}"),
+        }
+    }
+}
+
+impl Record {
+    /// A new record.
+    pub fn new(id: &str, node: &str, uuid: &str) -> Self {
+        Self {
+            schema: SCHEMA,
+            id: id.to_owned(),
+            uuid: uuid.to_owned(),
+            node: node.to_owned(),
+            // The first two are the gateway's own group and the probe account.
+            next_id: FIRST_ID + 2,
+            sid: String::new(),
+            started_smbd: false,
+            conf_sha256: String::new(),
+            shares: BTreeMap::new(),
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            hashes: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a record; `Corrupt` if it is none, `Unsupported` if a newer build wrote it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let record: Self = serde_json::from_str(text)
+            .map_err(|e| Error::new(Kind::Corrupt, "the gateway record cannot be read").caused_by(e))?;
+        if record.schema != SCHEMA {
+            let why = format!("the gateway record has form {}, this build reads form {SCHEMA}", record.schema);
+            return Err(Error::new(Kind::Unsupported, why).remedy("install the version of smbgw that wrote it, or a newer one"));
+        }
+        Ok(record)
+    }
+
+    /// The text of the file.
+    pub fn print(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// The number for `what`: the one it had before, else the next. `taken` tells numbers that somebody else uses.
+    pub fn number(&mut self, what: &str, taken: impl Fn(u32) -> bool) -> Result<u32> {
+        if let Some(n) = self.numbers.get(what) {
+            return Ok(*n);
+        }
+        while taken(self.next_id) {
+            self.next_id += 1;
+        }
+        if self.next_id >= END_ID {
+            return Err(Error::new(Kind::Unsupported, format!("the gateway has no number left below {END_ID} for {what}")));
+        }
+        let n = self.next_id;
+        self.next_id += 1;
+        self.numbers.insert(what.to_owned(), n);
+        Ok(n)
+    }
+
+    /// A part as data, without secrets; `None` if it is not there.
+    pub fn part(&self, key: &Key) -> Option<Value> {
+        match key {
+            Key::Gateway => Some(serde_json::json!({"id": self.id, "uuid": self.uuid, "node": self.node})),
+            Key::StartedSmbd => self.started_smbd.then_some(Value::Bool(true)),
+            Key::ConfSha256 => (!self.conf_sha256.is_empty()).then(|| Value::String(self.conf_sha256.clone())),
+            Key::Share(id) => self.shares.get(id).and_then(|e| serde_json::to_value(e).ok()),
+            Key::User(name) => self.users.get(name).and_then(|e| serde_json::to_value(e).ok()),
+            Key::Group(name) => self.groups.get(name).and_then(|e| serde_json::to_value(e).ok()),
+        }
+    }
+
+    /// Puts a part in, or takes it out. Numbers given on the way are remembered for ever. The gateway itself has no parts to set.
+    pub fn set_part(&mut self, key: &Key, value: Option<&Value>) -> Result<()> {
+        fn typed<T: serde::de::DeserializeOwned>(key: &Key, value: &Value) -> Result<T> {
+            serde_json::from_value(value.clone())
+                .map_err(|e| Error::new(Kind::Internal, format!("record part {key} has the wrong form")).caused_by(e))
+        }
+        match (key, value) {
+            (Key::Gateway, _) => {}
+            (Key::StartedSmbd, v) => self.started_smbd = v.is_some(),
+            (Key::ConfSha256, v) => self.conf_sha256 = v.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            (Key::Share(id), Some(v)) => {
+                let entry: ShareEntry = typed(key, v)?;
+                self.remember(format!("share/{id}"), entry.gid);
+                self.shares.insert(id.clone(), entry);
+            }
+            (Key::Share(id), None) => drop(self.shares.remove(id)),
+            (Key::User(name), Some(v)) => {
+                let entry: UserEntry = typed(key, v)?;
+                self.remember(format!("user/{name}"), entry.uid);
+                self.users.insert(name.clone(), entry);
+            }
+            (Key::User(name), None) => {
+                self.users.remove(name);
+                self.hashes.remove(name);
+            }
+            (Key::Group(name), Some(v)) => {
+                let entry: GroupEntry = typed(key, v)?;
+                self.remember(format!("group/{name}"), entry.gid);
+                self.groups.insert(name.clone(), entry);
+            }
+            (Key::Group(name), None) => drop(self.groups.remove(name)),
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, what: String, number: u32) {
+        self.numbers.insert(what, number);
+        self.next_id = self.next_id.max(number + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_never_given_twice_and_come_back() {
+        let mut r = Record::new("native", "pve1", "u");
+        let a = r.number("user/anna", |_| false).expect("room");
+        let b = r.number("user/ben", |n| n == a + 1).expect("room");
+        assert_eq!(b, a + 2);
+        r.set_part(&Key::User("anna".into()), None).expect("fine");
+        assert_eq!(r.number("user/anna", |_| false).expect("room"), a);
+        assert_ne!(r.number("user/carl", |_| false).expect("room"), a);
+    }
+
+    #[test]
+    fn parts_hold_no_hash_and_print_round_trips() {
+        let mut r = Record::new("native", "pve1", "u");
+        r.set_part(&Key::User("anna".into()), Some(&serde_json::json!({"uid": 70002}))).expect("fine");
+        r.hashes.insert("anna".into(), NtHash("C0FFEE".into()));
+        assert!(!format!("{:?}{:?}", r.part(&Key::User("anna".into())), r.hashes).contains("C0FFEE"));
+        assert_eq!(Record::parse(&r.print()).expect("own output"), r);
+        assert_eq!(Record::parse("{").expect_err("torn").kind(), Kind::Corrupt);
+    }
+}

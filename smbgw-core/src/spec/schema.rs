@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one table of properties of a section. Checks, the Perl schema, the command's options and the reference page are made
+//! from it. A property is in it when it works. It knows how properties are written; it must not know what they cause.
+
+use serde_json::{Value, json};
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Any text without a line feed.
+    Text,
+    /// An absolute path.
+    Path,
+    /// `1`/`0`, `true`/`false`, `yes`/`no`, `on`/`off`.
+    Bool,
+    /// One of these words.
+    Enum(&'static [&'static str]),
+    /// Node names, separated by commas, blanks or semicolons.
+    Nodes,
+    /// Content types, separated by commas.
+    Content,
+    /// `type=subdirectory`, separated by commas.
+    ContentDirs,
+    /// A share name.
+    Share,
+    /// A gateway name.
+    Gateway,
+    /// A local user name.
+    User,
+    /// An access list.
+    Access,
+    /// A boolean or an absolute path (`is_mountpoint`).
+    BoolOrPath,
+}
+
+/// One property.
+#[derive(Debug, Clone, Copy)]
+pub struct Property {
+    /// Its name in storage.cfg.
+    pub name: &'static str,
+    /// How a value is written.
+    pub form: Form,
+    /// What holds if it is absent, as text.
+    pub default: Option<&'static str>,
+    /// For people.
+    pub text: &'static str,
+    /// Proxmox's own plugins declare it; we only use it.
+    pub core: bool,
+    /// Must be given at create.
+    pub required: bool,
+    /// Cannot be changed after create.
+    pub fixed: bool,
+    /// Never stored in storage.cfg.
+    pub sensitive: bool,
+    /// The modes in which it has a meaning.
+    pub modes: &'static [&'static str],
+}
+
+const ALL: &[&str] = &["native"];
+
+const fn core(name: &'static str, form: Form, text: &'static str) -> Property {
+    Property { name, form, default: None, text, core: true, required: false, fixed: false, sensitive: false, modes: ALL }
+}
+
+const fn ours(name: &'static str, form: Form, default: Option<&'static str>, text: &'static str) -> Property {
+    Property { name, form, default, text, core: false, required: false, fixed: false, sensitive: false, modes: ALL }
+}
+
+/// The words of `smbgw-mode`. `lxc` and `vm` are known names that this build answers with a refusal.
+pub const MODES: &[&str] = &["native", "lxc", "vm"];
+
+/// All properties, in the order in which people want to read them.
+pub const PROPERTIES: &[Property] = &[
+    Property { required: true, fixed: true, ..core("path", Form::Path, "Tree to export: an absolute path without symlinks.") },
+    core("share", Form::Share, "Share name that clients see; default: the storage id."),
+    core("nodes", Form::Nodes, "The node that serves the share; default: the node it was created on."),
+    core("disable", Form::Bool, "Stop serving; data and users stay."),
+    core("shared", Form::Bool, "The tree has the same content on all listed nodes."),
+    core(
+        "is_mountpoint",
+        Form::BoolOrPath,
+        "The tree (or the given path above it) must be a mount point; otherwise it is not served.",
+    ),
+    Property {
+        default: Some("none"),
+        ..core("content", Form::Content, "Proxmox content kept in the tree: none, or iso and backup in explicit content-dirs.")
+    },
+    core("content-dirs", Form::ContentDirs, "Subdirectories of Proxmox content, as type=subdirectory."),
+    core("username", Form::User, "First user of the share, with write access."),
+    Property { sensitive: true, ..core("password", Form::Text, "Password of the first user; used once and not kept.") },
+    Property {
+        fixed: true,
+        ..ours(
+            "smbgw-mode",
+            Form::Enum(MODES),
+            Some("lxc"),
+            "Where Samba runs: native (the node), lxc (a container), vm (a virtual machine).",
+        )
+    },
+    Property {
+        fixed: true,
+        ..ours("smbgw-gateway", Form::Gateway, None, "Gateway that serves the share; in native mode always 'native'.")
+    },
+    ours("smbgw-access", Form::Access, None, "Who may do what: rw:@group,ro:user,full:user. 'full' may change permissions."),
+    ours(
+        "smbgw-security",
+        Form::Enum(&["standard", "high"]),
+        Some("standard"),
+        "standard: SMB 3.1.1 with signing; high: encryption required as well.",
+    ),
+    ours("smbgw-profile", Form::Enum(&["office"]), Some("office"), "Option set: office (people share files)."),
+];
+
+/// Looks a property up.
+pub fn property(name: &str) -> Option<&'static Property> {
+    PROPERTIES.iter().find(|p| p.name == name)
+}
+
+impl Form {
+    fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Form::Text => ("string", "text"),
+            Form::Path => ("string", "path"),
+            Form::Bool => ("boolean", "boolean"),
+            Form::Enum(_) => ("string", "enum"),
+            Form::Nodes => ("string", "node-list"),
+            Form::Content => ("string", "content-list"),
+            Form::ContentDirs => ("string", "content-dirs"),
+            Form::Share => ("string", "share-name"),
+            Form::Gateway => ("string", "gateway"),
+            Form::User => ("string", "user"),
+            Form::Access => ("string", "access-list"),
+            Form::BoolOrPath => ("string", "boolean-or-path"),
+        }
+    }
+}
+
+/// The table as a document: `[{name, type, format, enum?, default?, description, core, required, fixed, sensitive, modes}]`.
+pub fn document() -> Value {
+    let list = PROPERTIES.iter().map(|p| {
+        let (kind, format) = p.form.describe();
+        let mut doc = json!({
+            "name": p.name, "type": kind, "format": format, "description": p.text, "core": p.core,
+            "required": p.required, "fixed": p.fixed, "sensitive": p.sensitive, "modes": p.modes,
+        });
+        if let Form::Enum(words) = p.form {
+            doc["enum"] = json!(words);
+        }
+        if let Some(d) = p.default {
+            doc["default"] = json!(d);
+        }
+        doc
+    });
+    Value::Array(list.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names that Proxmox's core plugins declare in 8.4 and 9.x; declaring one again stops every daemon.
+    const DECLARED: &[&str] = &[
+        "path",
+        "share",
+        "nodes",
+        "disable",
+        "shared",
+        "is_mountpoint",
+        "content",
+        "content-dirs",
+        "username",
+        "password",
+        "domain",
+    ];
+
+    #[test]
+    fn only_prefixed_names_are_ours() {
+        for p in PROPERTIES {
+            assert_eq!(!p.core, p.name.starts_with("smbgw-"), "{}", p.name);
+            assert!(!p.core || DECLARED.contains(&p.name), "{}", p.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_described() {
+        for (i, p) in PROPERTIES.iter().enumerate() {
+            assert!(PROPERTIES[i + 1..].iter().all(|q| q.name != p.name), "{}", p.name);
+            assert!(p.text.ends_with('.'), "{}", p.name);
+        }
+    }
+}

@@ -1,0 +1,756 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A storage.cfg section becomes a [`ShareSpec`]. It knows every rule that can be checked without looking at the machine, and
+//! reports all complaints at once, keyed by property. What needs a look (symlinks, accounts, Samba) is in `observe` and `plan`.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::access::{Access, Level, Who};
+use super::schema;
+use crate::error::{Error, Problem, Result};
+use crate::types::{GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
+
+/// The name of the one native gateway of a node.
+pub const NATIVE: &str = "native";
+
+/// A section as storage.cfg has it: strings by property, `type` included where the caller knows it.
+pub type Section = BTreeMap<String, String>;
+
+/// All sections of storage.cfg by id, of every type.
+pub type Sections = BTreeMap<String, Section>;
+
+/// Reads a section from JSON. Perl does not tell `1`, `"1"` and `true` apart, so numbers and booleans count as strings;
+/// `null` counts as absent; Proxmox hands some lists over as objects (`{"pve1": 1}`) and those become comma lists.
+pub fn section_from_json(value: &Value) -> Result<Section> {
+    let map = value.as_object().ok_or_else(|| Error::property("section", "is no object"))?;
+    let mut section = Section::new();
+    for (k, v) in map {
+        let text = match v {
+            Value::Null => continue,
+            Value::String(s) => s.clone(),
+            Value::Bool(b) => String::from(if *b { "1" } else { "0" }),
+            Value::Number(n) => n.to_string(),
+            Value::Object(o) => match k.as_str() {
+                "content-dirs" => {
+                    o.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
+                }
+                _ => o.keys().cloned().collect::<Vec<_>>().join(","),
+            },
+            Value::Array(a) => a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        };
+        section.insert(k.clone(), text);
+    }
+    Ok(section)
+}
+
+/// Reads all sections from JSON.
+pub fn sections_from_json(value: &Value) -> Result<Sections> {
+    let map = value.as_object().ok_or_else(|| Error::property("sections", "is no object"))?;
+    map.iter().map(|(id, s)| Ok((id.clone(), section_from_json(s)?))).collect()
+}
+
+/// Reads a boolean as Proxmox and people write it.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" | "" => Some(false),
+        _ => None,
+    }
+}
+
+/// Where Samba runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The node's own Samba.
+    Native,
+}
+
+/// Security profile of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// SMB 3.1.1, signing mandatory, encryption offered.
+    Standard,
+    /// Encryption required as well.
+    High,
+}
+
+impl Security {
+    /// As written in the property.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Security::Standard => "standard",
+            Security::High => "high",
+        }
+    }
+}
+
+/// Options that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// People share files: everybody who may write can work with everybody's files.
+    Office,
+}
+
+/// `is_mountpoint`: what must be mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountRule {
+    /// Nothing in particular (the recorded file-system identity still counts).
+    Any,
+    /// The tree itself.
+    Tree,
+    /// This path.
+    At(PathBuf),
+}
+
+/// One share as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareSpec {
+    /// Storage id.
+    pub id: StoreId,
+    /// Name that clients see.
+    pub share: ShareName,
+    /// The tree: absolute, without `.`, `..` and doubled slashes.
+    pub path: PathBuf,
+    /// Where Samba runs.
+    pub mode: Mode,
+    /// Which gateway.
+    pub gateway: GatewayId,
+    /// The node that serves it.
+    pub node: NodeName,
+    /// Not served for now.
+    pub disabled: bool,
+    /// Who may do what; the first user is in it.
+    pub access: Access,
+    /// First user.
+    pub first_user: Option<UserName>,
+    /// Security profile.
+    pub security: Security,
+    /// Option set.
+    pub profile: Profile,
+    /// What must be mounted.
+    pub mount: MountRule,
+}
+
+/// A checked section.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// What is wanted.
+    pub spec: ShareSpec,
+    /// Properties to write back into the section: what was decided for the administrator.
+    pub effective: Section,
+    /// What is allowed but worth a word.
+    pub warnings: Vec<String>,
+}
+
+/// What a section is checked against.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The node the check runs on.
+    pub node: NodeName,
+    /// All sections, this one's older version included (it is skipped by id).
+    pub sections: Sections,
+}
+
+/// Trees that belong to the system; neither they nor, unless marked, anything below is exported.
+/// `(path, below too)`.
+const SYSTEM_TREES: &[(&str, bool)] = &[
+    ("/", false),
+    ("/bin", true),
+    ("/boot", true),
+    ("/dev", true),
+    ("/etc", true),
+    ("/home", false),
+    ("/lib", true),
+    ("/lib32", true),
+    ("/lib64", true),
+    ("/libx32", true),
+    ("/lost+found", true),
+    ("/media", false),
+    ("/mnt", false),
+    ("/mnt/pve", false),
+    ("/opt", false),
+    ("/proc", true),
+    ("/root", true),
+    ("/rpool", false),
+    ("/rpool/ROOT", true),
+    ("/run", true),
+    ("/sbin", true),
+    ("/srv", false),
+    ("/sys", true),
+    ("/tmp", true),
+    ("/usr", true),
+    ("/var", false),
+    ("/var/backups", true),
+    ("/var/cache", true),
+    ("/var/lib", false),
+    ("/var/lib/ceph", true),
+    ("/var/lib/dpkg", true),
+    ("/var/lib/lxc", true),
+    ("/var/lib/lxcfs", true),
+    ("/var/lib/pve", true),
+    ("/var/lib/pve-cluster", true),
+    ("/var/lib/pve-manager", true),
+    ("/var/lib/samba", true),
+    ("/var/lib/smbgw", true),
+    ("/var/lib/systemd", true),
+    ("/var/lib/vz", false),
+    ("/var/log", true),
+    ("/var/mail", true),
+    ("/var/run", true),
+    ("/var/spool", true),
+    ("/var/tmp", true),
+];
+
+/// Normalises a path: absolute, no `.`/`..`, no doubled or trailing slash, only characters that smb.conf can hold.
+pub fn clean_path(text: &str) -> std::result::Result<PathBuf, String> {
+    if !text.starts_with('/') {
+        return Err("must be an absolute path".into());
+    }
+    if text.len() > 1024 {
+        return Err("is longer than 1024 bytes".into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("contains a control character".into());
+    }
+    if let Some(c) = text.chars().find(|c| "%\"\\".contains(*c)) {
+        return Err(format!("contains {c:?}, which smb.conf cannot hold in a path"));
+    }
+    if text.trim_end() != text {
+        return Err("ends with a blank, which smb.conf cannot hold".into());
+    }
+    if text.contains("  ") {
+        return Err("contains several blanks in a row, which smb.conf cannot hold".into());
+    }
+    let mut clean = PathBuf::from("/");
+    for part in Path::new(text).components() {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(p) => clean.push(p),
+            _ => return Err("must not contain '.' or '..'".into()),
+        }
+    }
+    if text.split('/').any(|p| p == "." || p == "..") {
+        return Err("must not contain '.' or '..'".into());
+    }
+    Ok(clean)
+}
+
+fn system_tree(path: &Path) -> Option<String> {
+    for (tree, below) in SYSTEM_TREES {
+        if path == Path::new(tree) || (*below && path.starts_with(tree)) {
+            return Some(format!("{} belongs to the system and is never exported", tree));
+        }
+    }
+    None
+}
+
+/// Whether `path` may be exported beside what the other sections use.
+fn overlaps(path: &Path, own_id: &str, sections: &Sections) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, other) in sections.iter().filter(|(id, _)| *id != own_id) {
+        let ours = other.get("type").is_some_and(|t| t == "smbgateway");
+        let Some(theirs) =
+            other.get("path").map(|p| clean_path(p).unwrap_or_else(|_| PathBuf::from(p))).or_else(|| implied_path(id, other))
+        else {
+            continue;
+        };
+        let kind = if ours { "share" } else { "storage" };
+        if path == theirs {
+            wrong.push(format!("is the tree of {kind} '{id}'"));
+        } else if theirs.starts_with(path) {
+            wrong.push(format!("lies around the tree of {kind} '{id}' ({})", theirs.display()));
+        } else if let Ok(inner) = path.strip_prefix(&theirs) {
+            if ours {
+                wrong.push(format!("lies inside the tree of share '{id}' ({})", theirs.display()));
+            } else if let Some(dir) =
+                content_directories(other).into_iter().find(|d| inner.starts_with(d) || d.starts_with(inner))
+            {
+                wrong.push(format!("lies in the content directory {} of storage '{id}'", theirs.join(dir).display()));
+            } else if other.get("type").is_some_and(|t| t == "zfspool") && is_guest_dataset(inner) {
+                wrong.push(format!("is a guest's dataset on storage '{id}'"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Network file systems are mounted by Proxmox under `/mnt/pve/ID` even where the section has no path.
+fn implied_path(id: &str, section: &Section) -> Option<PathBuf> {
+    match section.get("type").map(String::as_str) {
+        Some("nfs" | "cifs" | "cephfs" | "glusterfs") => Some(Path::new("/mnt/pve").join(id)),
+        Some("zfspool") => {
+            section.get("mountpoint").map(PathBuf::from).or_else(|| section.get("pool").map(|p| Path::new("/").join(p)))
+        }
+        _ => None,
+    }
+}
+
+/// The directories below a storage's path that hold Proxmox content (Plugin.pm's defaults, and `content-dirs`).
+fn content_directories(section: &Section) -> Vec<PathBuf> {
+    if section.get("type").is_some_and(|t| t == "zfspool") {
+        return Vec::new();
+    }
+    let mut dirs: BTreeMap<&str, PathBuf> = [
+        ("images", "images"),
+        ("rootdir", "private"),
+        ("vztmpl", "template/cache"),
+        ("iso", "template/iso"),
+        ("backup", "dump"),
+        ("snippets", "snippets"),
+        ("import", "import"),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k, PathBuf::from(v)))
+    .collect();
+    for pair in section.get("content-dirs").map(String::as_str).unwrap_or_default().split(',') {
+        if let Some((kind, dir)) = pair.split_once('=') {
+            dirs.insert(kind.trim(), PathBuf::from(dir.trim().trim_matches('/')));
+        }
+    }
+    dirs.into_values().collect()
+}
+
+/// Names that ZFSPoolPlugin gives to guests' datasets.
+fn is_guest_dataset(inner: &Path) -> bool {
+    let first = inner.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+    ["subvol-", "basevol-", "vm-", "base-"].iter().any(|p| first.starts_with(p))
+}
+
+/// Splits a list as Proxmox does: commas, semicolons, blanks, NUL.
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ';', ' ', '\t', '\0']).filter(|s| !s.is_empty())
+}
+
+/// Collects complaints while the typed value is built.
+struct Checker<'a> {
+    section: &'a Section,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Checker<'a> {
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.section.get(name).map(String::as_str).filter(|s| !s.is_empty())
+    }
+
+    fn complain(&mut self, property: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(property, message));
+    }
+
+    fn typed<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T>) -> Option<T> {
+        match parse(self.get(name)?) {
+            Ok(v) => Some(v),
+            Err(e) => {
+                self.complain(name, e.to_string());
+                None
+            }
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        match self.get(name).map(|t| (t, parse_bool(t))) {
+            None => false,
+            Some((_, Some(b))) => b,
+            Some((t, None)) => {
+                self.complain(name, format!("{:?} is neither yes nor no", shorten(t)));
+                false
+            }
+        }
+    }
+
+    fn word(&mut self, name: &str) -> Option<&'a str> {
+        let property = schema::property(name)?;
+        let schema::Form::Enum(words) = property.form else { return None };
+        match self.get(name) {
+            None => property.default,
+            Some(t) if words.contains(&t) => Some(t),
+            Some(t) => {
+                self.complain(name, format!("{:?} is none of {}", shorten(t), words.join(", ")));
+                None
+            }
+        }
+    }
+}
+
+/// Checks a section against every rule that needs no look at the machine.
+pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result::Result<Checked, Error> {
+    let mut c = Checker { section, problems: Vec::new(), warnings: Vec::new() };
+
+    let store = StoreId::new(id);
+    if let Err(e) = &store {
+        c.complain("storage", e.to_string());
+    }
+    for (name, value) in section {
+        if schema::property(name).is_none() && name.starts_with("smbgw-") {
+            c.complain(name, "this build does not know the property");
+        }
+        if value.contains(['\n', '\r', '\0']) {
+            c.complain(name, "contains a line feed or NUL");
+        }
+    }
+    if c.get("domain").is_some() {
+        c.complain("domain", "this build cannot join a domain; leave it out and use local users");
+    }
+
+    match c.word("smbgw-mode") {
+        Some("native") | None => {}
+        Some(other) => {
+            let how = if c.get("smbgw-mode").is_some() { "" } else { " (the default)" };
+            c.complain("smbgw-mode", format!("this build cannot do mode {other}{how}; use --smbgw-mode native"));
+        }
+    }
+    let gateway = c.typed("smbgw-gateway", GatewayId::new);
+    if gateway.as_ref().is_some_and(|g| g.as_str() != NATIVE) {
+        c.complain("smbgw-gateway", "in native mode a node has one gateway, named 'native'");
+    }
+
+    let path = match c.get("path") {
+        None => {
+            c.complain("path", "is missing");
+            None
+        }
+        Some(text) => match clean_path(text) {
+            Err(why) => {
+                c.complain("path", why);
+                None
+            }
+            Ok(p) => {
+                if let Some(why) = system_tree(&p) {
+                    c.complain("path", why);
+                } else {
+                    for why in overlaps(&p, id, &around.sections) {
+                        c.complain("path", why);
+                    }
+                }
+                Some(p)
+            }
+        },
+    };
+
+    let share = match c.get("share") {
+        Some(_) => c.typed("share", ShareName::new),
+        None => match ShareName::new(id) {
+            Ok(s) => Some(s),
+            Err(e) => {
+                c.complain("share", format!("the storage id cannot be the share name ({e}); give --share"));
+                None
+            }
+        },
+    };
+
+    let nodes: Vec<NodeName> = match c.get("nodes") {
+        None => vec![around.node.clone()],
+        Some(text) => list(text)
+            .filter_map(|n| match NodeName::new(n) {
+                Ok(n) => Some(n),
+                Err(e) => {
+                    c.complain("nodes", e.to_string());
+                    None
+                }
+            })
+            .collect(),
+    };
+    if nodes.len() > 1 {
+        c.complain("nodes", "a native share without CTDB is served by exactly one node; name one");
+    }
+
+    let mut access = match c.get("smbgw-access").map(Access::parse) {
+        None => Access::default(),
+        Some(Ok(a)) => a,
+        Some(Err(list)) => {
+            for why in list {
+                c.complain("smbgw-access", why);
+            }
+            Access::default()
+        }
+    };
+    let first_user = c.typed("username", UserName::new);
+    if let Some(user) = &first_user {
+        access.grant(Who::User(user.clone()), Level::Rw);
+    }
+    if access.is_empty() {
+        c.warnings.push("nobody may use the share yet: give --username with a password, or --smbgw-access".into());
+    }
+
+    let disabled = c.flag("disable");
+    c.flag("shared");
+    let mount = match c.get("is_mountpoint") {
+        None => MountRule::Any,
+        Some(text) => match parse_bool(text) {
+            Some(true) => MountRule::Tree,
+            Some(false) => MountRule::Any,
+            None => match (clean_path(text), &path) {
+                (Ok(p), Some(tree)) if tree.starts_with(&p) => MountRule::At(p),
+                (Ok(_), Some(_)) => {
+                    c.complain("is_mountpoint", "must be yes, no, or the tree or a path above it");
+                    MountRule::Any
+                }
+                (Ok(_), None) => MountRule::Any,
+                (Err(why), _) => {
+                    c.complain("is_mountpoint", why);
+                    MountRule::Any
+                }
+            },
+        },
+    };
+    check_content(&mut c);
+
+    let security = match c.word("smbgw-security") {
+        Some("high") => Security::High,
+        _ => Security::Standard,
+    };
+    c.word("smbgw-profile");
+    check_siblings(&mut c, id, share.as_ref(), nodes.first(), security, around);
+
+    let (Ok(store), Some(path), Some(share), Some(node), true) =
+        (store, path, share, nodes.first().cloned(), c.problems.is_empty())
+    else {
+        return Err(Error::invalid(format!("section '{}'", shorten(id)), c.problems));
+    };
+    let effective = Section::from([
+        ("smbgw-mode".to_owned(), "native".to_owned()),
+        ("smbgw-gateway".to_owned(), NATIVE.to_owned()),
+        ("nodes".to_owned(), node.to_string()),
+        ("share".to_owned(), share.to_string()),
+    ]);
+    let spec = ShareSpec {
+        id: store,
+        share,
+        path,
+        mode: Mode::Native,
+        gateway: GatewayId::new(NATIVE)?,
+        node,
+        disabled,
+        access,
+        first_user,
+        security,
+        profile: Profile::Office,
+        mount,
+    };
+    Ok(Checked { spec, effective, warnings: c.warnings })
+}
+
+/// `content`: nothing by default; what root executes or boots from is refused on a tree that share users can write.
+fn check_content(c: &mut Checker<'_>) {
+    let mut dirs: BTreeMap<&str, &str> = BTreeMap::new();
+    for pair in c.get("content-dirs").unwrap_or_default().split(',').filter(|p| !p.trim().is_empty()) {
+        match pair.split_once('=') {
+            Some((kind, dir)) => {
+                let dir = dir.trim().trim_matches('/');
+                if dir.is_empty() || dir.split('/').any(|p| p.is_empty() || p == "." || p == "..") {
+                    c.complain("content-dirs", format!("{:?} is no subdirectory", shorten(pair)));
+                }
+                dirs.insert(kind.trim(), dir);
+            }
+            None => c.complain("content-dirs", format!("{:?} is not of the form type=subdirectory", shorten(pair))),
+        }
+    }
+    for kind in list(c.get("content").unwrap_or("none")) {
+        match kind {
+            "none" => {}
+            "iso" | "backup" => {
+                if dirs.contains_key(kind) {
+                    c.warnings.push(format!("users who may write to the share can replace {kind} files in {}", dirs[kind]));
+                } else {
+                    c.complain("content", format!("{kind} needs a directory of its own: --content-dirs {kind}=some/directory"));
+                }
+            }
+            "images" | "rootdir" | "snippets" | "vztmpl" | "import" => {
+                c.complain(
+                    "content",
+                    format!("{kind} is refused on an exported tree: share users could replace what the node runs"),
+                );
+            }
+            other => c.complain("content", format!("{:?} is no content type", shorten(other))),
+        }
+    }
+}
+
+/// What must agree with, or differ from, the other shares of the same gateway.
+fn check_siblings(
+    c: &mut Checker<'_>,
+    id: &str,
+    share: Option<&ShareName>,
+    node: Option<&NodeName>,
+    security: Security,
+    around: &Surroundings,
+) {
+    for (other_id, other) in &around.sections {
+        let ours = other.get("type").is_none_or(|t| t == "smbgateway") && other.get("smbgw-mode").is_some_and(|m| m == "native");
+        let their_node = other.get("nodes").map(String::as_str).unwrap_or_default();
+        if other_id == id || !ours || node.is_none_or(|n| n.as_str() != their_node) {
+            continue;
+        }
+        let their_share = other.get("share").unwrap_or(other_id).to_lowercase();
+        if share.is_some_and(|s| s.folded() == their_share) {
+            c.complain("share", format!("storage '{other_id}' has that share name already"));
+        }
+        let theirs = other.get("smbgw-security").map_or("standard", String::as_str);
+        if theirs != security.as_str() {
+            let why =
+                format!("'{id}' wants {} but '{other_id}' has {theirs}; shares of one gateway must agree", security.as_str());
+            c.complain("smbgw-security", why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use proptest::prelude::*;
+
+    fn around(sections: &[(&str, &[(&str, &str)])]) -> Surroundings {
+        let to = |s: &[(&str, &str)]| s.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Section>();
+        Surroundings {
+            node: NodeName::new("pve1").expect("valid"),
+            sections: sections.iter().map(|(id, s)| ((*id).to_owned(), to(s))).collect(),
+        }
+    }
+
+    fn section(pairs: &[(&str, &str)]) -> Section {
+        let mut s = Section::from([("path".into(), "/tank/office".into()), ("smbgw-mode".into(), "native".into())]);
+        s.extend(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        s
+    }
+
+    fn complaints(pairs: &[(&str, &str)], around: &Surroundings) -> Vec<(String, String)> {
+        match check("office", &section(pairs), around) {
+            Ok(_) => Vec::new(),
+            Err(e) => e.problems().iter().map(|p| (p.property.clone(), p.message.clone())).collect(),
+        }
+    }
+
+    #[test]
+    fn a_plain_section_is_frozen_to_its_node() {
+        let got = check("office", &section(&[("username", "anna")]), &around(&[])).expect("valid");
+        assert_eq!(got.effective["nodes"], "pve1");
+        assert_eq!(got.effective["share"], "office");
+        assert_eq!(got.spec.access.to_string(), "rw:anna");
+    }
+
+    #[test]
+    fn all_problems_come_back_at_once() {
+        let mut s = section(&[
+            ("share", "a]b"),
+            ("smbgw-access", "anna,rw:X"),
+            ("nodes", "a b"),
+            ("smbgw-quota", "1G"),
+            ("content", "snippets"),
+        ]);
+        s.insert("path".into(), "relative".into());
+        s.insert("smbgw-mode".into(), "vm".into());
+        let e = check("office", &s, &around(&[])).expect_err("all wrong");
+        let keys: Vec<_> = e.problems().iter().map(|p| p.property.as_str()).collect();
+        for want in ["path", "share", "smbgw-access", "nodes", "smbgw-quota", "content", "smbgw-mode"] {
+            assert!(keys.contains(&want), "{want} missing in {keys:?}");
+        }
+        assert_eq!(e.kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn lxc_is_the_default_and_says_so() {
+        let mut s = section(&[]);
+        s.remove("smbgw-mode");
+        let e = check("office", &s, &around(&[])).expect_err("lxc does not exist yet");
+        assert!(e.to_string().contains("cannot do mode lxc (the default)"), "{e}");
+    }
+
+    #[test]
+    fn system_trees_are_refused() {
+        for bad in [
+            "/",
+            "/etc",
+            "/etc/pve",
+            "/etc/pve/priv",
+            "//etc",
+            "/usr/share",
+            "/var",
+            "/home",
+            "/var/lib/samba/private",
+            "/root/x",
+            "/proc/1",
+            "/tmp/x",
+            "/mnt/pve",
+        ] {
+            assert!(!complaints(&[("path", bad)], &around(&[])).is_empty(), "{bad}");
+        }
+        for good in ["/srv/office", "/home/shares", "/mnt/data", "/var/lib/vz/office", "/tank", "/opt/data"] {
+            assert!(complaints(&[("path", good)], &around(&[])).is_empty(), "{good}");
+        }
+    }
+
+    #[test]
+    fn hostile_paths_are_refused() {
+        let long = format!("/{}", "a".repeat(4096));
+        for bad in ["", "x", "/a/../etc", "/a/./b", "/a\nb", "/a\0b", "/a%U", "/a\"b", "/a\\b", "/a ", &long] {
+            assert!(!complaints(&[("path", bad)], &around(&[])).is_empty(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn overlaps_are_refused_by_name() {
+        let a = around(&[
+            ("local", &[("type", "dir"), ("path", "/var/lib/vz")]),
+            ("other", &[("type", "smbgateway"), ("path", "/tank/other"), ("smbgw-mode", "native"), ("nodes", "pve1")]),
+            ("nas", &[("type", "nfs"), ("export", "/x"), ("server", "h")]),
+            ("tank", &[("type", "zfspool"), ("pool", "tank")]),
+        ]);
+        for (bad, who) in [
+            ("/tank/other", "other"),
+            ("/tank/other/in", "other"),
+            ("/var/lib/vz/images/x", "local"),
+            ("/var/lib/vz/template", "local"),
+            ("/mnt/pve/nas", "nas"),
+            ("/mnt/pve/nas/dump", "nas"),
+            ("/tank", "tank"),
+            ("/tank/subvol-100-disk-0", "tank"),
+        ] {
+            let got = complaints(&[("path", bad)], &a);
+            assert!(got.iter().any(|(p, m)| p == "path" && m.contains(who)), "{bad}: {got:?}");
+        }
+        for good in ["/mnt/pve/nas/office", "/tank/office", "/var/lib/vz/office"] {
+            assert!(complaints(&[("path", good)], &a).is_empty(), "{good}: {:?}", complaints(&[("path", good)], &a));
+        }
+    }
+
+    #[test]
+    fn siblings_must_agree_and_differ() {
+        let other: &[(&str, &str)] = &[
+            ("type", "smbgateway"),
+            ("path", "/tank/b"),
+            ("smbgw-mode", "native"),
+            ("nodes", "pve1"),
+            ("share", "Büro"),
+            ("smbgw-security", "high"),
+        ];
+        let got = complaints(&[("share", "BÜRO")], &around(&[("b", other)]));
+        assert!(got.iter().any(|(p, m)| p == "share" && m.contains("'b'")), "{got:?}");
+        assert!(got.iter().any(|(p, m)| p == "smbgw-security" && m.contains("'b'") && m.contains("'office'")), "{got:?}");
+    }
+
+    #[test]
+    fn perl_values_are_read() {
+        let v = serde_json::json!({"path": "/tank/a", "disable": true, "shared": 1, "nodes": {"pve1": 1}, "content": {"none": 1}, "x": null});
+        let s = section_from_json(&v).expect("an object");
+        assert_eq!((s["disable"].as_str(), s["shared"].as_str(), s["nodes"].as_str()), ("1", "1", "pve1"));
+        assert!(!s.contains_key("x"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_bad_bytes_never_pass(path in "\\PC{0,60}", share in "\\PC{0,60}", acc in "\\PC{0,60}") {
+            let s = section(&[("path", &path), ("share", &share), ("smbgw-access", &acc)]);
+            if let Ok(c) = check("office", &s, &around(&[])) {
+                prop_assert!(!c.spec.path.to_str().expect("from str").contains(['\n', '%', '"', '\\']));
+            }
+        }
+    }
+}
