@@ -13,8 +13,9 @@ plan(skip_all => 'under valgrind, which counts better') if $ENV{SMBGW_UNDER_VALG
 
 my $ctx = context();
 my %calls = (
-    'usage, refused'   => sub { eval { $ctx->usage('no-such-share') } },
-    'query'            => sub { $ctx->query('list') },
+    'usage'            => sub { my @usage = $ctx->usage('office') },
+    'usage, refused'   => sub { eval { $ctx->usage('no/id') } },
+    'query'            => sub { $ctx->query('users') },
     'query, refused'   => sub { eval { $ctx->query('no.such.query') } },
     'begin, refused'   => sub { eval { $ctx->begin('no.such.operation', {}) } },
     'context'          => sub { context() },

@@ -14,8 +14,11 @@ binmode($_, ':encoding(UTF-8)') for Test::More->builder->output, Test::More->bui
 
 my $ctx = context();
 
-for my $id ('Büro', '事務所', "\x{1f4c1}", "abc\x{202e}def") {
-    my $err = refused { $ctx->usage($id) } 'not-found', qr/\Q$id\E/, "an id that is text: $id";
+for my $name ('Büro', '事務所', "\x{1f4c1}") {
+    refused { $ctx->query($name) } 'invalid', qr/\Q$name\E/, "text, as an argument: $name";
+    my $section = { type => 'smbgateway', path => '/srv/office', share => $name, 'smbgw-mode' => 'native', nodes => 'testnode' };
+    my $effective = $ctx->query(check => { id => 'office', section => $section })->{effective};
+    is($effective->{share}, $name, "text, in a document and back: $name");
 }
 
 # One text, two ways to keep it.
@@ -23,7 +26,7 @@ my $latin = "caf\xe9";
 utf8::downgrade($latin);
 utf8::upgrade(my $wide = $latin);
 for ($latin, $wide) {
-    refused { $ctx->usage($_) } 'not-found', qr/caf\xe9/, 'the same characters, ' . (utf8::is_utf8($_) ? 'wide' : 'narrow');
+    refused { $ctx->query($_) } 'invalid', qr/caf\xe9/, 'the same characters, ' . (utf8::is_utf8($_) ? 'wide' : 'narrow');
 }
 is($latin, $wide, 'and they are still the same');
 
@@ -45,16 +48,16 @@ like($@, qr/^Usage: /, 'so is a missing argument');
 # Objects that become text when asked, tied ones, numbers.
 {
     package Stringy;
-    use overload '""' => sub { return 'from-object' };
+    use overload '""' => sub { return 'from/object' };
 }
 {
     package Tied;
     sub TIESCALAR { return bless [], shift }
-    sub FETCH     { my @grow = map { [$_] } 1 .. 5000; return 'from-tie' }
+    sub FETCH     { my @grow = map { [$_] } 1 .. 5000; return 'from/tie' }
 }
-refused { $ctx->usage(bless [], 'Stringy') } 'not-found', qr/from-object/, 'an object as id';
+refused { $ctx->usage(bless [], 'Stringy') } 'invalid', qr{from/object}, 'an object as id';
 tie my $tied, 'Tied';
-refused { $ctx->usage($tied) } 'not-found', qr/from-tie/, 'a tied scalar as id';
-refused { $ctx->usage(4711) } 'not-found', qr/4711/, 'a number as id';
+refused { $ctx->usage($tied) } 'invalid', qr{from/tie}, 'a tied scalar as id';
+refused { $ctx->usage(47.11) } 'invalid', qr/47\.11/, 'a number as id';
 
 done_testing();

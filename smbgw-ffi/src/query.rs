@@ -78,7 +78,7 @@ pub unsafe extern "C" fn smbgw_spec_check(
     unsafe { document("smbgw_spec_check", context, &fixed("check"), &Text::new("params", params, params_len), out, err) }
 }
 
-/// Renders the Samba configuration that a section would get. `params`: {`id`, `section`}. *out: {`text`}. Otherwise as
+/// Renders the Samba configuration that sections would give. `params`: {`sections`: all sections by id}. *out: {`text`}. Otherwise as
 /// smbgw_query().
 ///
 /// # Safety
@@ -113,9 +113,9 @@ pub unsafe extern "C" fn smbgw_plan(
     unsafe { document("smbgw_plan", context, &fixed("plan"), &Text::new("params", params, params_len), out, err) }
 }
 
-/// The status of a share, observed now. `params`: {`id`}. *out: the status document; its `schema` number changes when a
-/// key changes its meaning. Errors: SMBGW_E_NOT_FOUND. Otherwise as smbgw_query(). For totals alone, every few seconds,
-/// use smbgw_usage_read().
+/// The status of a share: as last observed, or with `fresh` observed now. `params`: {`id`, `fresh`?: bool}. *out: the
+/// status document; its `schema` number changes when a key changes its meaning. Errors: SMBGW_E_NOT_FOUND,
+/// SMBGW_E_CORRUPT. Otherwise as smbgw_query(). For totals alone, every few seconds, use smbgw_usage_read().
 ///
 /// # Safety
 /// As smbgw_query().

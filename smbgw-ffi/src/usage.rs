@@ -38,8 +38,8 @@ const _: () = {
 
 /// Reads the numbers of the share `id`, without starting a process and without waiting for anything that may hang.
 /// `*out` is the caller's: the library fills in what both sides know, sets the rest to 0, and keeps `size`. On failure
-/// all members but `size` are 0. Errors: SMBGW_E_NOT_FOUND, SMBGW_E_ARGUMENT (also for a wrong `size`, and then *out is
-/// left alone).
+/// all members but `size` are 0. A share that nobody has looked at yet is no failure: it is not active, and `age_ms` is
+/// -1. Errors: SMBGW_E_INVALID, SMBGW_E_IO, SMBGW_E_ARGUMENT (also for a wrong `size`, and then *out is left alone).
 ///
 /// # Safety
 /// `context` is NULL or a live context; `id` points to `id_len` bytes; `out` is NULL or points to a struct as large as

@@ -59,10 +59,13 @@ static void usage(smbgw_context *ctx)
     smbgw_error *err = NULL;
 
     u.total = u.avail = u.used = 7;
-    refused(smbgw_usage_read(ctx, "no-such-share", 13, &u, &err), SMBGW_E_NOT_FOUND, &err, "no-such-share",
-            "the usage of a share that is not there");
-    ok(u.total == 0 && u.avail == 0 && u.used == 0 && u.active == 0, "leaves zeroes");
-    ok(u.size == sizeof u, "and the size");
+    u.active = 7;
+    ok(smbgw_usage_read(ctx, "no-such-share", 13, &u, &err) == SMBGW_OK, "the usage of a share nobody has looked at");
+    ok(u.total == 0 && u.avail == 0 && u.used == 0 && u.active == 0 && u.age_ms == -1, "is not active, and has no numbers");
+    ok(u.size == sizeof u, "the size stays");
+    u.total = 7;
+    refused(smbgw_usage_read(ctx, "no/id", 5, &u, &err), SMBGW_E_INVALID, &err, "no/id", "the usage of what cannot be an id");
+    ok(u.total == 0, "leaves zeroes");
 }
 
 static void runs(smbgw_context *ctx)

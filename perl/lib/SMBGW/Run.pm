@@ -12,6 +12,7 @@ sub step {
     my ($state, $json, $error) = $self->_step;
     my $doc = SMBGW::Context::codec()->decode($json);
     my $step = { state => $STATES[$state] // 'failed', events => $doc->{events} // [] };
+    $step->{opid}   = $doc->{opid}   if defined $doc->{opid};
     $step->{result} = $doc->{result} if exists $doc->{result};
     $step->{error}  = $error         if defined $error;
     return $step;
@@ -44,7 +45,8 @@ Gives the operation a secret, before the first step. Bytes: C<Encode::encode('UT
 
 =item $run->step
 
-Works for at most about a second and returns C<< { state => 'working'|'done'|'failed', events => [...], result => ..., error => ... } >>. When the
+Works for at most about a second and returns C<< { state => 'working'|'done'|'failed', events => [...], opid => ..., result => ..., error => ... } >>.
+The C<opid> is what C<< $ctx->resume >> takes. When the
 operation failed it has been undone already and C<error> is a L<SMBGW::Error>; C<step> itself dies only when it could not be made.
 
 =item $run->unwind
