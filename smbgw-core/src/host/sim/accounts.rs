@@ -153,7 +153,7 @@ pub(super) fn run(m: &mut Machine, program: Program, words: &[String]) -> Said {
             ("groups", 'G', true),
             ("comment", 'c', true),
         ],
-        Program::Userdel => &[],
+        Program::Userdel => &[("force", 'f', false)],
         _ => &[
             ("lock", 'L', false),
             ("unlock", 'U', false),
@@ -180,7 +180,7 @@ pub(super) fn run(m: &mut Machine, program: Program, words: &[String]) -> Said {
         Program::Groupdel => groupdel(m, given.word(0)),
         Program::Gpasswd => gpasswd(m, &given),
         Program::Useradd => useradd(m, &given),
-        Program::Userdel => userdel(m, given.word(0)),
+        Program::Userdel => userdel(m, &given),
         _ => usermod(m, &given),
     }
 }
@@ -312,12 +312,16 @@ fn useradd(m: &mut Machine, given: &Given) -> Said {
     Said::both(0, "", warning)
 }
 
-fn userdel(m: &mut Machine, name: &str) -> Said {
+fn userdel(m: &mut Machine, given: &Given) -> Said {
+    let name = given.word(0);
     let Some(who) = user(&m.world.files, name) else {
         return Said::err(6, format!("userdel: user '{name}' does not exist\n"));
     };
     if let Some(pid) = m.world.smbd.as_ref().and_then(|s| s.sessions.iter().find(|s| s.user == name)).map(|s| s.pid) {
-        return Said::err(8, format!("userdel: user {name} is currently used by process {pid}\n"));
+        let text = format!("userdel: user {name} is currently used by process {pid}\n");
+        if !given.has("force") {
+            return Said::err(8, text);
+        }
     }
     let files = &mut m.world.files;
     delete(files, PASSWD, name);
