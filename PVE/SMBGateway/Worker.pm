@@ -90,7 +90,10 @@ sub reconcile {
         $pause = $pause * 1.5 > 2 ? 2 : $pause * 1.5;
         $sections = PVE::SMBGateway::Config::sections();
     }
-    return PVE::SMBGateway::Native::run('reconcile', { (@ids ? (ids => \@ids) : ()), sections => $sections }, on_event => $o{on_event});
+    return PVE::SMBGateway::Native::run(
+        'reconcile', { (@ids ? (ids => \@ids) : ()), sections => $sections },
+        on_event => $o{on_event}, keep_signal => $o{keep_signal},
+    );
 }
 
 # Committed, or nothing is known of it: then there is nothing to wait for.
