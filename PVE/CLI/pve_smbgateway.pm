@@ -141,9 +141,9 @@ sub _dispatch {
         return { usage => _help($name) };
     }
     $opt{$_} = 1 for grep { exists($opt{$_}) && $opt{$_} eq '' } keys %bool;
-    my $least = () = $args =~ m/(?<![\[|A-Z])[A-Z]+(?![\]A-Z…])/g;
-    my $most = $args =~ m/…/ ? 1000 : () = $args =~ m/[A-Z]+/g;
-    $most++ if $name eq 'plan';
+    my @words = split(/ /, $args);
+    my $least = grep { !m/\A\[/ } @words;
+    my $most = grep({ m/…/ } @words) ? 1000 : scalar(@words);
     _usage_error('too few arguments', $name) if @argv < $least;
     _usage_error("unexpected argument '$argv[$most]'", $name) if @argv > $most;
 
