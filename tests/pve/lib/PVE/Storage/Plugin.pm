@@ -126,8 +126,9 @@ sub parse_config {
     my ($class, $file, $raw) = @_;
     my $cfg = $class->SUPER::parse_config($file, $raw);
     my $ids = $cfg->{ids};
-    $ids->{local} = { type => 'dir', path => '/var/lib/vz', content => { map { $_ => 1 } qw(backup iso vztmpl) } }
-        if ($ids->{local} // {})->{type} // '' ne 'dir';
+    # (in the original its path is /var/lib/vz; tests must not touch that of the machine)
+    $ids->{local} = { type => 'dir', path => "$ENV{PVE_STANDIN_DIR}/vz", content => { map { $_ => 1 } qw(backup iso vztmpl) } }
+        if (($ids->{local} // {})->{type} // '') ne 'dir';
     for my $id (keys %$ids) {
         my $section = $ids->{$id};
         my $type = $section->{type};    # dies here if check_config died: one bad section, no storage at all
