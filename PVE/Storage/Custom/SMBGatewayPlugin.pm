@@ -22,7 +22,7 @@ use constant MIN_API => 10;
 use constant MAX_API => 15;
 
 # Hooks run under the cluster's lock on storage.cfg, which is taken away after 60 s; the API's caller is gone after 30 s.
-use constant HOOK_SECONDS => 19;
+our $HOOK_SECONDS = 19;
 # The timer's worker holds the gateway's lock for moments; a hook waits that long for it, no longer.
 use constant LOCK_WAIT_MS => 3000;
 # An older snapshot says nothing about now.
@@ -104,7 +104,7 @@ sub check_config {
     return $settings;
 }
 
-# --- hooks: validate, run, within HOOK_SECONDS ----------------------------------------------------------------------------
+# --- hooks: validate, run, within $HOOK_SECONDS ----------------------------------------------------------------------------
 
 sub on_add_hook {
     my ($class, $storeid, $scfg, %sensitive) = @_;
@@ -120,7 +120,7 @@ sub on_add_hook {
             'share.create',
             { id => $storeid, section => $section, sections => $sections, _who() },
             secrets => _secrets(\%sensitive),
-            deadline => HOOK_SECONDS,
+            deadline => $HOOK_SECONDS,
         );
         1;
     };
@@ -165,7 +165,7 @@ sub _update {
             'share.update',
             { id => $storeid, section => $section, sections => $sections, _who() },
             secrets => _secrets($sensitive),
-            deadline => HOOK_SECONDS,
+            deadline => $HOOK_SECONDS,
         );
         _write_back($changed, $result->{section}, $current);
         _content_dirs({ %{ $scfg // {} }, %$section }) if ($result->{state} // '') eq 'ready';
@@ -189,7 +189,7 @@ sub on_delete_hook {
 sub _delete {
     my ($storeid) = @_;
     my $result = eval {
-        PVE::SMBGateway::Native::run('share.delete', { id => $storeid, _who() }, deadline => HOOK_SECONDS);
+        PVE::SMBGateway::Native::run('share.delete', { id => $storeid, _who() }, deadline => $HOOK_SECONDS);
     };
     return $result if $result;
     my $error = PVE::SMBGateway::Error->from($@);

@@ -103,7 +103,8 @@ sub api { return 'PVE::API2::Storage::Config' }
 my \$value = eval {
 CODE
 };
-if (ref($@) || $@ ne '') { $answer{error} = "$@"; $answer{problems} = $@->{errors} if ref($@) && eval { $@->isa('PVE::Exception') } }
+my $error = $@;
+if (ref($error) || $error ne '') { $answer{error} = "$error"; $answer{problems} = $error->{errors} if ref($error) && eval { $error->isa('PVE::Exception') } }
 $answer{value} = $value;
 $answer{warnings} = \@warnings;
 print "\n" . JSON::PP->new->utf8->canonical->allow_nonref->allow_blessed->encode(\%answer) . "\n";
