@@ -182,7 +182,7 @@ sub _drive {
         if ($late && !defined($result)) {
             my $cause = $error ? ' (' . $error->message() . ')' : '';
             $error = PVE::SMBGateway::Error->new(
-                'timeout',
+                $late == 2 ? 'interrupted' : 'timeout',
                 $late == 2
                 ? "$what did not end within $o{deadline} s and could not be undone in that time"
                 : "$what did not end within $o{deadline} s and was undone$cause",

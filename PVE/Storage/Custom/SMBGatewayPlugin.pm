@@ -98,6 +98,7 @@ sub check_config {
         }
         for my $key (grep { !$options->{$_}->{optional} && !defined($settings->{$_}) } keys %$options) {
             $complaint{$key} //= 'missing value for required option';
+            $settings->{$key} = '';    # undefined, it would stop every write of storage.cfg
         }
     }
     $settings->{path} =~ s!(?<=.)/+\z!! if defined($settings->{path});
@@ -287,7 +288,7 @@ sub _fail {
     my $error = ref($thrown) || ($thrown // '') ne '' ? $thrown : 'unknown failure';
     die $error if !ref($error);
     $error = PVE::SMBGateway::Error->from($error);
-    PVE::SMBGateway::Worker::start($storeid) if $error->kind() eq 'timeout' || $error->kind() eq 'interrupted';
+    PVE::SMBGateway::Worker::start($storeid) if $error->kind() eq 'interrupted';
     my %problems = %{ $error->problems() };
     if (%problems && eval { local $SIG{__DIE__}; require PVE::Exception; 1 }) {
         PVE::Exception::raise_param_exc(\%problems);

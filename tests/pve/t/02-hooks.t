@@ -162,7 +162,7 @@ for my $api (Harness::api_versions()) {
     $got = $world->case('require PVE::Storage; $PVE::Storage::Custom::SMBGatewayPlugin::HOOK_SECONDS = 1;' . $add);
     like($got->{error}, qr/could not be undone in that time/, 'and says so when that does not end either');
     is_deeply([grep { $_ ne 'step' } map { $_->[0] } @{ calls($world) }], [qw(new begin secret unwind interrupt)], 'the run is left interrupted');
-    is(worked($world) // '', "reconcile --once office\n" x 2, 'for the worker') or diag($world->read('worked'));
+    is(worked($world), "reconcile --once office\n", 'for the worker');
 
   SKIP: {
         skip 'the lock of the real cluster file system has 60 s', 2 if Harness::real();
