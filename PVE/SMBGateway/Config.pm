@@ -20,7 +20,7 @@ use Time::HiRes ();
 use PVE::SMBGateway::Error;
 
 use constant TYPE => 'smbgateway';
-use constant LOCK_WAIT => 10;    # seconds, like Proxmox's own lock on storage.cfg
+our $LOCK_WAIT = 10;    # seconds, like Proxmox's own lock on storage.cfg
 
 # The own file. Naming one (the command's --config) also switches Proxmox's storage stack off.
 our $FILE;
@@ -115,7 +115,7 @@ sub locked {
     mkdir($dir, 0755) or $!{EEXIST} or PVE::SMBGateway::Error->throw('io', "cannot create '$dir': $!");
     # the directory is locked, not a file beside the configuration: nothing is left behind, and a rename cannot split the lock
     sysopen(my $lock, $dir, O_RDONLY | O_DIRECTORY) or PVE::SMBGateway::Error->throw('io', "cannot open '$dir': $!");
-    my $end = Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) + LOCK_WAIT;
+    my $end = Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) + $LOCK_WAIT;
     while (!flock($lock, LOCK_EX | LOCK_NB)) {
         PVE::SMBGateway::Error->throw('io', "cannot lock '$dir': $!") if !$!{EWOULDBLOCK} && !$!{EINTR};
         PVE::SMBGateway::Error->throw('busy', "'" . file() . "' is locked by another command",
