@@ -14,7 +14,14 @@
 
 pub mod effect;
 pub mod error;
+pub mod facts;
+pub mod format;
+pub mod gateway;
 pub mod host;
+pub mod journal;
+pub mod observe;
+pub mod plan;
+pub mod run;
 pub mod spec;
-
+pub mod status;
 pub mod types;

@@ -86,7 +86,8 @@ pub struct TreeSeen {
     pub fs_type: String,
     /// Where that file system is mounted.
     pub mount_point: PathBuf,
-    /// A number that survives a remount where the kernel gives one (`statfs.f_fsid`), else 0.
+    /// A number that survives a remount and a reboot where the file system has one (`statfs.f_fsid` of ext4, btrfs, ZFS, Ceph), else
+    /// 0: XFS makes its from the device number, tmpfs by chance.
     pub fsid: u64,
     /// `path` itself is a mount point.
     pub is_mount: bool,
@@ -105,6 +106,8 @@ pub struct Space {
     pub avail: u64,
     /// What is written.
     pub used: u64,
+    /// Which file system it is: the same number as [`TreeSeen::fsid`], so 0 where there is none that lasts.
+    pub fsid: u64,
 }
 
 /// How much of a tree belongs to some owners; see [`Host::survey`].
@@ -160,7 +163,8 @@ pub trait Job {
     fn process(&self) -> ProcessId;
     /// Waits at most `wait`; the result when it ended or was ended at its deadline.
     fn poll(&mut self, wait: Duration) -> Result<Option<Output>>;
-    /// Ends it now (SIGKILL to its process group) and reaps it, unless it is stuck in the kernel: then it is abandoned.
+    /// Ends it now (SIGKILL to the child, and to its whole process group if it is a daemon: others are in ours) and reaps it,
+    /// unless it is stuck in the kernel: then it is abandoned. A job that is dropped is ended too, except a daemon.
     fn kill(&mut self);
 }
 
@@ -225,10 +229,16 @@ pub trait Host {
     fn now_ms(&self) -> i64;
     /// Milliseconds of a clock that never goes back, for measuring.
     fn monotonic_ms(&self) -> u64;
+    /// Waits; never longer than a second.
+    fn pause(&self, time: Duration);
     /// Unpredictable bytes.
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
     /// Our own process.
     fn own_process(&self) -> ProcessId;
+    /// Our effective user and group: who owns the files that are ours alone.
+    fn own_ids(&self) -> (u32, u32);
+    /// The host name up to the first dot.
+    fn node_name(&self) -> Result<String>;
 }
 
 impl dyn Host + '_ {

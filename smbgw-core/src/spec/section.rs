@@ -225,6 +225,9 @@ pub fn clean_path(text: &str) -> std::result::Result<PathBuf, String> {
     if text.trim_end() != text {
         return Err("ends with a blank, which smb.conf cannot hold".into());
     }
+    if text.contains("  ") {
+        return Err("contains several blanks in a row, which smb.conf cannot hold".into());
+    }
     let mut clean = PathBuf::from("/");
     for part in Path::new(text).components() {
         match part {

@@ -1,0 +1,705 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A small machine in memory: a Debian node with Samba, that behaves. Programs do what the real ones do, files keep what was
+//! synced, and any call can fail or be the last. It is a fake and no mock: a test says what is so, not which calls came.
+//!
+//! It knows the machine; it must not know the product: nothing here may depend on what a share of ours looks like.
+//!
+//! ```
+//! use smbgw_core::effect::{Cmd, Program};
+//! use smbgw_core::host::{Host, Secrets, sim::SimHost};
+//!
+//! let sim = SimHost::debian();
+//! let before = sim.world();
+//! let host: &dyn Host = &sim;
+//! let out = host.run(&Cmd::new(Program::Groupadd, ["--gid", "2001", "staff"]), &Secrets::default()).unwrap();
+//! assert_eq!(out.status, 0);
+//! assert_eq!(before.differences(&sim.world())[0], "/etc/group: + staff:x:2001:");
+//! ```
+//!
+//! [`SimHost`] is a handle: clones are the same machine, [`SimHost::snapshot`] is another one in the same state. What an
+//! administrator can see of it is the [`World`]; clock, random numbers, process numbers, locks and armed faults are not part of it.
+
+mod accounts;
+mod args;
+mod client;
+mod config;
+mod faults;
+mod files;
+mod samba;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::effect::{Cmd, FileSpec, Program, Stdin};
+use crate::error::{Error, Kind, Result};
+use crate::host::programs;
+use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen};
+
+pub use accounts::{Group, User, gids, groups, is_member, user, users};
+pub use config::{Config, Share};
+pub use faults::{Death, Fault, Trouble};
+pub use files::{Detached, Files, Mount, Node, Thing};
+pub use samba::{Access, Account, Ace, PID_FILE, SMB_CONF, Session, Smbd, nt_hash};
+pub use world::{STOCK_SMB_CONF, World};
+
+use faults::Faults;
+
+/// What a program said and how it ended.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn both(status: i32, out: impl Into<String>, err: impl Into<String>) -> Self {
+        Self { status, out: out.into(), err: err.into() }
+    }
+    fn ok(out: impl Into<String>) -> Self {
+        Self::both(0, out, "")
+    }
+    fn out(status: i32, out: impl Into<String>) -> Self {
+        Self::both(status, out, "")
+    }
+    fn err(status: i32, err: impl Into<String>) -> Self {
+        Self::both(status, "", err)
+    }
+}
+
+/// A process that runs longer than a call.
+#[derive(Debug, Clone)]
+struct Process {
+    start: u64,
+    program: Program,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone)]
+struct Holder {
+    note: String,
+    /// Which guard; `None` is another process.
+    guard: Option<u64>,
+}
+
+/// The world and what makes it tick.
+#[derive(Debug, Clone)]
+struct Machine {
+    world: World,
+    clock_ms: i64,
+    uptime_ms: u64,
+    random: u64,
+    next_pid: i32,
+    /// Samba's counter in passdb.tdb; it only ever grows.
+    next_rid: u32,
+    own: ProcessId,
+    processes: BTreeMap<i32, Process>,
+    locks: BTreeMap<PathBuf, Holder>,
+    next_guard: u64,
+    faults: Faults,
+    calls: u64,
+    appends: u64,
+    dead: Option<Death>,
+    commands: Vec<String>,
+}
+
+fn dead() -> Error {
+    Error::new(Kind::Interrupted, "the machine is dead")
+}
+
+fn injected(what: &str) -> Error {
+    Error::io(format!("cannot {what}"), io::Error::other("injected failure"))
+}
+
+impl Machine {
+    fn wait(&mut self, ms: u64) {
+        self.clock_ms += i64::try_from(ms).unwrap_or(0);
+        self.uptime_ms += ms;
+    }
+
+    /// Each call takes a millisecond, and none answers after death.
+    fn tick(&mut self) -> Result<()> {
+        if self.dead.is_some() {
+            return Err(dead());
+        }
+        self.wait(1);
+        Ok(())
+    }
+
+    fn seconds(&self) -> u32 {
+        u32::try_from(self.clock_ms / 1000).unwrap_or(u32::MAX)
+    }
+
+    fn new_pid(&mut self) -> i32 {
+        self.next_pid += 1;
+        self.next_pid
+    }
+
+    fn held_by_other(&self, path: &Path) -> bool {
+        self.locks.contains_key(path)
+    }
+
+    fn fault(&mut self, append: bool) -> Option<Fault> {
+        self.calls += 1;
+        self.appends += u64::from(append);
+        self.faults.due(self.calls, append.then_some(self.appends))
+    }
+
+    fn die(&mut self, death: Death) -> Error {
+        self.dead = Some(death);
+        dead()
+    }
+
+    /// Where pids of smbd live.
+    fn start_of(&self, pid: i32) -> Option<(u64, Program)> {
+        if let Some(p) = self.processes.get(&pid) {
+            return Some((p.start, p.program));
+        }
+        let smbd = self.world.smbd.as_ref()?;
+        let runs = smbd.pid == pid || smbd.sessions.iter().any(|s| s.pid == pid);
+        runs.then(|| (u64::from(pid.unsigned_abs()) * 7, Program::Smbd))
+    }
+
+    fn run(&mut self, cmd: &Cmd, stdin: &[u8]) -> Said {
+        match cmd.program {
+            Program::Groupadd | Program::Groupdel | Program::Gpasswd | Program::Useradd | Program::Userdel | Program::Usermod => {
+                accounts::run(self, cmd.program, &cmd.args)
+            }
+            Program::Smbclient => client::run(self, &cmd.args),
+            program => samba::run(self, program, &cmd.args, stdin),
+        }
+    }
+}
+
+/// The simulated machine. See the head of this module.
+#[derive(Clone)]
+pub struct SimHost(Rc<RefCell<Machine>>);
+
+impl Default for SimHost {
+    fn default() -> Self {
+        Self::debian()
+    }
+}
+
+impl SimHost {
+    /// A machine with [`World::debian`].
+    pub fn debian() -> Self {
+        Self::new(World::debian())
+    }
+
+    /// A machine with that world. Its clock stands at 2026-01-01 00:00 UTC.
+    pub fn new(world: World) -> Self {
+        Self(Rc::new(RefCell::new(Machine {
+            world,
+            clock_ms: 1_767_225_600_000,
+            uptime_ms: 60_000,
+            random: 0x5eed,
+            next_pid: 1000,
+            next_rid: 1000,
+            own: ProcessId { pid: 1000, start: 5000 },
+            processes: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            next_guard: 0,
+            faults: Faults::default(),
+            calls: 0,
+            appends: 0,
+            dead: None,
+            commands: Vec::new(),
+        })))
+    }
+
+    /// Another machine in the same state; what happens to one does not touch the other.
+    pub fn snapshot(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
+    }
+
+    /// The world as it is, to keep and compare.
+    pub fn world(&self) -> World {
+        self.0.borrow().world.clone()
+    }
+
+    /// Changes the world from outside, as an administrator would.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut self.0.borrow_mut().world)
+    }
+
+    /// Starts smbd as at boot. Panics if its configuration is broken: that is a mistake in the test.
+    pub fn start_smbd(&self) {
+        assert!(samba::start_smbd(&mut self.0.borrow_mut()), "smb.conf cannot be loaded");
+    }
+
+    /// A client connects and stays. The pid of its smbd child, or the status it is refused with.
+    pub fn connect(&self, user: &str, password: &str, share: &str) -> Result<i32, &'static str> {
+        let mut m = self.0.borrow_mut();
+        let user = client::log_in(&m.world, user, password)?;
+        let current = samba::load(&m.world.files).config;
+        let Some(smbd) = &m.world.smbd else { return Err("NT_STATUS_CONNECTION_REFUSED") };
+        let config = current.unwrap_or_else(|| smbd.config.clone());
+        let share = config.share(share).filter(|s| s.is("available")).ok_or("NT_STATUS_BAD_NETWORK_NAME")?;
+        let access = samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
+        let session = Session { pid: m.new_pid(), user: user.name, shares: vec![(share.name.clone(), access)] };
+        let pid = session.pid;
+        if let Some(smbd) = &mut m.world.smbd {
+            smbd.sessions.push(session);
+        }
+        Ok(pid)
+    }
+
+    /// What a user may do in a share now, by configuration and share ACL; `None` if refused or absent.
+    pub fn access(&self, user: &str, share: &str) -> Option<Access> {
+        let m = self.0.borrow();
+        let config = samba::load(&m.world.files).config?;
+        samba::access(&m.world, config.share(share)?, user)
+    }
+
+    /// What smb.conf means to Samba now; `None` if it cannot be loaded.
+    pub fn config(&self) -> Option<Config> {
+        samba::load(&self.0.borrow().world.files).config
+    }
+
+    /// Sets the wall clock, in milliseconds since 1970.
+    pub fn set_clock(&self, ms: i64) {
+        self.0.borrow_mut().clock_ms = ms;
+    }
+
+    /// Lets time pass on both clocks.
+    pub fn pass(&self, time: Duration) {
+        self.0.borrow_mut().wait(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Another process takes a lock and keeps it. `/etc/.pwd.lock` makes the account tools wait.
+    pub fn hold_lock(&self, path: impl AsRef<Path>, note: &str) {
+        let holder = Holder { note: note.to_owned(), guard: None };
+        self.0.borrow_mut().locks.insert(path.as_ref().to_owned(), holder);
+    }
+
+    /// That process lets go.
+    pub fn release_lock(&self, path: impl AsRef<Path>) {
+        self.0.borrow_mut().locks.remove(path.as_ref());
+    }
+
+    // ---- faults ----
+
+    /// Calls so far that act on the machine: writes, removals, locks, and every command.
+    pub fn calls(&self) -> u64 {
+        self.0.borrow().calls
+    }
+
+    /// Appends so far, which is what a journal does.
+    pub fn journal_writes(&self) -> u64 {
+        self.0.borrow().appends
+    }
+
+    /// Every command that was started, as printed.
+    pub fn commands(&self) -> Vec<String> {
+        self.0.borrow().commands.clone()
+    }
+
+    /// Arms a fault for the n-th acting call from now (1 is the next).
+    pub fn arm_call(&self, n: u64, fault: Fault) {
+        let mut m = self.0.borrow_mut();
+        let at = m.calls + n;
+        m.faults.at_call(at, fault);
+    }
+
+    /// Arms a fault for the n-th append from now.
+    pub fn arm_append(&self, n: u64, fault: Fault) {
+        let mut m = self.0.borrow_mut();
+        let at = m.appends + n;
+        m.faults.at_append(at, fault);
+    }
+
+    /// Arms trouble for the n-th command from now of a program whose printed form contains `text`.
+    pub fn arm_command(&self, program: Program, text: &str, n: u64, trouble: Trouble) {
+        self.0.borrow_mut().faults.at_command(program, text, n, trouble);
+    }
+
+    /// The n-th acting call from now fails and does nothing.
+    pub fn fail_call(&self, n: u64) {
+        self.arm_call(n, Fault::Fails);
+    }
+
+    /// The n-th acting call from now does its work and fails.
+    pub fn fail_after(&self, n: u64) {
+        self.arm_call(n, Fault::FailsAfter);
+    }
+
+    /// The n-th acting call from now does nothing, and neither does any other until [`SimHost::reboot`].
+    pub fn die_at(&self, n: u64, death: Death) {
+        self.arm_call(n, Fault::Dies(death));
+    }
+
+    /// A program never ends by itself from now on.
+    pub fn hang(&self, program: Program) {
+        self.0.borrow_mut().faults.hanging.push(program);
+    }
+
+    /// How many armed faults have not hit yet.
+    pub fn armed(&self) -> usize {
+        self.0.borrow().faults.armed()
+    }
+
+    /// Whether the machine, or our process, died.
+    pub fn is_dead(&self) -> bool {
+        self.0.borrow().dead.is_some()
+    }
+
+    /// Ends it now.
+    pub fn die(&self, death: Death) {
+        self.0.borrow_mut().die(death);
+    }
+
+    /// Brings it back after its death (a power cut if it did not die): locks are free, children gone, faults disarmed. After a
+    /// power cut unsynced bytes and /run are lost, and smbd runs only if systemd starts it.
+    pub fn reboot(&self) {
+        let mut m = self.0.borrow_mut();
+        let death = m.dead.take().unwrap_or(Death::PowerCut);
+        m.locks.clear();
+        m.processes.clear();
+        m.faults = Faults::default();
+        m.next_pid += 1;
+        m.own = ProcessId { pid: m.next_pid, start: m.uptime_ms / 10 };
+        m.wait(1000);
+        if death == Death::PowerCut {
+            m.wait(60_000);
+            samba::stop_smbd(&mut m.world);
+            m.world.files.power_cut();
+            m.world.files.put_dir("/run/samba", 0o755, 0, 0);
+            if m.world.systemd && m.world.smbd_enabled {
+                samba::start_smbd(&mut m);
+            }
+        }
+    }
+
+    /// An acting call, with whatever fault is due.
+    fn act<T>(&self, what: &str, work: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
+        let mut m = self.0.borrow_mut();
+        m.tick()?;
+        match m.fault(false) {
+            None => work(&mut m),
+            Some(Fault::Fails) => Err(injected(what)),
+            Some(Fault::FailsAfter) => work(&mut m).and(Err(injected(what))),
+            Some(Fault::Dies(death) | Fault::DiesTorn(death, _)) => Err(m.die(death)),
+            Some(Fault::DiesAfter(death)) => {
+                // Whether it worked, nobody will ever hear.
+                let _ = work(&mut m);
+                Err(m.die(death))
+            }
+        }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
+        let mut m = self.0.borrow_mut();
+        m.tick()?;
+        look(&mut m)
+    }
+
+    fn append_somehow(&self, path: &Path, bytes: &[u8], lazily: bool) -> Result<()> {
+        let mut m = self.0.borrow_mut();
+        m.tick()?;
+        let fault = m.fault(true);
+        let files = &mut m.world.files;
+        match fault {
+            None => files.append(path, bytes, lazily),
+            Some(Fault::Fails) => Err(injected(&format!("append to {}", path.display()))),
+            Some(Fault::FailsAfter) => {
+                files.append(path, bytes, lazily).and(Err(injected(&format!("append to {}", path.display()))))
+            }
+            Some(Fault::Dies(death)) => Err(m.die(death)),
+            Some(Fault::DiesAfter(death)) => {
+                let _ = files.append(path, bytes, lazily);
+                Err(m.die(death))
+            }
+            Some(Fault::DiesTorn(death, kept)) => {
+                // The torn part is on the disk: that is what makes it torn.
+                let _ = files.append(path, &bytes[..kept.min(bytes.len())], false);
+                Err(m.die(death))
+            }
+        }
+    }
+}
+
+/// A command that was started. What it does it has done by then; only its end may be missing.
+struct SimJob {
+    machine: Rc<RefCell<Machine>>,
+    process: ProcessId,
+    /// Its result; `None` if it hangs.
+    output: Option<Output>,
+    deadline: u64,
+}
+
+impl SimJob {
+    fn ended(status: i32, timed_out: bool) -> Output {
+        Output { status, stdout: Vec::new(), stderr: Vec::new(), timed_out }
+    }
+}
+
+impl Job for SimJob {
+    fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    fn poll(&mut self, wait: Duration) -> Result<Option<Output>> {
+        let mut m = self.machine.borrow_mut();
+        m.tick()?;
+        if self.output.is_none() {
+            let left = self.deadline.saturating_sub(m.uptime_ms);
+            m.wait(left.min(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+            if m.uptime_ms >= self.deadline {
+                self.output = Some(Self::ended(-libc::SIGKILL, true));
+            }
+        }
+        if self.output.is_some() {
+            m.processes.remove(&self.process.pid);
+        }
+        Ok(self.output.clone())
+    }
+
+    fn kill(&mut self) {
+        if let Ok(mut m) = self.machine.try_borrow_mut() {
+            m.processes.remove(&self.process.pid);
+        }
+        if self.output.is_none() {
+            self.output = Some(Self::ended(-libc::SIGKILL, false));
+        }
+    }
+}
+
+impl Drop for SimJob {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+struct SimLock {
+    machine: Rc<RefCell<Machine>>,
+    path: PathBuf,
+    guard: u64,
+}
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        // A lock of a process that died may be somebody else's by now.
+        if let Ok(mut m) = self.machine.try_borrow_mut() {
+            if m.locks.get(&self.path).is_some_and(|h| h.guard == Some(self.guard)) {
+                m.locks.remove(&self.path);
+                if m.dead.is_none() {
+                    m.world.files.put(&self.path, "", 0o600, 0, 0);
+                }
+            }
+        }
+    }
+}
+
+impl Host for SimHost {
+    fn read(&self, path: &Path, limit: u64) -> Result<Option<FileSeen>> {
+        self.look(|m| m.world.files.read(path, limit))
+    }
+
+    fn write(&self, file: &FileSpec) -> Result<()> {
+        self.act(&format!("write {}", file.path.display()), |m| m.world.files.write(file))
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.act(&format!("remove {}", path.display()), |m| m.world.files.remove(path))
+    }
+
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.append_somehow(path, bytes, false)
+    }
+
+    fn append_lazily(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.append_somehow(path, bytes, true)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.act(&format!("rename {}", from.display()), |m| m.world.files.rename(from, to))
+    }
+
+    fn make_dir(&self, path: &Path, mode: u32) -> Result<()> {
+        self.act(&format!("make {}", path.display()), |m| m.world.files.make_dir(path, mode))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<bool> {
+        self.act(&format!("remove {}", path.display()), |m| m.world.files.remove_dir(path))
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>> {
+        self.look(|m| m.world.files.list(path))
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.look(|m| Ok(m.world.files.exists(path)))
+    }
+
+    fn tree(&self, path: &Path) -> Result<TreeSeen> {
+        self.look(|m| m.world.files.tree(path))
+    }
+
+    fn set_tree(&self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
+        let what = format!("change the owner of {}", path.display());
+        self.act(&what, |m| m.world.files.set_tree(path, dev, ino, uid, gid, mode))
+    }
+
+    fn survey(&self, path: &Path, uids: &[u32], gids: &[u32], _budget: Duration) -> Result<Survey> {
+        self.look(|m| m.world.files.survey(path, uids, gids))
+    }
+
+    fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {
+        self.act(&format!("remove {name} in {}", path.display()), |m| m.world.files.remove_in_tree(path, name))
+    }
+
+    fn space(&self, path: &Path) -> Result<Space> {
+        self.look(|m| m.world.files.space(path))
+    }
+
+    fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>> {
+        let mut m = self.0.borrow_mut();
+        m.tick()?;
+        if !m.world.installed.contains(&cmd.program) {
+            return Err(programs::missing(cmd.program));
+        }
+        let mut stdin = Vec::new();
+        if let Stdin::Secret { name, times } = &cmd.stdin {
+            let missing = || {
+                let what = format!("the secret {name} is needed for {} and was not given", cmd.program.name());
+                Error::new(Kind::Invalid, what).remedy(format!("give {name} again"))
+            };
+            let secret = secrets.get(name).ok_or_else(missing)?;
+            for _ in 0..*times {
+                stdin.extend_from_slice(secret);
+                stdin.push(b'\n');
+            }
+        }
+        m.commands.push(cmd.to_string());
+        let pid = m.new_pid();
+        let process = ProcessId { pid, start: m.uptime_ms / 10 };
+        m.processes.insert(pid, Process { start: process.start, program: cmd.program });
+        let trouble = match m.fault(false) {
+            None => m.faults.command(cmd),
+            Some(Fault::Fails) => Some(Trouble::Exits(-libc::SIGKILL, String::new())),
+            Some(Fault::FailsAfter) => Some(Trouble::ExitsAfter(-libc::SIGKILL, String::new())),
+            Some(Fault::Dies(death) | Fault::DiesTorn(death, _)) => return Err(m.die(death)),
+            Some(Fault::DiesAfter(death)) => {
+                m.run(cmd, &stdin);
+                return Err(m.die(death));
+            }
+        };
+        let started = m.uptime_ms;
+        let deadline = started + cmd.timeout_ms;
+        let said = match trouble {
+            Some(Trouble::Exits(status, err)) => Some(Said::err(status, err)),
+            Some(Trouble::ExitsAfter(status, err)) => {
+                m.run(cmd, &stdin);
+                Some(Said::err(status, err))
+            }
+            Some(Trouble::Hangs) => None,
+            Some(Trouble::HangsAfter) => {
+                m.run(cmd, &stdin);
+                None
+            }
+            None => Some(m.run(cmd, &stdin)),
+        };
+        let mut output = said.map(|s| Output { status: s.status, stdout: s.out.into(), stderr: s.err.into(), timed_out: false });
+        if output.is_some() && m.uptime_ms > deadline {
+            // It waited for something longer than it was given.
+            output = Some(SimJob::ended(-libc::SIGKILL, true));
+        }
+        Ok(Box::new(SimJob { machine: Rc::clone(&self.0), process, output, deadline }))
+    }
+
+    fn alive(&self, process: ProcessId) -> bool {
+        let m = self.0.borrow();
+        m.dead.is_none() && (process == m.own || m.start_of(process.pid).is_some_and(|(start, _)| start == process.start))
+    }
+
+    fn process(&self, pid: i32, program: &str) -> Option<ProcessId> {
+        let m = self.0.borrow();
+        let (start, found) = m.start_of(pid)?;
+        (m.dead.is_none() && found.name() == program).then_some(ProcessId { pid, start })
+    }
+
+    fn end(&self, process: ProcessId) -> Result<()> {
+        self.act(&format!("end process {}", process.pid), |m| {
+            if m.processes.get(&process.pid).is_some_and(|p| p.start == process.start) {
+                m.processes.remove(&process.pid);
+            }
+            Ok(())
+        })
+    }
+
+    fn has_systemd(&self) -> bool {
+        self.0.borrow().world.systemd
+    }
+
+    fn installed(&self, program: Program) -> bool {
+        self.0.borrow().world.installed.contains(&program)
+    }
+
+    fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {
+        let guard = self.act(&format!("lock {}", path.display()), |m| {
+            if let Some(holder) = m.locks.get(path).map(|h| h.note.clone()) {
+                m.wait(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                return Err(Error::new(Kind::Busy, format!("{} is held by {holder}", path.display()))
+                    .remedy("try again when that has finished"));
+            }
+            // /run is empty after a reboot.
+            m.world.files.make_dir(path.parent().unwrap_or(Path::new("/")), 0o700)?;
+            m.world.files.put(path, note, 0o600, 0, 0);
+            m.next_guard += 1;
+            let guard = m.next_guard;
+            m.locks.insert(path.to_owned(), Holder { note: note.to_owned(), guard: Some(guard) });
+            Ok(guard)
+        })?;
+        Ok(Box::new(SimLock { machine: Rc::clone(&self.0), path: path.to_owned(), guard }))
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.0.borrow().clock_ms
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.0.borrow().uptime_ms
+    }
+
+    fn own_ids(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
+    fn node_name(&self) -> Result<String> {
+        Ok("pve1".to_owned())
+    }
+
+    fn pause(&self, time: Duration) {
+        let mut m = self.0.borrow_mut();
+        let ms = u64::try_from(time.as_millis()).unwrap_or(1000);
+        m.wait(ms);
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> Result<()> {
+        self.look(|m| {
+            for byte in bytes.iter_mut() {
+                // splitmix64: deterministic, and good enough to look unpredictable.
+                m.random = m.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = m.random;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                *byte = (z >> 56) as u8;
+            }
+            Ok(())
+        })
+    }
+
+    fn own_process(&self) -> ProcessId {
+        self.0.borrow().own
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The state of the simulated machine that an administrator can see, and how two such states are compared. It knows what is
+//! there; it must not know how it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::effect::Program;
+
+use super::config;
+use super::files::{Files, Node, Thing};
+use super::samba::{Account, Ace, SMB_CONF, Smbd};
+
+/// Everything an administrator can see of the machine. Equal worlds cannot be told apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// The disks.
+    pub files: Files,
+    /// Samba's accounts by name.
+    pub passdb: BTreeMap<String, Account>,
+    /// Share ACLs that were set, by share name in lower case.
+    pub share_acls: BTreeMap<String, Vec<Ace>>,
+    /// The machine's SID.
+    pub local_sid: String,
+    /// The running smbd, if it runs.
+    pub smbd: Option<Smbd>,
+    /// systemd is the init system.
+    pub systemd: bool,
+    /// systemd starts smbd at boot.
+    pub smbd_enabled: bool,
+    /// Programs of the table that are there.
+    pub installed: BTreeSet<Program>,
+}
+
+/// Debian 12's account files, cut to what matters.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
+                      nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const SHADOW: &str = "root:*:20000:0:99999:7:::\nwww-data:*:20000:0:99999:7:::\nnobody:*:20000:0:99999:7:::\n";
+const GROUP: &str = "root:x:0:\nshadow:x:42:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n";
+const GSHADOW: &str = "root:*::\nshadow:*::\nwww-data:*::\nusers:*::\nnogroup:*::\n";
+
+/// Debian 12's smb.conf without its comments.
+pub const STOCK_SMB_CONF: &str = "\
+[global]
+   workgroup = WORKGROUP
+   log file = /var/log/samba/log.%m
+   max log size = 1000
+   logging = file
+   panic action = /usr/share/samba/panic-action %d
+   server role = standalone server
+   obey pam restrictions = yes
+   unix password sync = yes
+   passwd program = /usr/bin/passwd %u
+   passwd chat = *Enter\\snew\\s*\\spassword:* %n\\n *Retype\\snew\\s*\\spassword:* %n\\n *password\\supdated\\ssuccessfully* .
+   pam password change = yes
+   map to guest = bad user
+   usershare allow guests = yes
+
+[homes]
+   comment = Home Directories
+   browseable = no
+   read only = yes
+   create mask = 0700
+   directory mask = 0700
+   valid users = %S
+
+[printers]
+   comment = All Printers
+   browseable = no
+   path = /var/tmp
+   printable = yes
+   guest ok = no
+   read only = yes
+   create mask = 0700
+
+[print$]
+   comment = Printer Drivers
+   path = /var/lib/samba/printers
+   browseable = yes
+   read only = yes
+   guest ok = no
+";
+
+impl World {
+    /// A fresh Debian node: stock smb.conf, Samba installed but not running, no systemd, `/srv/office` (root, 0755) to share.
+    pub fn debian() -> Self {
+        let mut files = Files::new();
+        for (path, text, mode, gid) in [
+            ("/etc/passwd", PASSWD, 0o644, 0),
+            ("/etc/shadow", SHADOW, 0o640, 42),
+            ("/etc/group", GROUP, 0o644, 0),
+            ("/etc/gshadow", GSHADOW, 0o640, 42),
+            ("/etc/hostname", "node\n", 0o644, 0),
+            (SMB_CONF, STOCK_SMB_CONF, 0o644, 0),
+        ] {
+            files.put(path, text, mode, 0, gid);
+        }
+        for dir in ["/srv/office", "/var/lib/samba/private", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba/vfs", "/root"] {
+            files.put_dir(dir, 0o755, 0, 0);
+        }
+        files.put_dir("/tmp", 0o1777, 0, 0);
+        files.put_dir("/var/tmp", 0o1777, 0, 0);
+        for module in ["acl_xattr", "catia", "fruit", "recycle", "shadow_copy2", "streams_xattr"] {
+            files.put(format!("/usr/lib/x86_64-linux-gnu/samba/vfs/{module}.so"), "ELF", 0o644, 0, 0);
+        }
+        Self {
+            files,
+            passdb: BTreeMap::new(),
+            share_acls: BTreeMap::new(),
+            local_sid: "S-1-5-21-1000000001-2000000002-3000000003".into(),
+            smbd: None,
+            systemd: false,
+            smbd_enabled: false,
+            installed: Program::ALL.into_iter().collect(),
+        }
+    }
+
+    /// This world without what lives under some paths: for comparisons that leave our own state aside.
+    #[must_use]
+    pub fn without(&self, paths: &[&str]) -> Self {
+        let mut rest = self.clone();
+        for path in paths {
+            rest.files.take(path);
+        }
+        rest
+    }
+
+    /// What is different in `other`, a line each, for people; empty exactly if the two are equal.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let names: BTreeSet<&PathBuf> = self.files.nodes.keys().chain(other.files.nodes.keys()).collect();
+        for path in names {
+            let at = path.display();
+            match (self.files.nodes.get(path), other.files.nodes.get(path)) {
+                (Some(old), None) => lines.push(format!("{at}: gone, was {old:?}")),
+                (None, Some(new)) => lines.push(format!("{at}: new {new:?}")),
+                (Some(old), Some(new)) if old != new => node_difference(&at.to_string(), old, new, &mut lines),
+                _ => {}
+            }
+        }
+        map_differences("passdb", &self.passdb, &other.passdb, &mut lines);
+        map_differences("share acl", &self.share_acls, &other.share_acls, &mut lines);
+        let mut field = |what: &str, old: String, new: String| {
+            if old != new {
+                lines.push(format!("{what}: {old} became {new}"));
+            }
+        };
+        field("sid", self.local_sid.clone(), other.local_sid.clone());
+        field("systemd", self.systemd.to_string(), other.systemd.to_string());
+        field("smbd.service enabled", self.smbd_enabled.to_string(), other.smbd_enabled.to_string());
+        field("installed", format!("{:?}", self.installed), format!("{:?}", other.installed));
+        let running = |s: &Option<Smbd>| s.as_ref().map_or("not running".into(), |s| format!("pid {}", s.pid));
+        field("smbd", running(&self.smbd), running(&other.smbd));
+        if let (Some(old), Some(new)) = (&self.smbd, &other.smbd) {
+            field("sessions", format!("{:?}", old.sessions), format!("{:?}", new.sessions));
+            field("loaded configuration", config::print(&old.config, false), config::print(&new.config, false));
+        }
+        if lines.is_empty() && self != other {
+            lines.push("the worlds differ in something that has no words: mounts or unprinted settings".into());
+        }
+        lines
+    }
+}
+
+fn map_differences<V: PartialEq + fmt::Debug>(
+    what: &str,
+    a: &BTreeMap<String, V>,
+    b: &BTreeMap<String, V>,
+    lines: &mut Vec<String>,
+) {
+    for name in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+        match (a.get(name), b.get(name)) {
+            (Some(old), None) => lines.push(format!("{what} {name}: gone, was {old:?}")),
+            (None, Some(new)) => lines.push(format!("{what} {name}: new {new:?}")),
+            (Some(old), Some(new)) if old != new => lines.push(format!("{what} {name}: {old:?} became {new:?}")),
+            _ => {}
+        }
+    }
+}
+
+/// Line by line for text files.
+fn node_difference(at: &str, old: &Node, new: &Node, lines: &mut Vec<String>) {
+    let before = lines.len();
+    if let (Thing::File { content: a, .. }, Thing::File { content: b, .. }) = (&old.thing, &new.thing) {
+        let (a, b) = (String::from_utf8_lossy(a), String::from_utf8_lossy(b));
+        lines.extend(a.lines().filter(|l| !b.lines().any(|m| m == *l)).map(|l| format!("{at}: - {l}")));
+        lines.extend(b.lines().filter(|l| !a.lines().any(|m| m == *l)).map(|l| format!("{at}: + {l}")));
+    }
+    if (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid) || lines.len() == before {
+        lines.push(format!("{at}: {old:?} became {new:?}"));
+    }
+}

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking: [`Host`] becomes [`Facts`], and a step's [`Watch`] becomes what is [`Seen`]. It knows which file or tool shows what; it changes
+//! nothing and decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::effect::{Cmd, Program};
+use crate::error::{Error, Kind, Result};
+use crate::facts::{ConfFile, Effective, Facts, Owned, PassdbUser, Paths, TreeFact, UnixGroup, UnixUser};
+use crate::format::smb_conf::SmbConf;
+use crate::format::{passwd, sharesec, smbpasswd, testparm};
+use crate::host::{Host, Output, Secrets, programs};
+use crate::plan::accounts;
+use crate::plan::samba;
+use crate::plan::step::{Seen, Watch};
+use crate::spec::record::{Record, TreeOwner};
+use crate::types::sha256_hex;
+
+/// What a look must include besides the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Need {
+    /// Trees besides those of the recorded shares.
+    pub trees: Vec<PathBuf>,
+    /// Whom the files in the recorded trees belong to: slow, so only where accounts may go.
+    pub owned: bool,
+}
+
+/// How long the search for owners may take.
+const SURVEY: Duration = Duration::from_secs(5);
+
+/// Reads the gateway record.
+pub fn record(host: &dyn Host, paths: &Paths) -> Result<Option<Record>> {
+    match host.read_text(&paths.record_file)? {
+        None => Ok(None),
+        Some(text) => Record::parse(&text).map(Some).map_err(|e| {
+            e.while_doing(format!("{}", paths.record_file.display())).remedy("restore the file from a backup of the node, or move it away and create the shares again")
+        }),
+    }
+}
+
+/// Runs a command that only looks.
+pub fn ask(host: &dyn Host, cmd: &Cmd) -> Result<Output> {
+    let out = host.run(cmd, &Secrets::default())?;
+    if out.timed_out {
+        return Err(Error::new(Kind::Timeout, format!("{} did not answer within {} s", cmd.program.name(), cmd.timeout_ms / 1000))
+            .story(|s| s.command = Some(cmd.to_string())));
+    }
+    Ok(out)
+}
+
+/// The command that prints the configuration in effect for a main file.
+pub fn testparm_cmd(main: &Path) -> Cmd {
+    Cmd::new(Program::Testparm, ["-s".to_owned(), "-v".to_owned(), main.display().to_string()])
+}
+
+/// What `testparm -s -v` printed, as data. Errors: Samba refuses the file.
+pub fn effective(cmd: &Cmd, out: &Output) -> Result<Effective> {
+    let findings = testparm::parse_stderr(&out.err());
+    let lines: Vec<String> = findings.iter().filter(|f| f.severity > testparm::Severity::Noise).map(|f| f.text.clone()).collect();
+    if out.status != 0 {
+        let why = if lines.is_empty() { "it cannot be loaded".to_owned() } else { lines.join("; ") };
+        return Err(Error::new(Kind::Service, format!("Samba refuses the configuration: {why}"))
+            .remedy("correct the file; testparm -s shows what Samba makes of it")
+            .story(|s| {
+                s.command = Some(cmd.to_string());
+                s.exit = Some(out.status.to_string());
+                s.stderr = Some(out.err());
+            }));
+    }
+    let conf = SmbConf::parse(&out.out());
+    let mut e = Effective { findings: lines, ..Effective::default() };
+    for s in conf.sections() {
+        let params: BTreeMap<String, String> = s.params.iter().map(|p| (p.name.to_lowercase(), p.value.clone())).collect();
+        if s.is_global() {
+            e.global.extend(params);
+        } else {
+            e.shares.push((s.name.clone(), params));
+        }
+    }
+    Ok(e)
+}
+
+fn conf_file(host: &dyn Host, path: &Path) -> Result<Option<ConfFile>> {
+    let Some(seen) = host.read(path, 16 << 20)? else { return Ok(None) };
+    let sha256 = sha256_hex(&seen.content);
+    let text = String::from_utf8(seen.content).map_err(|e| {
+        Error::new(Kind::Unsupported, format!("{} is not UTF-8 text", path.display()))
+            .remedy("convert the file to UTF-8, which Samba expects too (unix charset)")
+            .caused_by(e)
+    })?;
+    Ok(Some(ConfFile { text, sha256, mode: seen.mode, uid: seen.uid, gid: seen.gid }))
+}
+
+fn unix_accounts(host: &dyn Host) -> Result<(BTreeMap<String, UnixUser>, BTreeMap<String, UnixGroup>)> {
+    let text = |p: &str| -> Result<String> {
+        Ok(host.read(Path::new(p), 16 << 20)?.map(|f| String::from_utf8_lossy(&f.content).into_owned()).unwrap_or_default())
+    };
+    let users = passwd::parse_passwd(&text("/etc/passwd")?).entries.into_iter();
+    let users = users.map(|u| (u.name, UnixUser { uid: u.uid, gid: u.gid, comment: u.gecos })).collect();
+    let groups = passwd::parse_group(&text("/etc/group")?).entries.into_iter();
+    let groups = groups.map(|g| (g.name, UnixGroup { gid: g.gid, members: g.members })).collect();
+    Ok((users, groups))
+}
+
+fn sub_ids(host: &dyn Host) -> Result<Vec<(u32, u32)>> {
+    let mut ranges = Vec::new();
+    for p in ["/etc/subuid", "/etc/subgid"] {
+        if let Some(f) = host.read(Path::new(p), 1 << 20)? {
+            let text = String::from_utf8_lossy(&f.content).into_owned();
+            ranges.extend(passwd::parse_subids(&text).entries.into_iter().map(|s| (s.start, s.count)));
+        }
+    }
+    Ok(ranges)
+}
+
+fn passdb(host: &dyn Host, facts: &Facts) -> Result<BTreeMap<String, PassdbUser>> {
+    let cmd = accounts::samba(facts, Program::Pdbedit, &["-L", "-w"]);
+    let out = ask(host, &cmd)?;
+    if out.status != 0 {
+        return Err(Error::new(Kind::Service, "Samba's account database cannot be read").story(|s| {
+            s.command = Some(cmd.to_string());
+            s.exit = Some(out.status.to_string());
+            s.stderr = Some(programs::complaint(Program::Pdbedit, &out));
+        }));
+    }
+    Ok(smbpasswd::parse(&out.out())
+        .0
+        .into_iter()
+        .map(|a| (a.name, PassdbUser { disabled: a.flags.is_disabled(), changed: format!("{:08X}", a.changed) }))
+        .collect())
+}
+
+/// One tree's root, with what matters for serving it.
+pub fn tree(host: &dyn Host, path: &Path) -> std::result::Result<TreeFact, String> {
+    let t = host.tree(path).map_err(|e| crate::error::chain(&e))?;
+    let populated = host.list(path).map(|l| l.iter().any(|n| n != "lost+found")).unwrap_or(true);
+    Ok(TreeFact {
+        dev: t.dev,
+        ino: t.ino,
+        fsid: t.fsid,
+        fs_type: t.fs_type,
+        mount_point: t.mount_point,
+        owner: TreeOwner { uid: t.uid, gid: t.gid, mode: t.mode },
+        mounts_inside: t.mounts_inside,
+        read_only: t.read_only,
+        populated,
+    })
+}
+
+/// Whether smbd runs, by its pid file.
+pub fn smbd_running(host: &dyn Host, pid_file: &Path) -> bool {
+    let Ok(Some(f)) = host.read(pid_file, 64) else { return false };
+    let pid = String::from_utf8_lossy(&f.content).trim().parse::<i32>().ok();
+    pid.is_some_and(|p| host.process(p, "smbd").is_some())
+}
+
+/// Shares that Samba has from elsewhere than files.
+fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let global = |k: &str| facts.effective.global.get(k).map_or("", String::as_str);
+    if global("usershare max shares").parse::<u32>().is_ok_and(|n| n > 0) {
+        let dir = global("usershare path");
+        if dir.starts_with('/') {
+            names.extend(host.list(Path::new(dir))?.into_iter().filter(|n| !n.starts_with([':', '.'])));
+        }
+    }
+    let registry = global("registry shares").eq_ignore_ascii_case("yes") || global("config backend").eq_ignore_ascii_case("registry");
+    let included = facts.main.as_ref().is_some_and(|f| SmbConf::parse(&f.text).includes().iter().any(|i| i.value.eq_ignore_ascii_case("registry")));
+    if registry || included {
+        let out = ask(host, &accounts::samba(facts, Program::Net, &["conf", "listshares"]))?;
+        names.extend(out.out().lines().map(str::trim).filter(|l| !l.is_empty() && *l != "global").map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// The share ACL, or `None` if the share has none of its own (everybody: full).
+fn acl(host: &dyn Host, facts: &Facts, share: &str) -> Result<Option<Vec<String>>> {
+    let out = ask(host, &accounts::samba(facts, Program::Sharesec, &[share, "--view"]))?;
+    if out.status != 0 {
+        return Ok(None);
+    }
+    let (mut aces, _) = sharesec::parse_view(&out.out());
+    if aces.len() == 1 && aces[0].trustee == "S-1-1-0" && aces[0].rights == "FULL" {
+        return Ok(None);
+    }
+    aces.sort_by(|a, b| a.trustee.cmp(&b.trustee));
+    let text = sharesec::print_aces(&aces)?;
+    Ok(Some(text.split(',').map(str::to_owned).collect()))
+}
+
+/// Facts that need no program: enough to refuse, to show status, and to begin.
+pub fn quick(host: &dyn Host, node: &str, paths: &Paths) -> Result<Facts> {
+    let (users, groups) = unix_accounts(host)?;
+    let mut facts = Facts {
+        node: node.to_owned(),
+        now_ms: host.now_ms(),
+        paths: paths.clone(),
+        record: record(host, paths)?,
+        users,
+        groups,
+        sub_ids: sub_ids(host)?,
+        passdb: BTreeMap::new(),
+        main: conf_file(host, &paths.smb_conf)?,
+        own: conf_file(host, &paths.own_conf)?,
+        effective: Effective::default(),
+        other_shares: BTreeSet::new(),
+        trees: BTreeMap::new(),
+        acls: BTreeMap::new(),
+        owned: None,
+        smbd_running: false,
+        missing: BTreeMap::new(),
+        systemd: host.has_systemd(),
+    };
+    for p in Program::ALL {
+        if !host.installed(p) && !(p == Program::Systemctl) {
+            facts.missing.insert(p.name().to_owned(), programs::missing(p).remedy_text().unwrap_or_default().to_owned());
+        }
+    }
+    let recorded: Vec<PathBuf> = facts.record.iter().flat_map(|r| r.shares.values().map(|e| e.tree.path.clone())).collect();
+    for p in recorded {
+        let seen = tree(host, &p);
+        facts.trees.insert(p, seen);
+    }
+    facts.smbd_running = smbd_running(host, &facts.smbd_pid_file());
+    Ok(facts)
+}
+
+/// All facts.
+pub fn facts(host: &dyn Host, node: &str, paths: &Paths, need: &Need) -> Result<Facts> {
+    let mut facts = quick(host, node, paths)?;
+    for p in &need.trees {
+        let seen = tree(host, p);
+        facts.trees.insert(p.clone(), seen);
+    }
+    let has = |p: Program| host.installed(p);
+    if has(Program::Testparm) && facts.main.is_some() {
+        let cmd = testparm_cmd(&paths.smb_conf);
+        facts.effective = effective(&cmd, &ask(host, &cmd)?)?;
+        facts.other_shares = other_shares(host, &facts)?;
+        facts.smbd_running = smbd_running(host, &facts.smbd_pid_file());
+        if has(Program::Pdbedit) {
+            facts.passdb = passdb(host, &facts)?;
+        }
+        if has(Program::Sharesec) {
+            // Only a share with `dos filemode` ever got an ACL from us; asking costs a process.
+            let own = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
+            let with_acl: Vec<String> = SmbConf::parse(&own)
+                .sections()
+                .iter()
+                .filter(|s| !s.is_global() && s.get("dos filemode").as_deref() == Some("yes"))
+                .map(|s| s.name.clone())
+                .collect();
+            for share in with_acl {
+                if let Some(list) = acl(host, &facts, &share)? {
+                    facts.acls.insert(share, list);
+                }
+            }
+        }
+    }
+    if need.owned {
+        facts.owned = Some(owned(host, &facts));
+    }
+    Ok(facts)
+}
+
+/// How many files in the recorded trees belong to our users; what cannot be looked at makes the answer incomplete.
+fn owned(host: &dyn Host, facts: &Facts) -> Owned {
+    let mut owned = Owned { complete: true, ..Owned::default() };
+    let Some(record) = &facts.record else { return owned };
+    let uids: Vec<u32> = record.users.values().map(|u| u.uid).collect();
+    if uids.is_empty() {
+        return owned;
+    }
+    let begin = host.monotonic_ms();
+    for entry in record.shares.values() {
+        let left = SURVEY.saturating_sub(Duration::from_millis(host.monotonic_ms().saturating_sub(begin)));
+        match host.survey(&entry.tree.path, &uids, &[], left) {
+            Ok(s) => {
+                owned.complete &= s.complete;
+                for (uid, n) in s.by_uid {
+                    *owned.by_uid.entry(uid).or_default() += n;
+                }
+            }
+            Err(e) => {
+                tracing::warn!(path = %entry.tree.path.display(), error = %crate::error::chain(&e), "cannot look whom the files belong to");
+                owned.complete = false;
+            }
+        }
+    }
+    owned
+}
+
+/// What is seen of the thing a step changes. `keep` keeps a file's content, for an undo.
+pub fn see(host: &dyn Host, node: &str, paths: &Paths, watch: &Watch, keep: bool) -> Result<Seen> {
+    Ok(match watch {
+        Watch::Nothing => Seen::Nothing,
+        Watch::File(p) => match host.read(p, 16 << 20)? {
+            None => Seen::Absent,
+            Some(f) => Seen::File {
+                sha256: sha256_hex(&f.content),
+                mode: f.mode,
+                uid: f.uid,
+                gid: f.gid,
+                content: if keep { Some(String::from_utf8_lossy(&f.content).into_owned()) } else { None },
+            },
+        },
+        Watch::Tree(p) => {
+            let t = host.tree(p)?;
+            Seen::Tree { dev: t.dev, ino: t.ino, uid: t.uid, gid: t.gid, mode: t.mode }
+        }
+        Watch::UnixUser(name) => match unix_accounts(host)?.0.remove(name) {
+            None => Seen::Absent,
+            Some(u) => Seen::UnixUser { uid: u.uid, gid: u.gid, comment: u.comment },
+        },
+        Watch::UnixGroup(name) => match unix_accounts(host)?.1.remove(name) {
+            None => Seen::Absent,
+            Some(g) => Seen::UnixGroup { gid: g.gid, members: g.members },
+        },
+        Watch::SambaUser(name) => {
+            let facts = quick(host, node, paths)?;
+            match passdb(host, &facts)?.remove(name) {
+                None => Seen::Absent,
+                Some(u) => Seen::SambaUser { disabled: u.disabled, changed: u.changed },
+            }
+        }
+        Watch::ShareAcl(share) => {
+            let facts = quick(host, node, paths)?;
+            acl(host, &facts, share)?.map_or(Seen::Absent, Seen::ShareAcl)
+        }
+        Watch::Smbd => {
+            let facts = facts_for_pid(host, node, paths)?;
+            if smbd_running(host, &facts.smbd_pid_file()) { Seen::Running } else { Seen::Absent }
+        }
+        Watch::Record(key) => record(host, paths)?.and_then(|r| r.part(key)).map_or(Seen::Absent, Seen::Record),
+        Watch::InTree(p, name) => if host.exists(&p.join(name))? { Seen::Present } else { Seen::Absent },
+    })
+}
+
+/// The facts that tell where smbd keeps its pid.
+fn facts_for_pid(host: &dyn Host, node: &str, paths: &Paths) -> Result<Facts> {
+    let mut facts = quick(host, node, paths)?;
+    if host.installed(Program::Testparm) && facts.main.is_some() {
+        let cmd = testparm_cmd(&paths.smb_conf);
+        facts.effective = effective(&cmd, &ask(host, &cmd)?)?;
+    }
+    Ok(facts)
+}
+
+/// What our own checks find where `testparm` is silent: lines without `=`, includes, VFS modules and paths that are not there.
+/// `texts` are the files of a configuration by their (live) path.
+pub fn silent_problems(host: &dyn Host, texts: &[(&Path, &str)]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut modules = BTreeSet::new();
+    let mut include_texts: Vec<(PathBuf, String)> = Vec::new();
+    for (path, text) in texts {
+        let conf = SmbConf::parse(text);
+        found.extend(conf.findings().iter().map(|f| format!("{} line {}: {}", path.display(), f.line, f.text)));
+        for i in conf.includes() {
+            let target = PathBuf::from(&i.value);
+            let known = texts.iter().any(|(p, _)| *p == target) || i.value.eq_ignore_ascii_case("registry");
+            if i.value.contains('%') {
+                found.push(format!("{} line {}: include {} depends on the client and cannot be checked", path.display(), i.line, i.value));
+            } else if !known {
+                match host.read_text(&target)? {
+                    None => found.push(format!("{} line {}: include {} does not exist", path.display(), i.line, i.value)),
+                    Some(t) => include_texts.push((target, t)),
+                }
+            }
+        }
+        for s in conf.sections() {
+            modules.extend(conf.vfs_modules(&s.name).into_iter().map(|m| (s.name.clone(), m)));
+            if let Some(p) = s.get("path") {
+                if !p.contains('%') && !p.is_empty() && !host.exists(Path::new(p.as_ref()))? {
+                    found.push(format!("[{}] path {p} does not exist", s.name));
+                }
+            }
+        }
+    }
+    for (path, text) in &include_texts {
+        let conf = SmbConf::parse(text);
+        found.extend(conf.findings().iter().map(|f| format!("{} line {}: {}", path.display(), f.line, f.text)));
+    }
+    if !modules.is_empty() {
+        let dirs: Vec<PathBuf> = host
+            .list(Path::new("/usr/lib"))?
+            .into_iter()
+            .filter(|n| n.contains("-linux-gnu"))
+            .map(|n| Path::new("/usr/lib").join(n).join("samba/vfs"))
+            .collect();
+        for (section, module) in modules {
+            let name = module.split(':').next().unwrap_or_default();
+            let mut there = false;
+            for d in &dirs {
+                there |= host.exists(&d.join(format!("{name}.so")))?;
+            }
+            if !there {
+                found.push(format!("[{section}] VFS module {name} is not installed"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Names of our shares whose sections are in our file now.
+pub fn own_share_names(facts: &Facts) -> Vec<String> {
+    facts.own.as_ref().map(|f| samba::own_sections(&f.text)).unwrap_or_default()
+}

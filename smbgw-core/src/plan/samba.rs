@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What Samba is told: security profiles, stanzas, our configuration file, and whose the other shares are. Written once for all places.
+//! It knows Samba's parameters (4.17 to 4.22); it must not know phases, nor how a file goes live.
+
+use std::path::Path;
+
+use crate::error::{Error, Kind, Result};
+use crate::facts::{Effective, Facts};
+use crate::format::sharesec::{Ace, print_aces};
+use crate::format::smb_conf::{self, Section as Stanza, SmbConf};
+use crate::format::smb_params::same_value;
+use crate::spec::access::{Level, Who};
+use crate::spec::record::{Record, ShareEntry, ShareState, TreeId};
+use crate::spec::section::{self, Surroundings};
+use crate::spec::{Security, ShareSpec};
+use crate::types::NodeName;
+
+use super::step::Setting;
+
+/// The comment above our include line in smb.conf.
+pub const MARKER: &str = "# smbgw: managed, do not edit this line and the next";
+
+/// Settings of `[global]` that a profile demands, with the values as an administrator would write them.
+///
+/// `server min protocol`: `SMB3` means 3.1.1 since 4.17 prints it so; NetBIOS and printing are off, guests impossible.
+pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
+    let encrypt = match security {
+        Security::Standard => "desired",
+        Security::High => "required",
+    };
+    vec![
+        ("server min protocol", "SMB3_11"),
+        ("server signing", "mandatory"),
+        ("server smb encrypt", encrypt),
+        ("map to guest", "Never"),
+        ("restrict anonymous", "2"),
+        ("ntlm auth", "ntlmv2-only"),
+        ("lanman auth", "no"),
+        ("raw NTLMv2 auth", "no"),
+        ("disable netbios", "yes"),
+        ("smb ports", "445"),
+        ("load printers", "no"),
+        ("disable spoolss", "yes"),
+        ("printcap name", "/dev/null"),
+        ("allow insecure wide links", "no"),
+    ]
+}
+
+/// Which of them a foreign configuration must already satisfy. Ports and printing do not weaken the share beside it.
+const DEMANDED: &[&str] = &[
+    "server min protocol",
+    "server signing",
+    "server smb encrypt",
+    "map to guest",
+    "restrict anonymous",
+    "ntlm auth",
+    "lanman auth",
+    "raw NTLMv2 auth",
+    "allow insecure wide links",
+];
+
+/// Whether an effective value is at least as strict as the demanded one.
+fn satisfies(name: &str, demanded: &str, actual: &str) -> bool {
+    if same_value(name, demanded, actual) {
+        return true;
+    }
+    match name {
+        "server smb encrypt" => demanded == "desired" && same_value(name, actual, "required"),
+        "ntlm auth" => same_value(name, actual, "disabled"),
+        _ => false,
+    }
+}
+
+/// The demanded settings that the globals in effect do not satisfy, as `name = value (is: actual)`.
+pub fn unsatisfied(security: Security, effective: &Effective) -> Vec<String> {
+    globals(security)
+        .into_iter()
+        .filter(|(name, _)| DEMANDED.contains(name))
+        .filter_map(|(name, value)| {
+            let actual = effective.global.get(&name.to_lowercase()).map_or("", String::as_str);
+            (!satisfies(name, value, actual)).then(|| format!("{name} = {value} (is: {actual})"))
+        })
+        .collect()
+}
+
+/// Debian's unmodified stock stanzas, by the parameters that `testparm` prints for them.
+fn is_stock(name: &str, params: &std::collections::BTreeMap<String, String>) -> bool {
+    let stock: &[(&str, &str)] = match name.to_lowercase().as_str() {
+        "homes" => &[
+            ("comment", "Home Directories"),
+            ("browseable", "no"),
+            ("read only", "yes"),
+            ("create mask", "0700"),
+            ("directory mask", "0700"),
+            ("valid users", "%S"),
+        ],
+        "printers" => &[
+            ("comment", "All Printers"),
+            ("browseable", "no"),
+            ("path", "/var/tmp"),
+            ("path", "/var/spool/samba"),
+            ("printable", "yes"),
+            ("guest ok", "no"),
+            ("read only", "yes"),
+            ("create mask", "0700"),
+        ],
+        "print$" => &[
+            ("comment", "Printer Drivers"),
+            ("path", "/var/lib/samba/printers"),
+            ("browseable", "yes"),
+            ("read only", "yes"),
+            ("guest ok", "no"),
+        ],
+        _ => return false,
+    };
+    params.iter().all(|(k, v)| stock.iter().any(|(name, value)| name == k && same_value(k, value, v)))
+}
+
+/// Sections of our own file, by name.
+pub fn own_sections(own_text: &str) -> Vec<String> {
+    SmbConf::parse(own_text).sections().iter().filter(|s| !s.is_global()).map(|s| s.name.clone()).collect()
+}
+
+/// Shares that are not ours and not stock: files, registry, usershares.
+pub fn foreign_shares(facts: &Facts) -> Vec<String> {
+    let ours: Vec<String> = facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
+    let mut all: Vec<String> = facts
+        .effective
+        .shares
+        .iter()
+        .filter(|(name, params)| !ours.contains(&name.to_lowercase()) && !is_stock(name, params))
+        .map(|(name, _)| name.clone())
+        .collect();
+    all.extend(facts.other_shares.iter().cloned());
+    all
+}
+
+/// Whether our file sets globals now.
+pub fn own_sets_globals(own_text: &str) -> bool {
+    SmbConf::parse(own_text).get("global", "server min protocol").is_some()
+}
+
+/// The typed form of a section that was accepted before.
+pub fn spec_of(id: &str, entry: &ShareEntry, node: &str) -> Result<ShareSpec> {
+    let around = Surroundings { node: NodeName::new(node)?, sections: section::Sections::new() };
+    section::check(id, &entry.section, &around).map(|c| c.spec).map_err(|e| e.while_doing(format!("recorded section of share {id}")))
+}
+
+/// Whether the tree is the recorded one, mounted as it must be. `Err` says what is wrong.
+pub fn tree_holds(spec: &ShareSpec, tree: &TreeId, facts: &Facts) -> std::result::Result<(), String> {
+    let now = facts.tree(&spec.path)?;
+    // 0: the file system has no number that outlives a boot.
+    if now.fs_type != tree.fs_type || now.ino != tree.ino || (tree.fsid != 0 && now.fsid != tree.fsid) {
+        return Err(format!(
+            "{} is not the tree that was recorded ({} on {}); is its file system mounted?",
+            spec.path.display(),
+            tree.fs_type,
+            now.mount_point.display()
+        ));
+    }
+    mount_holds(spec, &now.mount_point)
+}
+
+/// Whether what `is_mountpoint` asks for is mounted.
+pub fn mount_holds(spec: &ShareSpec, mount_point: &Path) -> std::result::Result<(), String> {
+    use crate::spec::section::MountRule;
+    let wanted = match &spec.mount {
+        MountRule::Any => return Ok(()),
+        MountRule::Tree => &spec.path,
+        MountRule::At(p) => p,
+    };
+    if mount_point == wanted {
+        Ok(())
+    } else {
+        Err(format!("{} is not mounted (is_mountpoint)", wanted.display()))
+    }
+}
+
+/// The shares to serve now, in order of their ids: built or ready, enabled, with their tree in place.
+pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<(ShareSpec, ShareEntry)>, Vec<String>)> {
+    let (mut list, mut warnings) = (Vec::new(), Vec::new());
+    for (id, entry) in &record.shares {
+        if entry.state == ShareState::Deleting {
+            continue;
+        }
+        let spec = spec_of(id, entry, &record.node)?;
+        if spec.disabled || spec.node.as_str() != facts.node {
+            continue;
+        }
+        match tree_holds(&spec, &entry.tree, facts) {
+            Ok(()) => list.push((spec, entry.clone())),
+            Err(why) => warnings.push(format!("share {id} is not served: {why}")),
+        }
+    }
+    Ok((list, warnings))
+}
+
+/// Names for `valid users` and the like: users by name, groups by the Unix group behind them. Who does not exist (yet) is left out, so
+/// that a later account of the system cannot slip in.
+fn names(spec: &ShareSpec, record: &Record, wanted: impl Fn(Level) -> bool) -> Vec<String> {
+    spec.access
+        .entries()
+        .filter(|(_, level)| wanted(*level))
+        .filter_map(|(who, _)| match who {
+            Who::User(u) => record.users.get(u.as_str()).map(|_| u.to_string()),
+            Who::Group(g) => record.groups.get(g.as_str()).map(|e| format!("+{}", e.unix)),
+        })
+        .collect()
+}
+
+/// One stanza. Everything that a foreign `[global]` could have set as a default for shares and that would weaken or break
+/// ours is set here too.
+pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Stanza> {
+    // The share's own group has no member but the probe account while a proof runs; it also keeps the lists from being empty, which
+    // Samba would read as "everybody".
+    let own = format!("+{}", entry.unix_group);
+    let list = |mut names: Vec<String>, own: bool, group: &str| {
+        if own {
+            names.push(group.to_owned());
+        }
+        smb_conf::print_list(&names).map_err(Error::from)
+    };
+    let mut s = Stanza::new(spec.share.as_str());
+    s.set("path", spec.path.display().to_string());
+    s.set("available", "yes");
+    s.set("browseable", "yes");
+    s.set("read only", "yes");
+    s.set("valid users", list(names(spec, record, |_| true), true, &own)?);
+    s.set("read list", list(names(spec, record, |l| l == Level::Ro), false, &own)?);
+    s.set("write list", list(names(spec, record, |l| l != Level::Ro), true, &own)?);
+    s.set("admin users", "");
+    s.set("guest ok", "no");
+    s.set("guest only", "no");
+    s.set("force user", "");
+    s.set("force group", &entry.unix_group);
+    s.set("inherit owner", "unix only");
+    s.set("inherit permissions", "no");
+    s.set("inherit acls", "no");
+    s.set("create mask", "0660");
+    s.set("force create mode", "0660");
+    s.set("directory mask", "2770");
+    s.set("force directory mode", "2770");
+    s.set("dos filemode", if spec.access.has_full() { "yes" } else { "no" });
+    s.set("access based share enum", "yes");
+    s.set("wide links", "no");
+    s.set("vfs objects", "");
+    s.set("root preexec", "");
+    s.set("preexec", "");
+    s.set("printable", "no");
+    if spec.security == Security::High {
+        s.set("server smb encrypt", "required");
+    }
+    Ok(s)
+}
+
+/// Our whole file. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
+pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Option<Security>) -> Result<String> {
+    let mut text = format!(
+        "# smbgw: managed file of gateway {} ({}). Edits are detected and kept, but the\n# source is storage.cfg: change it with pvesm or pve-smbgateway.\n",
+        record.id, record.uuid
+    );
+    let mut all = Vec::new();
+    if let Some(security) = security {
+        let mut g = Stanza::new("global");
+        for (name, value) in globals(security) {
+            g.set(name, value);
+        }
+        all.push(g);
+    }
+    for (spec, entry) in shares {
+        all.push(stanza(spec, entry, record)?);
+    }
+    all.push(Stanza::new("global"));
+    text.push_str(&smb_conf::print(&all)?);
+    Ok(text)
+}
+
+/// What must be in effect once our file is live.
+pub fn settings(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
+    let mut all = Vec::new();
+    for (name, value) in globals(security) {
+        if with_globals || DEMANDED.contains(&name) {
+            all.push(Setting { section: "global".into(), name: name.to_lowercase(), value: value.to_owned() });
+        }
+    }
+    for (spec, entry) in shares {
+        for (name, value) in stanza(spec, entry, record)?.params {
+            all.push(Setting { section: spec.share.to_string(), name: name.to_lowercase(), value });
+        }
+    }
+    Ok(all)
+}
+
+/// Complaints about settings that are not in effect as demanded.
+pub fn compare(settings: &[Setting], effective: &Effective) -> Vec<String> {
+    settings
+        .iter()
+        .filter_map(|s| {
+            let actual = effective.value(&s.section, &s.name);
+            let fine = match actual {
+                None => false,
+                Some(a) => satisfies(&s.name, &s.value, a) || same_value(&s.name, &s.value, a),
+            };
+            (!fine).then(|| match actual {
+                None => format!("[{}] is not there", s.section),
+                Some(a) => format!("[{}] {} = {:?} instead of {:?}", s.section, s.name, a, s.value),
+            })
+        })
+        .collect()
+}
+
+/// What differs in the meaning of foreign sections (and of `[global]` if asked) between two effective configurations.
+pub fn foreign_changes(before: &Effective, after: &Effective, ours: &[String], globals: bool) -> Vec<String> {
+    let ours: Vec<String> = ours.iter().map(|n| n.to_lowercase()).collect();
+    let mut changes = Vec::new();
+    let foreign = |e: &Effective| e.shares.iter().filter(|(n, _)| !ours.contains(&n.to_lowercase())).cloned().collect::<Vec<_>>();
+    let (a, b) = (foreign(before), foreign(after));
+    for (name, params) in &a {
+        match b.iter().find(|(n, _)| n == name) {
+            None => changes.push(format!("share [{name}] would be gone")),
+            Some((_, p)) if p != params => changes.push(format!("share [{name}] would change")),
+            Some(_) => {}
+        }
+    }
+    for (name, _) in b.iter().filter(|(n, _)| !a.iter().any(|(m, _)| m == n)) {
+        changes.push(format!("share [{name}] would appear"));
+    }
+    if globals {
+        for (k, v) in &before.global {
+            // The list of included files is not a setting.
+            if k != "include" && after.global.get(k) != Some(v) {
+                changes.push(format!("[global] {k} would become {:?}", after.global.get(k).map_or("", String::as_str)));
+            }
+        }
+    }
+    changes
+}
+
+/// The share ACL that holds `rw` down to "change" where somebody has `full`: the argument of `sharesec --replace`, by Unix SIDs
+/// (`S-1-22-1-uid`, `S-1-22-2-gid`), which every token of that user or group member holds.
+pub fn share_acl(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Option<Vec<String>>> {
+    if !spec.access.has_full() {
+        return Ok(None);
+    }
+    let mut aces = vec![ace(format!("S-1-22-2-{}", entry.gid), "CHANGE")];
+    for (who, level) in spec.access.entries() {
+        let sid = match who {
+            Who::User(u) => record.users.get(u.as_str()).map(|e| format!("S-1-22-1-{}", e.uid)),
+            Who::Group(g) => record.groups.get(g.as_str()).map(|e| format!("S-1-22-2-{}", e.gid)),
+        };
+        let rights = match level {
+            Level::Ro => "READ",
+            Level::Rw => "CHANGE",
+            Level::Full => "FULL",
+        };
+        aces.extend(sid.map(|s| ace(s, rights)));
+    }
+    aces.sort_by(|a, b| a.trustee.cmp(&b.trustee));
+    let text = print_aces(&aces)?;
+    Ok(Some(text.split(',').map(str::to_owned).collect()))
+}
+
+fn ace(trustee: String, rights: &str) -> Ace {
+    Ace { trustee, allow: true, flags: 0, rights: rights.to_owned() }
+}
+
+/// Refuses a share name that a foreign share has.
+pub fn refuse_taken_name(spec: &ShareSpec, foreign: &[String]) -> Result<()> {
+    match foreign.iter().find(|f| f.to_lowercase() == spec.share.folded()) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
+            .remedy("choose another name with --share, or rename the other one")),
+    }
+}

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A step as data: what it looks at, what it does, how it is taken back. It knows nothing about shares, and nothing about how
+//! a step is carried out; a step carries everything it needs, so that `run` has no choice to make.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::effect::{Cmd, FileSpec, Place};
+use crate::error::{Error, Kind, Result};
+use crate::spec::record::Key;
+
+/// How long a step takes: `quick` ones may run inside a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Seconds at most.
+    Quick,
+    /// Minutes: only a worker or a task does it.
+    Long,
+}
+
+/// The thing a step changes. It is looked at before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Watch {
+    /// Nothing lasting (a check, a reload).
+    Nothing,
+    /// A file.
+    File(PathBuf),
+    /// The root of a tree.
+    Tree(PathBuf),
+    /// A Unix user.
+    UnixUser(String),
+    /// A Unix group and whether a user is in it.
+    UnixGroup(String),
+    /// A user of Samba's passdb.
+    SambaUser(String),
+    /// The share ACL (`sharesec`).
+    ShareAcl(String),
+    /// smbd.
+    Smbd,
+    /// A part of the gateway record.
+    Record(Key),
+    /// A file of ours directly under a tree's root.
+    InTree(PathBuf, String),
+}
+
+/// What was seen of a [`Watch`]. It goes into the journal, so nothing in it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// Nothing to see, by nature.
+    Nothing,
+    /// It is not there.
+    Absent,
+    /// A file. The content is kept where undo may need it.
+    File {
+        /// SHA-256 of the content, hex.
+        sha256: String,
+        /// Mode bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// The content.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
+    },
+    /// A tree's root.
+    Tree {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Mode bits.
+        mode: u32,
+    },
+    /// A Unix user.
+    UnixUser {
+        /// Number.
+        uid: u32,
+        /// Primary group.
+        gid: u32,
+        /// GECOS field; our mark is in it.
+        comment: String,
+    },
+    /// A Unix group.
+    UnixGroup {
+        /// Number.
+        gid: u32,
+        /// Members in the order of the file.
+        members: Vec<String>,
+    },
+    /// A passdb user.
+    SambaUser {
+        /// May not log in.
+        disabled: bool,
+        /// Last change of the password, seconds since the epoch, hex as Samba prints it.
+        changed: String,
+    },
+    /// A share ACL, one ACE per entry, as `sharesec` prints them.
+    ShareAcl(Vec<String>),
+    /// smbd runs.
+    Running,
+    /// A part of the record.
+    Record(Value),
+    /// Something is there.
+    Present,
+}
+
+impl Seen {
+    /// The same thing, whatever a kept content or a clock says: what "unchanged" means.
+    pub fn same(&self, other: &Seen) -> bool {
+        match (self, other) {
+            (
+                Seen::File { sha256: a, mode: m, uid: u, gid: g, .. },
+                Seen::File { sha256: b, mode: n, uid: v, gid: h, .. },
+            ) => a == b && m == n && u == v && g == h,
+            _ => self == other,
+        }
+    }
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Runs a command.
+    Run(Cmd),
+    /// Makes a file what it shall be.
+    Write(FileSpec),
+    /// Writes a credentials file for a client: `username = …`, `password = …` from a secret; 0600 in the run directory.
+    WriteCredentials {
+        /// Where.
+        path: PathBuf,
+        /// User.
+        user: String,
+        /// Name of the secret.
+        secret: String,
+    },
+    /// Removes a file.
+    Remove(PathBuf),
+    /// Removes a file of ours directly under a tree's root, without following a symlink.
+    RemoveInTree(PathBuf, String),
+    /// Changes group and mode of a tree's root.
+    SetTree {
+        /// The tree.
+        path: PathBuf,
+        /// Device that must still be there.
+        dev: u64,
+        /// Inode that must still be there.
+        ino: u64,
+        /// Owner to be.
+        uid: u32,
+        /// Group to be.
+        gid: u32,
+        /// Mode to be.
+        mode: u32,
+    },
+    /// Sets a part of the record.
+    Record(Key, Option<Value>),
+    /// Makes the record, with a new uuid.
+    NewRecord,
+    /// Keeps the NT hash and RID of a user in the record.
+    KeepHash(String),
+    /// Brings a user back into passdb from the record: hash, RID and flags.
+    ImportHash {
+        /// Who.
+        user: String,
+        /// A directory for the 0600 file that `pdbedit -i` reads.
+        scratch: PathBuf,
+    },
+    /// Ends smbd and waits until it is gone.
+    StopSmbd {
+        /// Where smbd writes its pid.
+        pid_file: PathBuf,
+        /// Ends it, directly or through systemd.
+        stop: Cmd,
+    },
+    /// Starts smbd and waits until it answers.
+    StartSmbd {
+        /// Where smbd writes its pid.
+        pid_file: PathBuf,
+        /// Starts it.
+        start: Cmd,
+        /// First ends it, for settings that a reload does not change.
+        restart: Option<Cmd>,
+    },
+    /// Ends the sessions of a user.
+    EndSessions(String),
+    /// Checks a complete candidate configuration before it goes live.
+    Candidate(Candidate),
+    /// Reads the effective configuration back.
+    Effective(Vec<Setting>),
+    /// A client logs in, writes, reads back and removes a file.
+    RoundTrip {
+        /// The client's command.
+        client: Cmd,
+        /// What is written.
+        source: FileSpec,
+        /// Where what is read back goes.
+        copy: PathBuf,
+    },
+}
+
+/// A complete candidate: the foreign file with our include line, and our file, as both would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Candidate {
+    /// The live main file.
+    pub live: PathBuf,
+    /// Our live file.
+    pub own: PathBuf,
+    /// Text of the main file to be.
+    pub main_text: String,
+    /// Text of our file to be.
+    pub own_text: String,
+    /// Directory for the two candidate files.
+    pub scratch: PathBuf,
+    /// Sections that are ours.
+    pub ours: Vec<String>,
+    /// Foreign sections must mean the same afterwards; so must `[global]` where this is set.
+    pub keep_globals: bool,
+}
+
+/// A setting as it must be in effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Section.
+    pub section: String,
+    /// Parameter.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// How a step is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// It changes nothing that lasts, or nothing that must be taken back; says why.
+    None(String),
+    /// Back to what was seen before: file, tree, record.
+    Restore,
+    /// Back to what was seen before, then these effects, whose failure is only noted (a reload).
+    RestoreThen(Vec<Effect>),
+    /// These effects, one after the other.
+    Do(Vec<Effect>),
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Step {
+    /// Unique within its plan, for example `samba/include`.
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// Where it acts.
+    pub place: Place,
+    /// What it changes.
+    pub watch: Watch,
+    /// What must be seen before it acts; `None`: anything. Otherwise the plan is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Seen>,
+    /// What is seen once it is done, where that is known; seen already, the step does nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub want: Option<Seen>,
+    /// What it does.
+    pub effect: Effect,
+    /// How it is taken back.
+    pub undo: Undo,
+    /// How long it takes.
+    pub class: Class,
+}
+
+impl Step {
+    /// A quick step on the node that cannot be undone because nothing lasts.
+    pub fn new(id: impl Into<String>, title: impl Into<String>, watch: Watch, effect: Effect) -> Self {
+        Self {
+            id: id.into(),
+            title: title.into(),
+            place: Place::Node,
+            watch,
+            before: None,
+            want: None,
+            effect,
+            undo: Undo::None("nothing lasting is changed".into()),
+            class: Class::Quick,
+        }
+    }
+
+    /// How it is taken back.
+    #[must_use]
+    pub fn undo(mut self, undo: Undo) -> Self {
+        self.undo = undo;
+        self
+    }
+
+    /// What is seen once it is done.
+    #[must_use]
+    pub fn want(mut self, want: Seen) -> Self {
+        self.want = Some(want);
+        self
+    }
+
+    /// What must be seen before it acts.
+    #[must_use]
+    pub fn before(mut self, before: Seen) -> Self {
+        self.before = Some(before);
+        self
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Effect::Run(cmd) => write!(f, "run {cmd}"),
+            Effect::Write(file) => write!(
+                f,
+                "write {} ({} bytes, mode {:04o}, {}:{})",
+                file.path.display(),
+                file.content.len(),
+                file.mode,
+                file.uid,
+                file.gid
+            ),
+            Effect::WriteCredentials { path, user, secret } => {
+                write!(f, "write {} for user {user} < (secret {secret})", path.display())
+            }
+            Effect::RemoveInTree(path, name) => write!(f, "remove {}", path.join(name).display()),
+            Effect::Remove(path) => write!(f, "remove {}", path.display()),
+            Effect::SetTree { path, uid, gid, mode, .. } => write!(f, "set {} to {uid}:{gid} {mode:04o}", path.display()),
+            Effect::Record(key, Some(_)) => write!(f, "record {key}"),
+            Effect::Record(key, None) => write!(f, "forget {key}"),
+            Effect::NewRecord => f.write_str("make the gateway record"),
+            Effect::KeepHash(user) => write!(f, "keep the NT hash of {user} in the gateway record"),
+            Effect::ImportHash { user, .. } => write!(f, "bring {user} back into passdb from the gateway record"),
+            Effect::StopSmbd { stop, .. } => write!(f, "run {stop} and wait until smbd is gone"),
+            Effect::StartSmbd { start, restart: None, .. } => write!(f, "run {start} and wait until smbd answers"),
+            Effect::StartSmbd { start, restart: Some(stop), .. } => write!(f, "run {stop}, then {start}, and wait until smbd answers"),
+            Effect::EndSessions(user) => write!(f, "end the sessions of {user}"),
+            Effect::Candidate(c) => write!(f, "check the complete candidate of {}", c.live.display()),
+            Effect::Effective(list) => write!(f, "read {} settings back", list.len()),
+            Effect::RoundTrip { client, .. } => write!(f, "run {client} and compare"),
+        }
+    }
+}
+
+impl fmt::Display for Undo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Undo::None(why) => write!(f, "none: {why}"),
+            Undo::Restore => f.write_str("put back what was there"),
+            Undo::RestoreThen(effects) => {
+                f.write_str("put back what was there")?;
+                effects.iter().try_for_each(|e| write!(f, ", then {e}"))
+            }
+            Undo::Do(effects) => effects.iter().enumerate().try_for_each(|(i, e)| write!(f, "{}{e}", if i == 0 { "" } else { ", then " })),
+        }
+    }
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watch::Nothing => f.write_str("the machine"),
+            Watch::File(p) => write!(f, "{}", p.display()),
+            Watch::Tree(p) => write!(f, "the owner of {}", p.display()),
+            Watch::UnixUser(n) => write!(f, "the account {n}"),
+            Watch::UnixGroup(n) => write!(f, "the group {n}"),
+            Watch::SambaUser(n) => write!(f, "the passdb user {n}"),
+            Watch::ShareAcl(n) => write!(f, "the share ACL of [{n}]"),
+            Watch::Smbd => f.write_str("smbd"),
+            Watch::Record(k) => write!(f, "the gateway record ({k})"),
+            Watch::InTree(p, n) => write!(f, "{}", p.join(n).display()),
+        }
+    }
+}
+
+impl Watch {
+    /// The effect that brings the thing back to what was seen.
+    pub fn restore(&self, before: &Seen) -> Result<Effect> {
+        Ok(match (self, before) {
+            (Watch::File(p), Seen::Absent) => Effect::Remove(p.clone()),
+            (Watch::File(p), Seen::File { mode, uid, gid, content: Some(content), .. }) => {
+                Effect::Write(FileSpec { path: p.clone(), content: content.clone(), mode: *mode, uid: *uid, gid: *gid })
+            }
+            (Watch::Tree(p), Seen::Tree { dev, ino, uid, gid, mode }) => {
+                Effect::SetTree { path: p.clone(), dev: *dev, ino: *ino, uid: *uid, gid: *gid, mode: *mode }
+            }
+            (Watch::Record(k), Seen::Absent) => Effect::Record(k.clone(), None),
+            (Watch::Record(k), Seen::Record(v)) => Effect::Record(k.clone(), Some(v.clone())),
+            (Watch::InTree(p, n), Seen::Absent) => Effect::RemoveInTree(p.clone(), n.clone()),
+            (w, b) => return Err(Error::new(Kind::Internal, format!("{w} cannot be brought back to {b:?}"))),
+        })
+    }
+}

@@ -1,0 +1,644 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One operation under its journal: phases are observed and planned one after the other, each step is written down before and after it
+//! acts, a failure takes back what was done, in reverse order and only what is still as this run left it. It knows nothing of shares.
+
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::act::{self, Acting, Tools};
+use crate::error::{Error, Kind, Result, chain};
+use crate::facts::{Facts, Paths};
+use crate::host::{Host, Secrets};
+use crate::journal::event::{Event, Outcome};
+use crate::journal::fold::{self, Progress as StepProgress};
+use crate::journal::store::{Journal, Store};
+use crate::observe;
+use crate::plan::native::PROBE_SECRET;
+use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
+use crate::types::sha256_hex;
+
+/// Where plans come from, and what is told at the end: the part of an operation that knows what it is about.
+pub trait Planner {
+    /// The phases, in order.
+    fn phases(&self) -> Vec<String>;
+    /// Looks and plans one phase. Warnings are told to the caller.
+    fn plan(&mut self, host: &dyn Host, phase: &str) -> Result<(Vec<Step>, Vec<String>)>;
+    /// The result of an operation that was done; everything is in place by now.
+    fn result(&mut self, host: &dyn Host, warnings: &[String]) -> Result<Value>;
+}
+
+/// How far a run is after a step of it.
+#[derive(Debug)]
+pub enum Progress {
+    /// It goes on; `{events: […]}`.
+    Working(Value),
+    /// It is done; `{events: […], result: …}`.
+    Done(Value),
+    /// It failed; what it did was undone, or it is stuck.
+    Failed(Value, Error),
+}
+
+/// How often a phase whose preconditions fail is planned anew.
+const REPLANS: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Back,
+    Over,
+}
+
+/// How to go on with an operation.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// Which.
+    pub opid: String,
+    /// Who asked.
+    pub actor: String,
+    /// Take it back rather than finish it. What was being taken back already is taken back in any case.
+    pub unwind: bool,
+    /// Accept what somebody else changed since.
+    pub settle: bool,
+}
+
+/// An operation that runs.
+pub struct OpRun {
+    host: Rc<dyn Host>,
+    node: String,
+    paths: Paths,
+    store: Store,
+    journal: Journal,
+    planner: Box<dyn Planner>,
+    secrets: Secrets,
+    direction: Direction,
+    acting: Option<Acting>,
+    /// Effects of the undo of a step that are still to do; `bool`: a failure is only noted.
+    undoing: Vec<(Effect, bool)>,
+    began: u64,
+    replans: u32,
+    events: Vec<Value>,
+    warnings: Vec<String>,
+    /// What somebody else changed since is left as it is, without counting as a failed undo.
+    settle: bool,
+}
+
+impl OpRun {
+    /// Begins an operation: its journal is opened; nothing else is done yet.
+    pub fn begin(
+        host: Rc<dyn Host>,
+        node: &str,
+        paths: &Paths,
+        opened: Event,
+        planner: Box<dyn Planner>,
+        secrets: Secrets,
+    ) -> Result<Self> {
+        let store = Store::new(&paths.state_dir);
+        if let Event::Opened { opid, .. } = &opened {
+            store.mark_open(&*host, opid)?;
+        }
+        let journal = store.open(&*host, opened)?;
+        Ok(Self::new(host, node, paths, store, journal, planner, secrets, Direction::Forward, false))
+    }
+
+    /// Goes on with an operation that was interrupted, forward or back.
+    pub fn resume(host: Rc<dyn Host>, node: &str, paths: &Paths, how: &Resume, planner: Box<dyn Planner>, secrets: Secrets) -> Result<Self> {
+        let store = Store::new(&paths.state_dir);
+        let mut journal = store.reopen(&*host, &how.opid)?;
+        let state = journal.state();
+        let unwind = how.unwind || state.unwinding;
+        // First the process that was running for it: two of them would be one too many.
+        for child in state.steps.iter().filter_map(|s| s.child).filter(|c| host.alive(*c)).collect::<Vec<_>>() {
+            host.end(child)?;
+        }
+        journal.write(&*host, Event::Resumed { process: host.own_process(), actor: how.actor.clone(), unwind })?;
+        let direction = if unwind { Direction::Back } else { Direction::Forward };
+        Ok(Self::new(host, node, paths, store, journal, planner, secrets, direction, how.settle))
+    }
+
+    #[allow(clippy::too_many_arguments)] // all of them are kept
+    fn new(
+        host: Rc<dyn Host>,
+        node: &str,
+        paths: &Paths,
+        store: Store,
+        journal: Journal,
+        planner: Box<dyn Planner>,
+        secrets: Secrets,
+        direction: Direction,
+        settle: bool,
+    ) -> Self {
+        Self {
+            host,
+            node: node.to_owned(),
+            paths: paths.clone(),
+            store,
+            journal,
+            planner,
+            secrets,
+            direction,
+            acting: None,
+            undoing: Vec::new(),
+            began: 0,
+            replans: 0,
+            events: Vec::new(),
+            warnings: Vec::new(),
+            settle,
+        }
+    }
+
+    /// The operation's id.
+    pub fn opid(&self) -> &str {
+        &self.journal.state().opid
+    }
+
+    /// Hands a secret over; it is never written down.
+    pub fn secret(&mut self, name: &str, value: &[u8]) {
+        self.secrets.put(name, value.to_vec());
+    }
+
+    /// What it is, for the result.
+    pub fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.events.push(json!({"event": "warning", "text": warning}));
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Goes on for at most about a second. An `Err` means that the journal could not be written or the machine could not be looked at; the
+    /// operation stays open and can be resumed.
+    pub fn step(&mut self) -> Result<Progress> {
+        match self.direction {
+            Direction::Over => return Err(Error::new(Kind::Argument, format!("operation {} is over", self.opid()))),
+            Direction::Forward => {
+                if let Err(e) = self.forward() {
+                    if fatal(&e) {
+                        return Err(e);
+                    }
+                    self.fail(e)?;
+                }
+            }
+            Direction::Back => {
+                if let Err(e) = self.back() {
+                    return Err(e);
+                }
+            }
+        }
+        self.report()
+    }
+
+    fn report(&mut self) -> Result<Progress> {
+        let events = Value::Array(std::mem::take(&mut self.events));
+        let state = self.journal.state();
+        match state.outcome {
+            None => Ok(Progress::Working(json!({ "events": events }))),
+            Some(Outcome::Done | Outcome::Settled) => Ok(Progress::Done(json!({"events": events, "result": state.result}))),
+            Some(outcome) => {
+                let error = self.final_error(outcome);
+                Ok(Progress::Failed(json!({"events": events, "outcome": outcome, "error": error.to_doc()}), error))
+            }
+        }
+    }
+
+    /// Stops and takes everything back; the following steps do it.
+    pub fn unwind(&mut self) -> Result<()> {
+        if self.direction == Direction::Forward {
+            self.stop_acting();
+            let why = Error::new(Kind::Interrupted, format!("operation {} was given up on request", self.opid()));
+            self.fail(why)?;
+        }
+        Ok(())
+    }
+
+    /// Stops and leaves the rest to a resume.
+    pub fn interrupt(&mut self, why: &str) -> Result<()> {
+        if self.direction != Direction::Over {
+            self.stop_acting();
+            self.journal.write(&*self.host, Event::Interrupted { why: why.to_owned() })?;
+            self.direction = Direction::Over;
+            }
+        Ok(())
+    }
+
+    fn stop_acting(&mut self) {
+        if let Some(mut a) = self.acting.take() {
+            a.kill();
+        }
+        self.undoing.clear();
+    }
+
+    fn see(&self, watch: &Watch, keep: bool) -> Result<Seen> {
+        observe::see(&*self.host, &self.node, &self.paths, watch, keep)
+    }
+
+    // ---- forward -------------------------------------------------------------------------------------------------------
+
+    fn forward(&mut self) -> Result<()> {
+        if self.acting.is_some() {
+            return self.go_on_acting();
+        }
+        match self.journal.state().next_step() {
+            Some(n) => self.begin_step(n),
+            None => self.next_phase(),
+        }
+    }
+
+    fn next_phase(&mut self) -> Result<()> {
+        let done = self.journal.state().phases.len();
+        match self.planner.phases().get(done).cloned() {
+            None => self.finish_well(),
+            Some(phase) => {
+                self.replans = 0;
+                self.plan_phase(&phase)
+            }
+        }
+    }
+
+    fn plan_phase(&mut self, phase: &str) -> Result<()> {
+        let (steps, warnings) = self.planner.plan(&*self.host, phase).map_err(|e| e.while_doing(format!("phase {phase}")))?;
+        for w in warnings {
+            self.warn(w);
+        }
+        let state = self.journal.state();
+        let waiting = state.steps.iter().filter(|s| s.progress == StepProgress::Waiting).count();
+        let first = state.steps.len() - waiting;
+        let steps = distinct(&state.steps[..first].iter().map(|s| s.step.id.clone()).collect::<Vec<_>>(), steps);
+        self.events.push(json!({"event": "planned", "phase": phase, "steps": steps.len()}));
+        self.journal.write(&*self.host, Event::Planned { phase: phase.to_owned(), first, steps })
+    }
+
+    fn begin_step(&mut self, n: usize) -> Result<()> {
+        let state = &self.journal.state().steps[n];
+        let (step, phase, in_doubt) = (state.step.clone(), state.phase.clone(), state.progress == StepProgress::InDoubt);
+        self.began = self.host.monotonic_ms();
+        let keep = matches!(step.undo, Undo::Restore | Undo::RestoreThen(_));
+        let seen = self.see(&step.watch, keep)?;
+        let satisfied = step.want.as_ref().is_some_and(|w| w.same(&seen));
+        if !in_doubt && !satisfied {
+            if let Some(before) = &step.before {
+                if !before.same(&seen) {
+                    return self.replan(&phase, &step);
+                }
+            }
+        }
+        if satisfied {
+            // Nothing to do, so nothing is lost if the machine dies between the two.
+            self.journal.note(&*self.host, Event::Begun { step: n, seen: seen.clone() })?;
+            return self.step_done(n, seen);
+        }
+        self.journal.write(&*self.host, Event::Begun { step: n, seen })?;
+        self.events.push(json!({"event": "begun", "step": step.id, "title": step.title}));
+        if uses_secret(&step.effect, PROBE_SECRET) && self.secrets.get(PROBE_SECRET).is_none() {
+            self.draw_probe_password()?;
+        }
+        self.acting = Some(Acting::begin(&self.tools(), &step.effect)?);
+        self.go_on_acting()
+    }
+
+    /// Somebody changed what the step starts from: look and plan again, a few times.
+    fn replan(&mut self, phase: &str, step: &Step) -> Result<()> {
+        self.replans += 1;
+        if self.replans > REPLANS {
+            let why = format!("{} keeps changing while we work", step.watch);
+            return Err(Error::new(Kind::Drift, why).remedy("find out what else changes it, then try again"));
+        }
+        self.events.push(json!({"event": "replanned", "phase": phase, "because": step.id}));
+        self.plan_phase(phase)
+    }
+
+    fn go_on_acting(&mut self) -> Result<()> {
+        let Some(mut acting) = self.acting.take() else { return Ok(()) };
+        let n = self.current()?;
+        match acting.poll(&self.tools())? {
+            act::Step::Finished => {
+                let seen = self.see(&self.journal.state().steps[n].step.watch.clone(), false)?;
+                let step = &self.journal.state().steps[n].step;
+                if let Some(want) = &step.want {
+                    if !want.same(&seen) {
+                        let why = format!("{} is not as it must be after the step", step.watch);
+                        return Err(Error::new(Kind::Service, why).story(|s| s.stderr = Some(format!("seen: {seen:?}"))));
+                    }
+                }
+                self.step_done(n, seen)
+            }
+            act::Step::Started(process) => {
+                self.acting = Some(acting);
+                self.journal.note(&*self.host, Event::Child { step: n, process })
+            }
+            act::Step::Working => {
+                self.acting = Some(acting);
+                Ok(())
+            }
+        }
+    }
+
+    fn current(&self) -> Result<usize> {
+        let doing = [StepProgress::InDoubt, StepProgress::Undoing];
+        self.journal
+            .state()
+            .steps
+            .iter()
+            .position(|s| doing.contains(&s.progress))
+            .ok_or_else(|| Error::new(Kind::Internal, "an act goes on without a step"))
+    }
+
+    fn step_done(&mut self, n: usize, seen: Seen) -> Result<()> {
+        let ms = self.host.monotonic_ms().saturating_sub(self.began);
+        let s = &self.journal.state().steps[n];
+        let changed = s.before.as_ref().is_none_or(|b| !b.same(&seen)) || matches!(s.step.watch, Watch::Nothing);
+        self.events.push(json!({"event": "done", "step": s.step.id, "title": s.step.title, "changed": changed, "ms": ms}));
+        self.journal.write(&*self.host, Event::Done { step: n, seen, ms })
+    }
+
+    fn finish_well(&mut self) -> Result<()> {
+        let warnings = self.warnings.clone();
+        let result = self.planner.result(&*self.host, &warnings)?;
+        self.events.push(json!({"event": "finished", "result": result}));
+        self.close(Outcome::Done, result)
+    }
+
+    fn close(&mut self, outcome: Outcome, result: Value) -> Result<()> {
+        self.journal.write(&*self.host, Event::Finished { outcome, result })?;
+        self.direction = Direction::Over;
+        if outcome != Outcome::Stuck {
+            let opid = self.opid().to_owned();
+            self.store.mark_closed(&*self.host, &opid)?;
+        }
+        Ok(())
+    }
+
+    // ---- back ----------------------------------------------------------------------------------------------------------
+
+    /// Writes a failure down and turns round.
+    fn fail(&mut self, error: Error) -> Result<()> {
+        self.stop_acting();
+        let step = self.journal.state().next_step().filter(|n| self.journal.state().steps[*n].progress == StepProgress::InDoubt);
+        let state = self.journal.state();
+        let (op, id) = (state.op.clone(), step.map(|n| state.steps[n].step.id.clone()));
+        let error = match &id {
+            Some(id) => error.while_doing(format!("step {id}")),
+            None => error,
+        };
+        let error = error.story(|s| {
+            s.op = Some(op);
+            s.step.clone_from(&id);
+        });
+        let doc = error.to_doc();
+        tracing::warn!(op = %self.journal.state().op, target_ = %self.journal.state().target, error = %doc.message, "operation failed; it is undone");
+        self.events.push(json!({"event": "failed", "step": id, "error": doc}));
+        self.journal.write(&*self.host, Event::Failed { step, error: doc })?;
+        self.direction = Direction::Back;
+        Ok(())
+    }
+
+    fn back(&mut self) -> Result<()> {
+        if self.acting.is_some() || !self.undoing.is_empty() {
+            return self.go_on_undoing();
+        }
+        let state = self.journal.state();
+        // What failed in this attempt is not tried again in it; a resume clears the errors.
+        let retry = state.undo_errors.is_empty();
+        let next = state.steps.iter().rposition(|s| {
+            use StepProgress::{Done, Failed, InDoubt, UndoFailed, Undoing};
+            matches!(s.progress, Done | InDoubt | Failed | Undoing) || (s.progress == UndoFailed && retry)
+        });
+        match next {
+            Some(n) => self.begin_undo(n),
+            None => self.finish_badly(),
+        }
+    }
+
+    fn finish_badly(&mut self) -> Result<()> {
+        let stuck = self.journal.state().steps.iter().any(|s| s.progress == StepProgress::UndoFailed);
+        self.close(if stuck { Outcome::Stuck } else { Outcome::Undone }, Value::Null)
+    }
+
+    fn begin_undo(&mut self, n: usize) -> Result<()> {
+        let s = &self.journal.state().steps[n];
+        let (step, before, after, progress) = (s.step.clone(), s.before.clone(), s.after.clone(), s.progress);
+        self.began = self.host.monotonic_ms();
+        self.journal.write(&*self.host, Event::UndoBegun { step: n })?;
+        let effects = self.undo_effects(&step, before.as_ref(), after.as_ref(), progress);
+        match effects {
+            Ok(effects) if effects.is_empty() => self.undo_done(n, false),
+            Ok(mut effects) => {
+                effects.reverse();
+                self.events.push(json!({"event": "undo-begun", "step": step.id, "title": step.title}));
+                self.undoing = effects;
+                self.go_on_undoing()
+            }
+            Err(e) if fatal(&e) => Err(e),
+            Err(e) => self.undo_failed(n, e),
+        }
+    }
+
+    /// What takes a step back, if it changed something and that is still as this run left it.
+    fn undo_effects(
+        &self,
+        step: &Step,
+        before: Option<&Seen>,
+        after: Option<&Seen>,
+        progress: StepProgress,
+    ) -> Result<Vec<(Effect, bool)>> {
+        let Some(before) = before else { return Ok(Vec::new()) };
+        if matches!(step.undo, Undo::None(_)) {
+            return Ok(Vec::new());
+        }
+        let now = self.see(&step.watch, false)?;
+        if now.same(before) {
+            return Ok(Vec::new());
+        }
+        let ours = match (after, &step.want) {
+            (Some(after), _) => now.same(after),
+            (None, Some(want)) => now.same(want),
+            // It was begun and not finished, and what it makes is not known beforehand: what differs is its doing.
+            (None, None) => true,
+        };
+        // Once the undo has begun, a half-way state is our own doing.
+        if !ours && progress != StepProgress::Undoing {
+            if self.settle {
+                tracing::warn!(what = %step.watch, "changed by somebody else since; accepted as it is");
+                return Ok(Vec::new());
+            }
+            return Err(Error::new(Kind::Drift, format!("{} was changed by somebody else since; it is left as it is", step.watch))
+                .remedy("compare it with the journal, put it right by hand, then: pve-smbgateway repair"));
+        }
+        Ok(match &step.undo {
+            Undo::None(_) => Vec::new(),
+            Undo::Do(effects) => effects.iter().map(|e| (e.clone(), false)).collect(),
+            Undo::Restore => vec![(step.watch.restore(before)?, false)],
+            Undo::RestoreThen(then) => {
+                let mut all = vec![(step.watch.restore(before)?, false)];
+                all.extend(then.iter().map(|e| (e.clone(), true)));
+                all
+            }
+        })
+    }
+
+    fn go_on_undoing(&mut self) -> Result<()> {
+        let n = self.current()?;
+        let result = self.poll_undo();
+        match result {
+            Ok(false) => Ok(()),
+            Ok(true) => self.undo_done(n, true),
+            Err(e) if fatal(&e) => Err(e),
+            Err(e) => {
+                self.stop_acting();
+                self.undo_failed(n, e)
+            }
+        }
+    }
+
+    /// True when all effects of this undo are done.
+    fn poll_undo(&mut self) -> Result<bool> {
+        let noted = self.undoing.last().is_some_and(|(_, noted)| *noted);
+        let polled = match self.acting.take() {
+            None => {
+                let Some((effect, _)) = self.undoing.last() else { return Ok(true) };
+                Acting::begin(&self.tools(), effect).map(|a| {
+                    self.acting = Some(a);
+                    act::Step::Working
+                })
+            }
+            Some(mut a) => a.poll(&self.tools()).inspect(|step| {
+                if *step != act::Step::Finished {
+                    self.acting = Some(a);
+                }
+            }),
+        };
+        match polled {
+            Ok(act::Step::Working) => Ok(false),
+            Ok(act::Step::Started(process)) => {
+                let n = self.current()?;
+                self.journal.note(&*self.host, Event::Child { step: n, process })?;
+                Ok(false)
+            }
+            Ok(act::Step::Finished) => {
+                self.undoing.pop();
+                Ok(self.undoing.is_empty())
+            }
+            Err(e) if noted && !fatal(&e) => {
+                self.warn(format!("while undoing: {}", chain(&e)));
+                self.undoing.pop();
+                Ok(self.undoing.is_empty())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn undo_done(&mut self, n: usize, changed: bool) -> Result<()> {
+        let s = &self.journal.state().steps[n];
+        if changed {
+            let ms = self.host.monotonic_ms().saturating_sub(self.began);
+            self.events.push(json!({"event": "undo-done", "step": s.step.id, "title": s.step.title, "ms": ms}));
+        }
+        self.journal.write(&*self.host, Event::UndoDone { step: n, changed })
+    }
+
+    fn undo_failed(&mut self, n: usize, error: Error) -> Result<()> {
+        let id = self.journal.state().steps[n].step.id.clone();
+        let doc = error.while_doing(format!("undo of step {id}")).story(|s| s.step = Some(id.clone())).to_doc();
+        tracing::error!(step = %id, error = %doc.message, "undo failed; the share is stuck until repair");
+        self.events.push(json!({"event": "undo-failed", "step": id, "error": doc}));
+        self.journal.write(&*self.host, Event::UndoFailed { step: n, error: doc })
+    }
+
+    fn final_error(&self, outcome: Outcome) -> Error {
+        let state = self.journal.state();
+        let error = state.error.clone().map(Error::from).unwrap_or_else(|| {
+            let why = format!("operation {} was undone", state.opid);
+            Error::new(Kind::Interrupted, why)
+        });
+        let undone = state.steps.iter().filter(|s| s.progress == StepProgress::Undone && s.before.is_some());
+        let mut list: Vec<String> = undone.map(|s| format!("undone: {}", s.step.title)).collect();
+        if outcome == Outcome::Stuck {
+            list.extend(fold::left_over(state));
+            let remedy = format!("finish it with: pve-smbgateway repair {}; by hand: {}", state.target, fold::by_hand(state).join("; "));
+            return error.as_kind(Kind::Stuck).remedy(remedy).story(|s| s.undone = list);
+        }
+        error.story(|s| s.undone = list)
+    }
+
+    fn tools(&self) -> Tools<'_> {
+        Tools { host: &*self.host, node: &self.node, paths: &self.paths, secrets: &self.secrets }
+    }
+
+    fn draw_probe_password(&mut self) -> Result<()> {
+        let mut bytes = [0_u8; 32];
+        self.host.random(&mut bytes)?;
+        let password = sha256_hex(&bytes);
+        self.secrets.put(PROBE_SECRET, password.into_bytes());
+        Ok(())
+    }
+}
+
+/// Errors after which nothing more can be written down: the machine or the journal is gone.
+fn fatal(e: &Error) -> bool {
+    matches!(e.kind(), Kind::Interrupted | Kind::Internal | Kind::Corrupt | Kind::Forked)
+}
+
+fn uses_secret(effect: &Effect, name: &str) -> bool {
+    match effect {
+        Effect::Run(cmd) => matches!(&cmd.stdin, crate::effect::Stdin::Secret { name: n, .. } if n == name),
+        Effect::WriteCredentials { secret, .. } => secret == name,
+        _ => false,
+    }
+}
+
+/// Makes the ids of new steps differ from those that were already done in this operation.
+fn distinct(taken: &[String], mut steps: Vec<Step>) -> Vec<Step> {
+    for s in &mut steps {
+        let mut n = 2;
+        let base = s.id.clone();
+        while taken.contains(&s.id) {
+            s.id = format!("{base}#{n}");
+            n += 1;
+        }
+    }
+    steps
+}
+
+/// Plans an [`crate::plan::Intent`], looking anew for each phase.
+pub struct IntentPlanner {
+    /// What is wanted.
+    pub intent: crate::plan::Intent,
+    /// This node.
+    pub node: String,
+    /// Where things lie.
+    pub paths: Paths,
+    /// Makes the result.
+    pub finish: Finish,
+}
+
+/// Makes the result of an operation from the facts at its end.
+pub type Finish = Box<dyn FnMut(&dyn Host, &Facts, &[String]) -> Result<Value>>;
+
+impl IntentPlanner {
+    fn need(&self) -> observe::Need {
+        use crate::plan::Intent;
+        let trees = match &self.intent {
+            Intent::Create { spec, .. } | Intent::Update { spec, .. } => vec![spec.path.clone()],
+            _ => Vec::new(),
+        };
+        observe::Need { trees, owned: false }
+    }
+}
+
+impl Planner for IntentPlanner {
+    fn phases(&self) -> Vec<String> {
+        self.intent.phases().iter().map(|p| (*p).to_owned()).collect()
+    }
+
+    fn plan(&mut self, host: &dyn Host, phase: &str) -> Result<(Vec<Step>, Vec<String>)> {
+        use crate::plan::Intent;
+        let removes_accounts = phase == "identity" && matches!(self.intent, Intent::Delete { .. } | Intent::UserRemove(_));
+        let need = observe::Need { owned: removes_accounts, ..self.need() };
+        let facts = observe::facts(host, &self.node, &self.paths, &need)?;
+        crate::plan::phase(phase, &self.intent, &facts)
+    }
+
+    fn result(&mut self, host: &dyn Host, warnings: &[String]) -> Result<Value> {
+        let facts = observe::quick(host, &self.node, &self.paths)?;
+        (self.finish)(host, &facts, warnings)
+    }
+}

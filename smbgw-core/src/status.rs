@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The state of a share as a document. Pure: facts and journals in, document out. The same document is the snapshot that the hot path
+//! reads, so it also holds what that needs: space, file system, time.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::ErrorDoc;
+use crate::facts::Facts;
+use crate::host::Space;
+use crate::journal::OpState;
+use crate::plan::native::{access_list, hand_edited};
+use crate::plan::samba;
+use crate::spec::record::{ShareEntry, ShareState};
+
+/// Version of the document.
+pub const SCHEMA: u32 = 1;
+
+/// A snapshot older than this says nothing any more.
+pub const STALE_MS: i64 = 60_000;
+
+/// Space in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceDoc {
+    /// Size.
+    pub total: u64,
+    /// Free for users.
+    pub avail: u64,
+    /// Written.
+    pub used: u64,
+}
+
+/// The part of a snapshot that the hot path reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Hot {
+    /// When it was made, milliseconds since the epoch.
+    pub at: i64,
+    /// The tree can be reached and is the recorded one.
+    pub active: bool,
+    /// The tree.
+    pub path: String,
+    /// Local file system: `statfs` on it cannot block.
+    pub local: bool,
+    /// `f_fsid` of the file system, 0 where there is none that lasts.
+    pub fsid: u64,
+    /// Space at that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub space: Option<SpaceDoc>,
+}
+
+/// What a document is made from.
+pub struct Look<'a> {
+    /// Facts, the quick ones at least.
+    pub facts: &'a Facts,
+    /// Open and stuck operations of the gateway.
+    pub open: &'a [OpState],
+    /// Journals that were set aside.
+    pub damaged: &'a [String],
+    /// Space of the tree, where it could be asked for.
+    pub space: Option<Space>,
+    /// The section is in storage.cfg, where that is known.
+    pub in_config: Option<bool>,
+    /// What a check of the effective configuration found.
+    pub drift: &'a [String],
+}
+
+/// File systems on which `statfs` and `stat` answer from memory.
+pub fn is_local(fs_type: &str) -> bool {
+    matches!(fs_type, "ext4" | "xfs" | "btrfs")
+}
+
+/// The document of one share.
+pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
+    let facts = look.facts;
+    let node = facts.record.as_ref().map_or(facts.node.as_str(), |r| r.node.as_str());
+    let spec = samba::spec_of(id, entry, node);
+    let stuck = look.open.iter().find(|o| o.is_stuck() && o.target == id);
+    let running = look.open.iter().find(|o| !o.is_stuck() && o.target == id);
+    let (mut warnings, mut drift): (Vec<String>, Vec<String>) = (Vec::new(), look.drift.to_vec());
+    let tree = spec.as_ref().map_err(|e| e.to_string()).and_then(|s| samba::tree_holds(s, &entry.tree, facts));
+    let disabled = spec.as_ref().is_ok_and(|s| s.disabled);
+    let elsewhere = spec.as_ref().is_ok_and(|s| s.node.as_str() != facts.node);
+
+    let vanished = entry.committed && entry.delete_intent.is_none() && look.in_config == Some(false);
+    if vanished {
+        warnings.push(format!(
+            "the section of {id} is gone from the storage configuration without having been removed; it is still served. Put it back with: pve-smbgateway repair {id} --restore"
+        ));
+    }
+    drift.extend(hand_edited(facts).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair native")));
+    let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
+    let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
+    if let Err(why) = &tree {
+        warnings.push(why.clone());
+    }
+    if served && !facts.smbd_running {
+        warnings.push("smbd does not run".into());
+    }
+    if let Ok(s) = &spec {
+        if s.access.is_empty() {
+            warnings.push("nobody may use the share: set smbgw-access".into());
+        }
+    }
+    warnings.extend(look.damaged.iter().map(|d| format!("a journal is damaged and was set aside: {d}")));
+
+    let state = if stuck.is_some() {
+        "stuck"
+    } else if entry.state == ShareState::Deleting {
+        "deleting"
+    } else if entry.state == ShareState::Building {
+        "building"
+    } else if vanished {
+        "vanished"
+    } else if disabled || elsewhere {
+        "disabled"
+    } else if tree.is_err() {
+        "offline"
+    } else if !served || !facts.smbd_running {
+        "degraded"
+    } else {
+        "ready"
+    };
+    let hot = Hot {
+        at: facts.now_ms,
+        active: tree.is_ok() && entry.state != ShareState::Deleting,
+        path: entry.tree.path.display().to_string(),
+        local: is_local(&entry.tree.fs_type),
+        fsid: entry.tree.fsid,
+        space: look.space.map(|s| SpaceDoc { total: s.total, avail: s.avail, used: s.used }),
+    };
+    let mut doc = serde_json::to_value(hot).unwrap_or_default();
+    let more = json!({
+        "schema": SCHEMA, "id": id, "share": served_name, "state": state, "mode": "native", "gateway": "native", "node": node,
+        "served": served, "smbd": {"running": facts.smbd_running},
+        "security": spec.as_ref().ok().map(|s| s.security), "profile": spec.as_ref().ok().map(|s| s.profile),
+        "access": spec.as_ref().map(access_list).unwrap_or_default(),
+        "committed": entry.committed, "warnings": warnings, "drift": drift,
+        "operation": running.map(|o| json!({"opid": o.opid, "op": o.op, "since": o.opened, "step": current(o)})),
+        "stuck": stuck.map(stuck_document),
+    });
+    if let (Some(d), Some(m)) = (doc.as_object_mut(), more.as_object()) {
+        d.extend(m.clone());
+    }
+    doc
+}
+
+fn current(o: &OpState) -> Option<String> {
+    o.next_step().and_then(|n| o.steps.get(n)).map(|s| s.step.title.clone())
+}
+
+fn stuck_document(o: &OpState) -> Value {
+    let errors: Vec<&ErrorDoc> = o.undo_errors.iter().collect();
+    json!({
+        "opid": o.opid, "op": o.op, "since": o.last, "error": o.error, "undo-errors": errors,
+        "commands": crate::journal::fold::by_hand(o),
+        "remedy": format!("pve-smbgateway repair {}", o.target),
+    })
+}
