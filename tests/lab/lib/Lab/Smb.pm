@@ -6,7 +6,9 @@ package Lab::Smb;
 
 use strict;
 use warnings;
+no warnings 'exec';    # what follows an exec is there for its failure
 
+use IO::Handle;
 use JSON::PP ();
 use POSIX ();
 use Time::HiRes ();
@@ -220,9 +222,10 @@ sub _hold {
     pipe(my $in, my $to) && pipe(my $from, my $out) or die "pipe: $!\n";
     my $pid = fork() // die "fork: $!\n";
     if (!$pid) {
-        open(STDIN, '<&', $in) && open(STDOUT, '>&', $out) && open(STDERR, '>&', $out) or POSIX::_exit(126);
+        # without a terminal it prints no prompt, and only standard error is unbuffered: one line for each put
+        open(STDIN, '<&', $in) && open(STDOUT, '>', '/dev/null') && open(STDERR, '>&', $out) or POSIX::_exit(126);
         close($_) for $in, $to, $from, $out;
-        exec('smbclient', '-s', '/dev/null', "//127.0.0.1/$share", '-A', $credentials, '-m', 'SMB3_11');
+        exec('smbclient', '--stderr', '-s', '/dev/null', "//127.0.0.1/$share", '-A', $credentials, '-m', 'SMB3_11');
         POSIX::_exit(127);
     }
     close($in);
@@ -230,23 +233,15 @@ sub _hold {
     local $SIG{PIPE} = 'IGNORE';
     open(my $record, '>>', $log) or die "$log: $!\n";
     $record->autoflush(1);
-    my $answer = sub {
-        my $text = '';
-        while ($text !~ m/smb: \S*> \z/) {
-            sysread($from, $text, 4096, length($text)) or return ($text, 1);
-        }
-        return ($text, 0);
-    };
-    my ($text, $closed) = $answer->();
-    my $n = 0;
-    until ($closed || $text =~ m/NT_STATUS_/ || $text =~ m/is disconnected/) {
+    my ($text, $n) = ('', 0);
+    while (1) {
         syswrite($to, "put $source $name\n") or last;
-        ($text, $closed) = $answer->();
-        last if $text !~ m/putting file/;
+        do { $text = readline($from) } until !defined($text) || $text =~ m/putting file|NT_STATUS_/;
+        last if !defined($text) || $text !~ m/\Aputting file/;
         print {$record} 'ok ' . ++$n . "\n";
         Time::HiRes::sleep(0.01);
     }
-    my ($status) = $text =~ m/(NT_STATUS_\w+)/;
+    my ($status) = ($text // '') =~ m/(NT_STATUS_\w+)/;
     print {$record} 'ended ' . ($status // 'connection closed') . "\n";
     kill('KILL', $pid);
     waitpid($pid, 0);
