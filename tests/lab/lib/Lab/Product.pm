@@ -60,6 +60,31 @@ sub install {
     return;
 }
 
+# From here on the box is a Proxmox node as far as the storage stack goes: sections are in Proxmox's storage.cfg and changed
+# through its API, which calls the plugin's hooks. The stand-in modules of tests/pve play that part.
+my $PVESM = "$Lab::Box::ROOT/tests/pve/pvesm";
+
+sub through_proxmox {
+    return 0 if !-e $PVESM;
+    mkdir($_, 0755) for '/etc/pve', '/etc/pve/priv';
+    chmod(0700, '/etc/pve/priv');
+    $SECTIONS = '/etc/pve/storage.cfg';
+    $env{PVE_STANDIN_DIR} = '/etc/pve';
+    $env{PERL5LIB} = join(':', "$Lab::Box::ROOT/tests/pve/lib", grep { defined } $env{PERL5LIB});
+    return 1;
+}
+
+# Calls Proxmox's storage command. Options as call(); a password is read by it from standard input.
+sub pvesm {
+    my ($words, %o) = @_;
+    my @words = @$words;
+    if (defined($o{password})) {
+        push @words, '--password';
+        $o{stdin} = "$o{password}\n";
+    }
+    return Lab::Box::run([@{ $o{wrap} // [] }, $^X, $PVESM, @words], stdin => $o{stdin}, timeout => $o{timeout} // 60, env => { %env, %{ $o{env} // {} } });
+}
+
 # Calls the command with words, and gives what Lab::Box::run() gives, and the parts of its JSON answer: success, data, error
 # (hash with message, kind, …). Options: stdin => text, password => text (by --password-stdin), wrap => [words] before the
 # command, text => 1 for the answer as people see it, timeout.
@@ -113,12 +138,14 @@ sub group { my (@words) = @_; return call(['group', @words]) }
 sub footprint {
     my $files = Lab::Box::snapshot('/etc');
     # shadow keeps the last version beside its files; the lock file stays; our sections file may stay, empty
+    # the gateway record stays, so that numbers are not given twice
+    delete(@$files{ grep { m!\A/etc/pve/(?:priv/smbgw|storage\.cfg)(?:/|\z)! } keys %$files });
     delete(@$files{ grep { m!\A/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-\z! || $_ eq '/etc/.pwd.lock' || m!\A/etc/smbgw(?:/storage\.cfg)?\z! } keys %$files });
     my $sections = Lab::Box::slurp($SECTIONS);
     my $accounts = Lab::Smb::accounts();
     return {
         files => $files,
-        sections => $sections =~ m/\S/ ? $sections : '',
+        sections => join('', $sections =~ m/^smbgateway:.*\n(?:[ \t].*\n)*/mg),
         accounts => $accounts,
         permissions => Lab::Smb::share_permissions(),
         run => [grep { !m!/(?:lock|status|pending|probe|check)\z! } map { $_ } sort grep { !-d } keys %{ Lab::Box::snapshot($RUN) }],
