@@ -129,7 +129,8 @@ pub fn own_sections(own_text: &str) -> Vec<String> {
 
 /// Shares that are not ours and not stock: files, registry, usershares.
 pub fn foreign_shares(facts: &Facts) -> Vec<String> {
-    let ours: Vec<String> = facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
+    let ours: Vec<String> =
+        facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
     let mut all: Vec<String> = facts
         .effective
         .shares
@@ -149,7 +150,9 @@ pub fn own_sets_globals(own_text: &str) -> bool {
 /// The typed form of a section that was accepted before.
 pub fn spec_of(id: &str, entry: &ShareEntry, node: &str) -> Result<ShareSpec> {
     let around = Surroundings { node: NodeName::new(node)?, sections: section::Sections::new() };
-    section::check(id, &entry.section, &around).map(|c| c.spec).map_err(|e| e.while_doing(format!("recorded section of share {id}")))
+    section::check(id, &entry.section, &around)
+        .map(|c| c.spec)
+        .map_err(|e| e.while_doing(format!("recorded section of share {id}")))
 }
 
 /// Whether the tree is the recorded one, mounted as it must be. `Err` says what is wrong.
@@ -175,15 +178,14 @@ pub fn mount_holds(spec: &ShareSpec, mount_point: &Path) -> std::result::Result<
         MountRule::Tree => &spec.path,
         MountRule::At(p) => p,
     };
-    if mount_point == wanted {
-        Ok(())
-    } else {
-        Err(format!("{} is not mounted (is_mountpoint)", wanted.display()))
-    }
+    if mount_point == wanted { Ok(()) } else { Err(format!("{} is not mounted (is_mountpoint)", wanted.display())) }
 }
 
+/// A share with its entry in the record.
+pub type Served = (ShareSpec, ShareEntry);
+
 /// The shares to serve now, in order of their ids: built or ready, enabled, with their tree in place.
-pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<(ShareSpec, ShareEntry)>, Vec<String>)> {
+pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<Served>, Vec<String>)> {
     let (mut list, mut warnings) = (Vec::new(), Vec::new());
     for (id, entry) in &record.shares {
         if entry.state == ShareState::Deleting {
@@ -260,7 +262,7 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
 }
 
 /// Our whole file. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
-pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Option<Security>) -> Result<String> {
+pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>) -> Result<String> {
     let mut text = format!(
         "# smbgw: managed file of gateway {} ({}). Edits are detected and kept, but the\n# source is storage.cfg: change it with pvesm or pve-smbgateway.\n",
         record.id, record.uuid
@@ -282,7 +284,7 @@ pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: O
 }
 
 /// What must be in effect once our file is live.
-pub fn settings(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
+pub fn settings(record: &Record, shares: &[Served], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
     for (name, value) in globals(security) {
         if with_globals || DEMANDED.contains(&name) {
@@ -375,7 +377,9 @@ fn ace(trustee: String, rights: &str) -> Ace {
 pub fn refuse_taken_name(spec: &ShareSpec, foreign: &[String]) -> Result<()> {
     match foreign.iter().find(|f| f.to_lowercase() == spec.share.folded()) {
         None => Ok(()),
-        Some(name) => Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
-            .remedy("choose another name with --share, or rename the other one")),
+        Some(name) => {
+            Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
+                .remedy("choose another name with --share, or rename the other one"))
+        }
     }
 }
