@@ -1,0 +1,681 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+package PVE::CLI::pve_smbgateway;
+
+# The `pve-smbgateway` command: words on a command line -> operations of the library -> text or JSON. It runs on core Perl;
+# on Proxmox it changes storages through Proxmox's own API. It must not know how an operation is carried out, and takes no
+# secret from argv.
+
+use strict;
+use warnings;
+use utf8;
+
+use Encode ();
+use Getopt::Long ();
+use JSON::PP ();
+use POSIX ();
+use Time::HiRes ();
+
+use PVE::SMBGateway::Config;
+use PVE::SMBGateway::Error;
+use PVE::SMBGateway::Native;
+use PVE::SMBGateway::Schema;
+use PVE::SMBGateway::Worker;
+
+# name => [code, arguments for the usage, options beyond the common ones, one line of help]; 'properties' stands for the table.
+my %COMMANDS = (
+    plan => [\&cmd_plan, '[create|set|delete] ID', ['properties', 'delete=s'], 'show what an operation would do; nothing is changed'],
+    create => [\&cmd_create, 'ID', ['properties', 'password-stdin'], 'create a share'],
+    set => [\&cmd_set, 'ID', ['properties', 'delete=s', 'password-stdin'], 'change a share'],
+    delete => [\&cmd_delete, 'ID', [], 'remove a share; its data stays'],
+    status => [\&cmd_status, '[ID]', ['fresh'], 'state of one share, or of all'],
+    list => [\&cmd_list, '', [], 'shares of this node'],
+    'user create' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'create a local user'],
+    'user password' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'set the password of a local user'],
+    'user disable' => [\&cmd_user, 'NAME', ['gateway=s'], 'disable a local user and end its sessions'],
+    'user enable' => [\&cmd_user, 'NAME', ['gateway=s'], 'enable a disabled user'],
+    'user remove' => [\&cmd_user, 'NAME', ['gateway=s'], 'remove a local user; its files stay'],
+    'user list' => [\&cmd_users, '', ['gateway=s'], 'local users'],
+    'group create' => [\&cmd_group, 'NAME', ['gateway=s'], 'create a local group'],
+    'group remove' => [\&cmd_group, 'NAME', ['gateway=s'], 'remove a local group'],
+    'group add-member' => [\&cmd_group, 'NAME USER', ['gateway=s'], 'put a user into a group'],
+    'group remove-member' => [\&cmd_group, 'NAME USER', ['gateway=s'], 'take a user out of a group'],
+    'group list' => [\&cmd_groups, '', ['gateway=s'], 'local groups'],
+    audit => [\&cmd_audit, '[ID]', ['since=s', 'limit=i'], 'who did what, when, with which result'],
+    resume => [\&cmd_resume, 'OPERATION', ['password-stdin'], 'continue an interrupted operation'],
+    repair => [\&cmd_repair, '[ID]', ['overwrite', 'restore', 'password-stdin'], 'finish or undo what is stuck, put back drift or lost sections'],
+    reconcile => [\&cmd_reconcile, '[ID…]', ['once', 'wait=i'], "bring this node to the wanted state (the timer's work)"],
+    schema => [\&cmd_schema, '', [], 'the tables of properties and operations'],
+    version => [\&cmd_version, '', [], 'versions of command and library'],
+);
+
+my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'user create', 'user password', 'user disable', 'user enable',
+    'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list', 'audit',
+    'resume', 'repair', 'reconcile', 'schema', 'version');
+
+our $VERSION = '0.1.0';
+
+my $started;
+
+# Runs one command line; returns the exit status: 0, or the number of the error's kind.
+sub main {
+    my (@argv) = map { PVE::SMBGateway::Config::characters($_) } @_;
+    $started = _now();
+    local $| = 1;
+    binmode(STDOUT, ':utf8');
+    binmode(STDERR, ':utf8');
+
+    my %run = (format => 'text');
+    my ($data, $error);
+    if (!eval { $data = _dispatch(\%run, @argv); 1 }) {
+        $error = PVE::SMBGateway::Error->from($@);
+    }
+    if ($run{format} ne 'text') {
+        my $json = JSON::PP->new->canonical->allow_nonref;
+        $json->pretty if $run{format} eq 'json-pretty';
+        my $doc = { timestamp => POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime()) };
+        $doc->{success} = $error ? JSON::PP::false() : JSON::PP::true();
+        $error ? ($doc->{error} = $error->document()) : ($doc->{data} = $data);
+        my $text = $json->encode($doc);
+        $text =~ s/\n*\z/\n/;
+        print STDOUT $text;
+    } elsif ($error) {
+        print STDERR 'pve-smbgateway: ' . $error->text();
+    } elsif ($run{print}) {
+        $run{print}->($data);
+    }
+    if ($error && $run{signal}) {
+        $SIG{ $run{signal} } = 'DEFAULT';
+        kill($run{signal}, $$);
+    }
+    return $error ? $error->code() || 16 : 0;
+}
+
+sub _dispatch {
+    my ($run, @argv) = @_;
+
+    # the form of the answer counts for errors of the command line too
+    for my $i (0 .. $#argv) {
+        my $format = $argv[$i] =~ m/\A--output-format=(.*)\z/ ? $1 : $argv[$i] eq '--output-format' ? $argv[$i + 1] // '' : next;
+        _usage_error("--output-format is text, json or json-pretty, not '$format'") if $format !~ m/\A(?:text|json|json-pretty)\z/;
+        $run->{format} = $format;
+    }
+    # whoever looks at the process list has seen it already, but at least it is not used
+    if (grep { m/\A--?password(?:=|\z)/ } @argv) {
+        PVE::SMBGateway::Error->throw('invalid', 'a password on the command line is visible to every user of this machine',
+            remedy => 'pass it by --password-stdin (one line), or leave it out on a terminal to be asked; change the one just shown');
+    }
+
+    my $name = '';
+    if (!@argv || $argv[0] =~ m/\A(?:help|--help|-h)\z/) {
+        $run->{print} = sub { print _help() };
+        return { usage => _help() };
+    }
+    $name = shift(@argv);
+    if ($name eq 'user' || $name eq 'group') {
+        my $sub = shift(@argv) // '';
+        _usage_error("'$name' needs one of: " . join(', ', map { m/\A\Q$name\E (.+)/ ? $1 : () } @ORDER)) if !$COMMANDS{"$name $sub"};
+        $name = "$name $sub";
+    }
+    my $command = $COMMANDS{$name} or _usage_error("unknown command '$name'");
+    my ($code, $args, $options) = @$command;
+
+    my %opt;
+    my @spec = ('output-format=s', 'config=s', 'quiet', 'help|h');
+    my %bool;
+    for my $option (@$options) {
+        if ($option ne 'properties') { push @spec, $option; next }
+        for my $p (grep { !$_->{sensitive} } @PVE::SMBGateway::Schema::PROPERTIES) {
+            $bool{ $p->{name} } = 1 if $p->{type} eq 'boolean';
+            push @spec, $p->{name} . ($p->{type} eq 'boolean' ? ':s' : '=s');
+        }
+    }
+    my $parser = Getopt::Long::Parser->new(config => [qw(no_auto_abbrev no_ignore_case gnu_compat permute no_getopt_compat)]);
+    my @complaints;
+    {
+        local $SIG{__WARN__} = sub { push @complaints, $_[0] };
+        local @ARGV = @argv;
+        $parser->getoptionsfromarray(\@argv, \%opt, @spec) or _usage_error(lcfirst($complaints[0] // 'bad option') =~ s/\s+\z//r, $name);
+    }
+    if ($opt{help}) {
+        $run->{print} = sub { print _help($name) };
+        return { usage => _help($name) };
+    }
+    $opt{$_} = 1 for grep { exists($opt{$_}) && $opt{$_} eq '' } keys %bool;
+    my @words = split(/ /, $args);
+    my $least = grep { !m/\A\[/ } @words;
+    my $most = grep({ m/…/ } @words) ? 1000 : scalar(@words);
+    _usage_error('too few arguments', $name) if @argv < $least;
+    _usage_error("unexpected argument '$argv[$most]'", $name) if @argv > $most;
+
+    $PVE::SMBGateway::Config::FILE = $opt{config} if defined($opt{config});
+    $run->{opt} = \%opt;
+    $run->{name} = $name;
+    $run->{given} = { map { $_->{name} => $opt{ $_->{name} } } grep { exists($opt{ $_->{name} }) } @PVE::SMBGateway::Schema::PROPERTIES };
+    return $code->($run, @argv);
+}
+
+sub _usage_error {
+    my ($message, $name) = @_;
+    PVE::SMBGateway::Error->throw('invalid', $message, remedy => $name ? _usage($name) : "see 'pve-smbgateway help'");
+}
+
+sub _usage {
+    my ($name) = @_;
+    my ($code, $args, $options) = @{ $COMMANDS{$name} };
+    my $text = "usage: pve-smbgateway $name" . ($args eq '' ? '' : " $args");
+    for my $option (@$options) {
+        if ($option eq 'properties') { $text .= ' [--PROPERTY VALUE …]'; next }
+        my ($word, $form) = $option =~ m/\A([\w-]+)(.*)\z/;
+        $text .= " [--$word" . ($form eq '' ? '' : $form eq '=i' ? ' N' : ' TEXT') . ']';
+    }
+    return $text;
+}
+
+sub _help {
+    my ($name) = @_;
+    my $text;
+    if (defined($name)) {
+        $text = _usage($name) . "\n\n  $COMMANDS{$name}->[3]\n";
+    } else {
+        $text = "usage: pve-smbgateway COMMAND …\n\n" . join('', map { sprintf("  %-46s %s\n", $_ . ($COMMANDS{$_}->[1] eq '' ? '' : " $COMMANDS{$_}->[1]"), $COMMANDS{$_}->[3]) } @ORDER);
+    }
+    if (!defined($name) || grep { $_ eq 'properties' } @{ $COMMANDS{$name}->[2] }) {
+        $text .= "\nproperties:\n" . join('', map {
+            sprintf("  --%-17s %s%s%s\n", $_->{name}, $_->{description}, $_->{enum} ? ' One of: ' . join(', ', @{ $_->{enum} }) . '.' : '',
+                defined($_->{default}) && $_->{description} !~ m/default/ ? " Default: $_->{default}." : '')
+        } grep { !$_->{sensitive} } @PVE::SMBGateway::Schema::PROPERTIES);
+    }
+    $text .= "\ncommon options: --output-format text|json|json-pretty  --quiet  --config FILE (sections in FILE, not in Proxmox's storage.cfg)\n";
+    return $text;
+}
+
+# --- runs ---------------------------------------------------------------------------------------------------------------
+
+# Shows the events of a run: on standard output as text, on standard error beside JSON, or not at all.
+sub _watcher {
+    my ($run) = @_;
+    return undef if $run->{opt}->{quiet};
+    my $out = $run->{format} eq 'text' ? \*STDOUT : \*STDERR;
+    return undef if $run->{format} ne 'text' && !-t STDERR;
+    my %title;
+    return sub {
+        my ($e) = @_;
+        my $event = $e->{event} // '';
+        my $step = $e->{step} // '';
+        $title{$step} = $e->{title} if defined($e->{title});
+        my $what = $title{$step} // $step;
+        my $line =
+              $event eq 'planned' ? sprintf("%s: %d step%s", $e->{phase} // 'plan', $e->{steps} // 0, ($e->{steps} // 0) == 1 ? '' : 's')
+            : $event eq 'done' ? sprintf("  %-8s %s  (%s ms)", exists($e->{changed}) && !$e->{changed} ? 'as is' : 'done', $what, $e->{ms} // '?')
+            : $event eq 'failed' ? "  FAILED   $what: " . _brief($e->{error})
+            : $event eq 'undo-done' ? sprintf("  undone   %s%s", $what, defined($e->{ms}) ? "  ($e->{ms} ms)" : '')
+            : $event eq 'undo-failed' ? "  UNDO FAILED  $what: " . _brief($e->{error})
+            : return;
+        printf {$out} "%7.3f s  %s\n", _now() - $started, $line;
+        return;
+    };
+}
+
+sub _brief {
+    my ($error) = @_;
+    return ref($error) eq 'HASH' ? $error->{message} // 'unknown' : $error // 'unknown';
+}
+
+# A run of the library with signals, steps and secrets wired up. After TERM or INT the run is interrupted and we end by the signal.
+sub _do {
+    my ($run, $op, $params, %o) = @_;
+    return _signals($run, sub {
+        PVE::SMBGateway::Native::run($op, { %$params, actor => _actor(), %{ $o{extra} // {} } }, secrets => $o{secrets}, on_event => _watcher($run), keep_signal => 1);
+    });
+}
+
+sub _signals {
+    my ($run, $code) = @_;
+    my $result = eval { $code->() };
+    return $result if defined($result);
+    my $error = PVE::SMBGateway::Error->from($@);
+    $run->{signal} = $1 if $error->kind() eq 'interrupted' && $error->message() =~ m/by SIG(TERM|INT|HUP)\b/;
+    die $error;
+}
+
+sub _actor {
+    return 'root@pam' if $> == 0 && !$ENV{SUDO_USER};
+    my $name = $ENV{SUDO_USER} // getpwuid($<) // $<;
+    return "$name\@pam";
+}
+
+# The secret of a command: one line of standard input, or a question on a terminal. undef if none was offered.
+sub _password {
+    my ($run, $required) = @_;
+    my $password;
+    if ($run->{opt}->{'password-stdin'}) {
+        binmode(STDIN, ':raw');
+        $password = readline(STDIN);
+        $password = '' if !defined($password);
+        $password =~ s/\r?\n\z//;
+    } elsif ($required && -t STDIN) {
+        $password = _ask('Password: ');
+        PVE::SMBGateway::Error->throw('invalid', 'the two passwords differ') if $password ne _ask('Again: ');
+    } elsif ($required) {
+        PVE::SMBGateway::Error->throw('invalid', 'this needs a password', remedy => 'pass it by --password-stdin (one line)');
+    } else {
+        return undef;
+    }
+    PVE::SMBGateway::Error->throw('invalid', 'the password is empty', problems => { password => 'is empty' }) if $password eq '';
+    return $password;
+}
+
+sub _ask {
+    my ($prompt) = @_;
+    my $fd = fileno(STDIN);
+    my $tty = POSIX::Termios->new();
+    $tty->getattr($fd);
+    my $old = $tty->getlflag();
+    my $restore = sub { $tty->setlflag($old); $tty->setattr($fd, POSIX::TCSANOW()); print STDERR "\n" };
+    local $SIG{INT} = sub { $restore->(); $SIG{INT} = 'DEFAULT'; kill('INT', $$) };
+    $tty->setlflag($old & ~POSIX::ECHO());
+    $tty->setattr($fd, POSIX::TCSAFLUSH());
+    print STDERR $prompt;
+    binmode(STDIN, ':raw');
+    my $line = readline(STDIN);
+    $restore->();
+    $line = '' if !defined($line);
+    $line =~ s/\r?\n\z//;
+    return $line;
+}
+
+# --- shares -------------------------------------------------------------------------------------------------------------
+
+sub cmd_create {
+    my ($run, $id) = @_;
+    my %section = %{ $run->{given} };
+    my $password = _password($run, defined($section{username}));
+
+    if (PVE::SMBGateway::Config::on_proxmox()) {
+        _proxmox($run, 'create', { storage => $id, type => PVE::SMBGateway::Config::TYPE, %section, defined($password) ? (password => PVE::SMBGateway::Config::characters($password)) : () });
+        return _created($run, $id, undef);
+    }
+
+    my $result = PVE::SMBGateway::Config::locked(sub {
+        my $sections = PVE::SMBGateway::Config::sections();
+        PVE::SMBGateway::Error->throw('conflict', "storage '$id' is defined already") if $sections->{$id};
+        $section{type} = PVE::SMBGateway::Config::TYPE;
+        my $done = _do($run, 'share.create', { id => $id, section => \%section, sections => $sections },
+            secrets => defined($password) ? { password => $password } : undef);
+        if (!eval { PVE::SMBGateway::Config::put($id, { %section, %{ $done->{section} // {} } }); 1 }) {
+            my $error = $@;
+            eval { _do($run, 'share.delete', { id => $id }) };
+            die $error;
+        }
+        return $done;
+    });
+    # nothing waits for us here, so what the create only recorded is carried out at once
+    my $worked = _do($run, 'reconcile', { ids => [$id], sections => PVE::SMBGateway::Config::sections() });
+    push @{ $result->{warnings} }, map { @{ $_->{warnings} // [] } } @{ $worked->{shares} // [] };
+    my ($now) = grep { ($_->{id} // '') eq $id } @{ $worked->{shares} // [] };
+    $result->{state} = $now->{state} if $now && defined($now->{state});
+    return _created($run, $id, $result);
+}
+
+sub _created {
+    my ($run, $id, $result) = @_;
+    $result //= { id => $id };
+    $run->{print} = sub {
+        printf("share '%s' (%s) is %s\n", $result->{share} // $id, $id, $result->{state} // 'set up') if !$run->{opt}->{quiet};
+        _print_warnings($result);
+    };
+    return $result;
+}
+
+sub cmd_set {
+    my ($run, $id) = @_;
+    my %given = %{ $run->{given} };
+    my @delete = grep { length } split(/[\s,;]+/, $run->{opt}->{delete} // '');
+    my $password = _password($run, 0);
+    _usage_error('nothing to change', 'set') if !%given && !@delete && !defined($password);
+
+    if (PVE::SMBGateway::Config::on_proxmox()) {
+        _proxmox($run, 'update', { storage => $id, %given, (@delete ? (delete => join(',', @delete)) : ()), defined($password) ? (password => PVE::SMBGateway::Config::characters($password)) : () });
+        return _created($run, $id, undef);
+    }
+    for my $key (@delete, keys %given) {
+        my $p = PVE::SMBGateway::Schema::property($key) or PVE::SMBGateway::Error->throw('invalid', "there is no property '$key'");
+        PVE::SMBGateway::Error->throw('invalid', "'$key' cannot be changed", problems => { $key => 'is fixed at create' }) if $p->{fixed};
+    }
+    my $result = PVE::SMBGateway::Config::locked(sub {
+        my $sections = PVE::SMBGateway::Config::sections();
+        my $old = PVE::SMBGateway::Config::ours($sections)->{$id} or _no_share($id);
+        my %section = (%$old, %given);
+        delete @section{@delete};
+        $sections->{$id} = \%section;
+        my $done = _do($run, 'share.update', { id => $id, section => \%section, sections => $sections },
+            secrets => defined($password) ? { password => $password } : undef);
+        PVE::SMBGateway::Config::put($id, { %section, %{ $done->{section} // {} } });
+        return $done;
+    });
+    return _created($run, $id, $result);
+}
+
+sub cmd_delete {
+    my ($run, $id) = @_;
+    if (PVE::SMBGateway::Config::on_proxmox()) {
+        _proxmox($run, 'delete', { storage => $id });
+        $run->{print} = sub { print "storage '$id' is removed; its data is still there\n" if !$run->{opt}->{quiet} };
+        return { id => $id };
+    }
+    my $result = PVE::SMBGateway::Config::locked(sub {
+        my $sections = PVE::SMBGateway::Config::sections();
+        _no_share($id) if $sections->{$id} && ($sections->{$id}->{type} // '') ne PVE::SMBGateway::Config::TYPE;
+        my $done = eval { _do($run, 'share.delete', { id => $id }) };
+        if (!$done) {
+            my $error = PVE::SMBGateway::Error->from($@);
+            # a section that never became a share can always be removed
+            die $error if $error->kind() ne 'not-found' || !$sections->{$id};
+            $done = { id => $id };
+        }
+        PVE::SMBGateway::Config::drop($id);
+        return $done;
+    });
+    $run->{print} = sub {
+        my $kept = $result->{kept} // {};
+        print "share '$id' is removed\n" if !$run->{opt}->{quiet};
+        print "  data kept in $kept->{tree}\n" if defined($kept->{tree}) && !$run->{opt}->{quiet};
+        for my $account (@{ $kept->{accounts} // [] }) {
+            print '  account kept: ', ref($account) eq 'HASH' ? join(', ', map { $account->{$_} } grep { defined($account->{$_}) && !ref($account->{$_}) } sort keys %$account) : $account, "\n"
+                if !$run->{opt}->{quiet};
+        }
+        _print_warnings($result);
+    };
+    return $result;
+}
+
+sub _no_share {
+    my ($id) = @_;
+    PVE::SMBGateway::Error->throw('not-found', "there is no SMB share with the storage id '$id'", remedy => "see 'pve-smbgateway list'");
+}
+
+# Through Proxmox's own API, so that storage.cfg, its lock and the order of hooks are Proxmox's. Hooks run in this process.
+sub _proxmox {
+    my ($run, $method, $param) = @_;
+    eval { require PVE::RPCEnvironment; PVE::RPCEnvironment->setup_default_cli_env(); 1 }
+        or PVE::SMBGateway::Error->throw('service', 'cannot act as root@pam: ' . ($@ =~ s/\s+\z//r), remedy => 'run it as root')
+        if PVE::SMBGateway::Config::on_proxmox() && !$ENV{SMBGW_NO_RPCENV};
+    if ($method ne 'create') {
+        my $section = PVE::SMBGateway::Config::sections()->{ $param->{storage} };
+        _no_share($param->{storage}) if !$section || $section->{type} ne PVE::SMBGateway::Config::TYPE;
+    }
+    local $PVE::SMBGateway::Native::ON_EVENT = _watcher($run);
+    return _signals($run, sub { PVE::API2::Storage::Config->$method($param) // {} });
+}
+
+sub cmd_plan {
+    my ($run, @args) = @_;
+    my $verb = $args[0] =~ m/\A(?:create|set|delete)\z/ && @args == 2 ? shift(@args) : undef;
+    _usage_error('which storage?', 'plan') if @args != 1;
+    my ($id) = @args;
+    my $sections = PVE::SMBGateway::Config::sections();
+    my $old = PVE::SMBGateway::Config::ours($sections)->{$id};
+    $verb //= $old ? 'set' : 'create';
+    my $op = { create => 'share.create', set => 'share.update', delete => 'share.delete' }->{$verb};
+    my $params = { id => $id };
+    if ($verb ne 'delete') {
+        _no_share($id) if $verb eq 'set' && !$old;
+        my %section = ($verb eq 'set' ? %$old : (type => PVE::SMBGateway::Config::TYPE), %{ $run->{given} });
+        delete @section{ grep { length } split(/[\s,;]+/, $run->{opt}->{delete} // '') };
+        $params->{section} = \%section;
+        $params->{sections} = $sections;
+    }
+    my $plan = PVE::SMBGateway::Native::query('plan', { op => $op, params => $params });
+    $run->{print} = sub {
+        my ($data) = @_;
+        my $text = $data->{text} // JSON::PP->new->canonical->pretty->encode($data);
+        $text =~ s/\n*\z/\n/;
+        print $text;
+    };
+    return $plan;
+}
+
+sub cmd_status {
+    my ($run, $id) = @_;
+    my %fresh = $run->{opt}->{fresh} ? (fresh => JSON::PP::true()) : ();
+    if (defined($id)) {
+        my $doc = PVE::SMBGateway::Native::query('status', { id => $id, %fresh });
+        $run->{print} = sub { print _tree($_[0]) };
+        return $doc;
+    }
+    my @docs;
+    my $list = _shares(PVE::SMBGateway::Native::query('list'));
+    for my $share (@$list) {
+        my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $share->{id}, %fresh }) };
+        push @docs, $doc // { id => $share->{id}, error => PVE::SMBGateway::Error->from($@)->document() };
+    }
+    $run->{print} = sub { print _table($_[0]) };
+    return \@docs;
+}
+
+sub _shares {
+    my ($doc) = @_;
+    return $doc if ref($doc) eq 'ARRAY';
+    return $doc->{shares} // [];
+}
+
+sub cmd_list {
+    my ($run) = @_;
+    my $list = _shares(PVE::SMBGateway::Native::query('list'));
+    $run->{print} = sub { print _table($_[0]) };
+    return $list;
+}
+
+# --- users and groups -----------------------------------------------------------------------------------------------------
+
+sub _gateway { my ($run) = @_; return defined($run->{opt}->{gateway}) ? (gateway => $run->{opt}->{gateway}) : () }
+
+sub cmd_user {
+    my ($run, $name) = @_;
+    my ($verb) = $run->{name} =~ m/\Auser (.+)\z/;
+    my $password = $verb =~ m/\A(?:create|password)\z/ ? _password($run, 1) : undef;
+    my $result = _do($run, "user.$verb", { name => $name, _gateway($run) }, secrets => defined($password) ? { password => $password } : undef);
+    my $past = { create => 'created', password => 'given another password', disable => 'disabled', enable => 'enabled', remove => 'removed' }->{$verb};
+    $run->{print} = sub { print "user '$name' is $past\n" if !$run->{opt}->{quiet}; _print_warnings($result) };
+    return $result;
+}
+
+sub cmd_group {
+    my ($run, $name, $user) = @_;
+    my ($verb) = $run->{name} =~ m/\Agroup (.+)\z/;
+    my $result = _do($run, "group.$verb", { name => $name, (defined($user) ? (user => $user) : ()), _gateway($run) });
+    my $text = {
+        create => "group '$name' is created",
+        remove => "group '$name' is removed",
+        'add-member' => "user '" . ($user // '') . "' is in group '$name'",
+        'remove-member' => "user '" . ($user // '') . "' is not in group '$name' any more",
+    }->{$verb};
+    $run->{print} = sub { print "$text\n" if !$run->{opt}->{quiet}; _print_warnings($result) };
+    return $result;
+}
+
+sub cmd_users {
+    my ($run) = @_;
+    my $doc = PVE::SMBGateway::Native::query('users', { _gateway($run) });
+    $run->{print} = sub { print _table(ref($_[0]) eq 'HASH' ? $_[0]->{users} // [] : $_[0]) };
+    return $doc;
+}
+
+sub cmd_groups {
+    my ($run) = @_;
+    my $doc = PVE::SMBGateway::Native::query('groups', { _gateway($run) });
+    $run->{print} = sub { print _table(ref($_[0]) eq 'HASH' ? $_[0]->{groups} // [] : $_[0]) };
+    return $doc;
+}
+
+# --- the record of what was done, and its repair ---------------------------------------------------------------------------
+
+sub cmd_audit {
+    my ($run, $id) = @_;
+    my $opt = $run->{opt};
+    my $doc = PVE::SMBGateway::Native::query('audit', { map({ defined($opt->{$_}) ? ($_ => $opt->{$_}) : () } qw(since limit)), (defined($id) ? (id => $id) : ()) });
+    $run->{print} = sub {
+        my ($data) = @_;
+        my ($entries) = ref($data) eq 'HASH' ? grep { ref($_) eq 'ARRAY' } @$data{ sort keys %$data } : $data;
+        print _table($entries // []);
+    };
+    return $doc;
+}
+
+sub cmd_resume {
+    my ($run, $opid) = @_;
+    my $password = _password($run, 0);
+    my $result = _signals($run, sub {
+        PVE::SMBGateway::Native::resume($opid, secrets => defined($password) ? { password => $password } : undef, on_event => _watcher($run), keep_signal => 1);
+    });
+    $run->{print} = sub { print "operation $opid is finished\n" if !$run->{opt}->{quiet}; _print_warnings($result) };
+    return $result;
+}
+
+sub cmd_repair {
+    my ($run, $id) = @_;
+    my $opt = $run->{opt};
+    my $password = _password($run, 0);
+    my @restored = $opt->{restore} ? _restore($id) : ();
+    my %params = (sections => PVE::SMBGateway::Config::sections());
+    $params{id} = $id if defined($id);
+    $params{$_} = JSON::PP::true() for grep { $opt->{$_} } qw(overwrite restore);
+    my $result = _do($run, 'share.repair', \%params, secrets => defined($password) ? { password => $password } : undef);
+    $result->{restored} = \@restored if @restored;
+    $run->{print} = sub {
+        print "section of '$_' is back\n" for @restored;
+        print ref($result->{diff}) ? JSON::PP->new->canonical->pretty->encode($result->{diff}) : $result->{diff} . "\n" if $result->{diff};
+        print "repaired\n" if !$opt->{quiet} && !$result->{diff};
+        _print_warnings($result);
+    };
+    return $result;
+}
+
+# Puts sections back that the gateway record knows and storage.cfg has lost. Returns their ids.
+sub _restore {
+    my ($id) = @_;
+    my $kept = PVE::SMBGateway::Native::query('sections');
+    $kept = $kept->{sections} if ref($kept->{sections}) eq 'HASH';
+    my @restored;
+    my $missing = sub {
+        my ($have) = @_;
+        return grep { !$have->{$_} && (!defined($id) || $_ eq $id) && ref($kept->{$_}) eq 'HASH' } sort keys %$kept;
+    };
+    if (PVE::SMBGateway::Config::on_proxmox()) {
+        PVE::Storage::lock_storage_config(sub {
+            my $cfg = PVE::Storage::config();
+            my $plugin = PVE::Storage::Plugin->lookup(PVE::SMBGateway::Config::TYPE);
+            for my $lost ($missing->($cfg->{ids})) {
+                my %section = map { $_ => PVE::SMBGateway::Config::octets($kept->{$lost}->{$_}) } grep { $_ ne 'type' } keys %{ $kept->{$lost} };
+                $cfg->{ids}->{$lost} = $plugin->check_config($lost, \%section, 1, 1);
+                push @restored, $lost;
+            }
+            PVE::Storage::write_config($cfg) if @restored;
+        }, 'restoring sections failed');
+    } else {
+        PVE::SMBGateway::Config::locked(sub {
+            for my $lost ($missing->(PVE::SMBGateway::Config::sections())) {
+                PVE::SMBGateway::Config::put($lost, $kept->{$lost});
+                push @restored, $lost;
+            }
+        });
+    }
+    return @restored;
+}
+
+sub cmd_reconcile {
+    my ($run, @ids) = @_;
+    my $result = _signals($run, sub {
+        PVE::SMBGateway::Worker::reconcile(ids => \@ids, wait => $run->{opt}->{wait}, on_event => _watcher($run), keep_signal => 1);
+    });
+    $run->{print} = sub {
+        for my $share (@{ $result->{shares} // [] }) {
+            my @did = @{ $share->{did} // [] };
+            printf("%s: %s%s\n", $share->{id} // '?', $share->{state} // '?', @did ? ' (' . join('; ', @did) . ')' : '') if @did || !$run->{opt}->{quiet};
+            _print_warnings($share);
+        }
+        _print_warnings($result);
+    };
+    return $result;
+}
+
+sub cmd_schema {
+    my ($run) = @_;
+    my $doc = PVE::SMBGateway::Native::query('schema');
+    $run->{print} = sub {
+        my ($data) = @_;
+        print "properties:\n", _table([map { { name => $_->{name}, type => $_->{format} // $_->{type}, default => $_->{default} // '', description => $_->{description} } } @{ $data->{properties} // [] }], qw(name type default description));
+        print "\noperations:\n", _table([map { { name => $_->{name}, description => $_->{description} } } @{ $data->{operations} // [] }], qw(name description));
+    };
+    return $doc;
+}
+
+sub cmd_version {
+    my ($run) = @_;
+    my $library = PVE::SMBGateway::Native::version();
+    $run->{print} = sub {
+        my ($data) = @_;
+        print "pve-smbgateway $data->{command}\nlibrary ", $data->{library} // 'unusable: ' . $data->{problem}, "\n";
+    };
+    return { command => $VERSION, library => $library, defined($library) ? () : (problem => PVE::SMBGateway::Native::why()) };
+}
+
+# --- text ---------------------------------------------------------------------------------------------------------------
+
+sub _print_warnings {
+    my ($result) = @_;
+    print STDERR "warning: $_\n" for @{ (ref($result) eq 'HASH' ? $result->{warnings} : undef) // [] };
+    return;
+}
+
+sub _cell {
+    my ($v) = @_;
+    return '' if !defined($v);
+    return $v ? 'yes' : 'no' if JSON::PP::is_bool($v);
+    return join(', ', map { _cell($_) } @$v) if ref($v) eq 'ARRAY';
+    return join(' ', map { "$_=" . _cell($v->{$_}) } sort keys %$v) if ref($v) eq 'HASH';
+    $v =~ s/\s+/ /g;
+    return $v;
+}
+
+# Rows of hashes as columns; the first ones are those people look for.
+sub _table {
+    my ($rows, @columns) = @_;
+    return '' if !@$rows;
+    $rows = [map { ref($_) eq 'HASH' ? $_ : { name => $_ } } @$rows];
+    if (!@columns) {
+        my %seen;
+        $seen{$_}++ for map { keys %$_ } @$rows;
+        my @first = grep { delete($seen{$_}) } qw(time at id name share state op who actor result path);
+        @columns = (@first, sort grep { my $c = $_; !grep { ref($_->{$c}) eq 'HASH' } @$rows } keys %seen);
+    }
+    my %width = map { $_ => length } @columns;
+    for my $row (@$rows) {
+        for my $c (@columns) { my $l = length(_cell($row->{$c})); $width{$c} = $l if $l > $width{$c} }
+    }
+    my $line = sub { join('  ', @_) =~ s/\s+\z//r . "\n" };
+    return $line->(map { sprintf("%-*s", $width{$_}, uc($_)) } @columns)
+        . join('', map { my $row = $_; $line->(map { sprintf("%-*s", $width{$_}, _cell($row->{$_})) } @columns) } @$rows);
+}
+
+sub _tree {
+    my ($v, $indent) = @_;
+    $indent //= '';
+    my $out = '';
+    for my $key (sort keys %$v) {
+        my $x = $v->{$key};
+        if (ref($x) eq 'HASH' && %$x) {
+            $out .= "$indent$key:\n" . _tree($x, "$indent  ");
+        } elsif (ref($x) eq 'ARRAY' && grep { ref($_) eq 'HASH' } @$x) {
+            $out .= "$indent$key:\n";
+            $out .= "$indent  - " . _cell($_) . "\n" for @$x;
+        } else {
+            $out .= "$indent$key: " . _cell($x) . "\n";
+        }
+    }
+    return $out;
+}
+
+sub _now { return Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) }
+
+1;

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+package PVE::SMBGateway::Worker;
+
+# The reconcile worker: what it does, and how a storage hook starts it without waiting. It knows processes and the moment at
+# which a section counts as committed; it must not know what reconciling means (the library does).
+
+use strict;
+use warnings;
+
+use Errno ();
+use POSIX ();
+use Time::HiRes ();
+
+use PVE::SMBGateway::Config;
+use PVE::SMBGateway::Native;
+
+use constant COMMIT_WAIT => 180;    # seconds until a created share without a section counts as abandoned
+
+our $COMMAND = '/usr/sbin/pve-smbgateway';
+our $SYSTEMD = '/run/systemd/system';
+
+# Starts the worker for one storage id, or without one for everything on this node. Returns at once; a worker that does not
+# come up is no error here, since the timer does the same work within 20 s.
+sub start {
+    my ($id) = @_;
+    my @ids;
+    if (defined($id)) {
+        $id =~ m/\A([A-Za-z][A-Za-z0-9\-_.]*)\z/ or return;    # also untaints
+        @ids = ($1);
+    }
+    my $command = $COMMAND;
+    $command = $1 if !${^TAINT} && ($ENV{SMBGW_COMMAND} // '') =~ m!\A(/.+)\z!s;
+    my @argv =
+        -d $SYSTEMD && $command eq '/usr/sbin/pve-smbgateway'
+        ? ('/usr/bin/systemctl', 'start', '--no-block', 'pve-smbgateway-reconcile' . (@ids ? "\@$ids[0]" : '') . '.service')
+        : ($command, 'reconcile', '--once', @ids);
+    return _detached(@argv);
+}
+
+# A process that outlives the caller and holds nothing of it: own session, no descriptor, no signal state, no zombie. The caller
+# may be a worker of a daemon whose task counts as running as long as anybody holds its pipe.
+sub _detached {
+    my (@argv) = @_;
+    my %env = (PATH => '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL => 'C.UTF-8');
+    if (!${^TAINT}) {
+        $env{$_} = $ENV{$_} for grep { m/\A(?:PERL5LIB|LD_LIBRARY_PATH|SMBGW_\w+)\z/ } keys %ENV;
+    }
+    my $pid = fork();
+    return 0 if !defined($pid);
+    if ($pid) {
+        1 while waitpid($pid, 0) < 0 && $!{EINTR};    # the middle process ends at once; ECHILD is fine
+        return 1;
+    }
+    # never back into the caller's code: no destructor, no END block, no buffered output written twice
+    eval {
+        POSIX::setsid();
+        my $worker = fork();
+        POSIX::_exit(0) if !defined($worker) || $worker;
+        $SIG{$_} = 'DEFAULT' for grep { defined($SIG{$_}) && !m/\A(?:NUM\d+|__.*)\z/ } keys %SIG;
+        POSIX::sigprocmask(POSIX::SIG_SETMASK(), POSIX::SigSet->new());
+        alarm(0);
+        chdir('/');
+        my @open;
+        if (opendir(my $dir, '/proc/self/fd')) {
+            @open = grep { m/\A\d+\z/ } readdir($dir);
+            closedir($dir);
+        }
+        @open = (0 .. 1023) if !@open;
+        POSIX::close($_) for map { m/\A(\d+)\z/ ? $1 : () } @open;
+        my $null = POSIX::open('/dev/null', POSIX::O_RDWR());
+        POSIX::dup2($null, $_) for grep { $_ != $null } 0 .. 2;
+        %ENV = %env;
+        { no warnings 'exec'; exec { $argv[0] } @argv; }
+    };
+    POSIX::_exit(127);
+}
+
+# What `pve-smbgateway reconcile` does. Named ids are waited for: a hook starts this worker while its section is not written
+# yet. Returns the library's result.
+#   ids => [...], wait => seconds (default COMMIT_WAIT), on_event => sub
+sub reconcile {
+    my (%o) = @_;
+    my @ids = @{ $o{ids} // [] };
+    my $sections = PVE::SMBGateway::Config::sections();
+    my $end = _now() + ($o{wait} // COMMIT_WAIT);
+    my $pause = 0.1;
+    while (grep { !_settled($_, $sections) } @ids) {
+        last if _now() >= $end;
+        Time::HiRes::sleep($pause);
+        $pause = $pause * 1.5 > 2 ? 2 : $pause * 1.5;
+        $sections = PVE::SMBGateway::Config::sections();
+    }
+    return PVE::SMBGateway::Native::run(
+        'reconcile', { (@ids ? (ids => \@ids) : ()), sections => $sections },
+        on_event => $o{on_event}, keep_signal => $o{keep_signal},
+    );
+}
+
+# Committed, or nothing is known of it: then there is nothing to wait for.
+sub _settled {
+    my ($id, $sections) = @_;
+    return 1 if $sections->{$id};
+    local $@;
+    return 1 if !eval { PVE::SMBGateway::Native::query('status', { id => $id }); 1 } && ref($@) && $@->kind() eq 'not-found';
+    return 0;
+}
+
+sub _now { return Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) }
+
+1;

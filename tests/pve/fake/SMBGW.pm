@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+package SMBGW;
+
+# A fake of the XS module for the tests in which the interaction is the contract: which operations a hook asks for, in which order,
+# and what it does when one fails. It keeps shares in a file; FAKE_SMBGW tells it how to misbehave:
+#   fail=OP      the run of OP fails        slow=OP     the run of OP never ends (undoing works)
+#   stuck=OP     nor does its undoing       invalid=OP  the run is refused with problems
+# Every call is a line of JSON in FAKE_SMBGW_LOG.
+
+use strict;
+use warnings;
+
+use JSON::PP ();
+
+our $json = JSON::PP->new->canonical->utf8->allow_nonref;
+
+sub version { return '0.1.0-fake' }
+sub abi_version { return 1 }
+
+sub note {
+    my (@what) = @_;
+    return if !$ENV{FAKE_SMBGW_LOG};
+    open(my $fh, '>>', $ENV{FAKE_SMBGW_LOG}) or die $!;
+    print {$fh} $json->encode([@what]), "\n";
+    return;
+}
+
+sub mode {
+    my ($what, $op) = @_;
+    return ($ENV{FAKE_SMBGW} // '') =~ m/(?:\A|;)\Q$what\E=\Q$op\E(?:;|\z)/ ? 1 : 0;
+}
+
+package SMBGW::Error;
+
+use overload '""' => sub { $_[0]->{message} }, fallback => 1;
+
+sub new { my ($class, %e) = @_; return bless {%e}, $class }
+sub code { $_[0]->{code} }
+sub kind { $_[0]->{kind} }
+sub message { $_[0]->{message} }
+sub remedy { $_[0]->{remedy} }
+sub detail { $_[0]->{detail} }
+
+package SMBGW::Context;
+
+sub new { my ($class, $options) = @_; SMBGW::note('new', $options); return bless { pid => $$ }, $class }
+
+sub shares {
+    open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.shares") or return {};
+    local $/;
+    return $SMBGW::json->decode(<$fh>);
+}
+
+sub keep {
+    my ($shares) = @_;
+    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.shares") or die $!;
+    print {$fh} $SMBGW::json->encode($shares);
+    close($fh);
+    return;
+}
+
+sub query {
+    my ($self, $op, $params) = @_;
+    SMBGW::note('query', $op, $params);
+    return { problems => [], warnings => [], effective => {} } if $op eq 'check';
+    return shares() if $op eq 'sections';
+    return { shares => [map { { id => $_, state => 'ready' } } sort keys %{ shares() }] } if $op eq 'list';
+    if ($op eq 'status') {
+        die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$params->{id}'") if !shares()->{ $params->{id} };
+        return { id => $params->{id}, state => 'ready' };
+    }
+    return { op => $op };
+}
+
+sub usage {
+    my ($self, $id) = @_;
+    die SMBGW::Error->new(code => 14, kind => 'forked', message => 'used in another process') if $self->{pid} != $$;
+    my @numbers = split(/,/, $ENV{FAKE_SMBGW_USAGE} // '');
+    die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no snapshot of '$id'") if !@numbers;
+    return @numbers;
+}
+
+sub begin {
+    my ($self, $op, $params) = @_;
+    SMBGW::note('begin', $op, $params);
+    die SMBGW::Error->new(code => 1, kind => 'invalid', message => 'the section is wrong', detail => { problems => [{ property => 'path', message => 'is a system directory' }, { property => 'share', message => 'has a bracket' }] })
+        if SMBGW::mode('invalid', $op);
+    return bless { op => $op, params => $params, undo => 0 }, 'SMBGW::Run';
+}
+
+sub resume { my ($self, $opid) = @_; SMBGW::note('resume', $opid); return bless { op => 'resume', params => {}, undo => 0 }, 'SMBGW::Run' }
+
+package SMBGW::Run;
+
+sub secret { my ($self, $name, $bytes) = @_; SMBGW::note('secret', $name, unpack('H*', $bytes), utf8::is_utf8($bytes) ? 1 : 0); return }
+sub unwind { my ($self) = @_; SMBGW::note('unwind', $self->{op}); $self->{undo} = 1; return }
+sub interrupt { my ($self) = @_; SMBGW::note('interrupt', $self->{op}); return }
+
+sub step {
+    my ($self) = @_;
+    my ($op, $params) = @$self{qw(op params)};
+    SMBGW::note('step', $op);
+    if (SMBGW::mode('stuck', $op) || SMBGW::mode('slow', $op) && !$self->{undo}) { select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
+    return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "smbd does not answer \x{2013} sorry", remedy => 'start it') }
+        if SMBGW::mode('fail', $op) || $self->{undo};
+    my $shares = SMBGW::Context::shares();
+    my $id = $params->{id};
+    die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$id'") if $op eq 'share.delete' && !delete($shares->{$id});
+    $shares->{$id} = $params->{section} if $op =~ m/\Ashare\.(?:create|update)\z/;
+    SMBGW::Context::keep($shares);
+    my $section = $params->{section} // {};
+    return {
+        state => 'done',
+        events => [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }],
+        result => {
+            id => $id, share => $section->{share} // $id, state => 'ready', warnings => [],
+            section => { 'smbgw-mode' => 'native', 'smbgw-gateway' => 'native', nodes => 'pve1', share => $section->{share} // $id },
+        },
+    };
+}
+
+1;
