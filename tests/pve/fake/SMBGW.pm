@@ -105,16 +105,16 @@ sub step {
     my $shares = SMBGW::Context::shares();
     my $id = $params->{id} // $params->{name};
     delete($shares->{$id}) if $op eq 'share.delete';
-    $shares->{$id} = $params->{section} if $op =~ m/\Ashare\.(?:create|update)\z/;
+    my $asked = $params->{section} // {};
+    my $section = { %$asked, 'smbgw-mode' => 'native', 'smbgw-gateway' => 'native', nodes => 'pve1', share => $asked->{share} // $id };
+    $shares->{$id} = $section if $op =~ m/\Ashare\.(?:create|update)\z/;
     SMBGW::Context::keep($shares);
-    my $section = $params->{section} // {};
     return { state => 'done', events => [], result => { shares => [map { { id => $_, state => 'ready' } } @{ $params->{ids} // [] }], warnings => [] } } if $op eq 'reconcile';
     return {
         state => 'done',
         events => [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }],
         result => {
-            id => $id, share => $section->{share} // $id, state => 'ready', warnings => [],
-            section => { %$section, 'smbgw-mode' => 'native', 'smbgw-gateway' => 'native', nodes => 'pve1', share => $section->{share} // $id },
+            id => $id, share => $section->{share}, state => 'ready', warnings => [], section => $section,
         },
     };
 }
