@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The project's commands. `make build`, `make install [DESTDIR=] [PREFIX=/usr]`, and the tests.
+#
+# C and Perl are built and tested against a staged installation (.cache/stage), never against target/: what is tested is what is installed.
+
+SHELL = /bin/sh
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+PERL ?= perl
+CC ?= cc
+PREFIX ?= /usr
+DESTDIR ?=
+# The cargo profile: release, or dev for a quick build.
+PROFILE ?= release
+
+ROOT := $(CURDIR)
+CACHE := $(ROOT)/.cache
+STAGE := $(CACHE)/stage
+XSDIR := $(CACHE)/perl
+MULTIARCH := $(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || $(CC) -print-multiarch)
+LIBDIR = $(PREFIX)/lib$(if $(MULTIARCH),/$(MULTIARCH))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SOMAJOR := 0
+CARGO_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+INSTALL := install
+
+.PHONY: build lib xs header install install-lib install-xs install-pve stage stage-lib test-c test-perl
+
+build: lib xs
+
+lib:
+	$(CARGO) build --locked --profile $(PROFILE) -p smbgw-ffi
+
+# Rewrites include/smbgw.h from smbgw-ffi/src. Review the difference.
+header:
+	SMBGW_BLESS=1 $(CARGO) test --locked -p smbgw-ffi --test header
+
+# --- the library ---------------------------------------------------------------------------------------------------------
+
+install-lib: lib
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	$(INSTALL) -m 0644 $(CARGO_OUT)/libsmbgw.so $(DESTDIR)$(LIBDIR)/libsmbgw.so.$(VERSION)
+	ln -sfn libsmbgw.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsmbgw.so.$(SOMAJOR)
+	ln -sfn libsmbgw.so.$(SOMAJOR) $(DESTDIR)$(LIBDIR)/libsmbgw.so
+	$(INSTALL) -m 0644 $(CARGO_OUT)/libsmbgw.a $(DESTDIR)$(LIBDIR)/libsmbgw.a
+	$(INSTALL) -m 0644 include/smbgw.h $(DESTDIR)$(PREFIX)/include/smbgw.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' smbgw-ffi/smbgw.pc.in \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/smbgw.pc
+
+stage-lib:
+	$(MAKE) --no-print-directory install-lib DESTDIR=$(STAGE)
+
+# --- the Perl module -----------------------------------------------------------------------------------------------------
+
+# Built in a copy, so that the sources stay clean; linked with the staged library.
+xs: stage-lib
+	mkdir -p $(XSDIR)
+	cp -Rp perl/. $(XSDIR)/
+	cd $(XSDIR) && $(PERL) Makefile.PL INSTALLDIRS=vendor NO_PACKLIST=1 \
+		smbgw_include=$(STAGE)$(PREFIX)/include smbgw_lib=$(STAGE)$(LIBDIR)
+	$(MAKE) --no-print-directory -C $(XSDIR)
+
+install-xs: xs
+	$(MAKE) --no-print-directory -C $(XSDIR) pure_install DESTDIR=$(DESTDIR)
+
+# --- the Proxmox modules, the command, the units -------------------------------------------------------------------------
+
+install-pve:
+	set -e; if [ -d PVE ]; then find PVE -type f -name '*.pm' | sort | while read -r file; do \
+		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/perl5/$$file"; done; fi
+	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
+	set -e; for file in $(wildcard PVE/systemd/*.service PVE/systemd/*.timer); do \
+		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)/lib/systemd/system/$${file##*/}"; done
+
+install: install-lib install-xs install-pve
+
+stage:
+	$(MAKE) --no-print-directory install DESTDIR=$(STAGE)
+
+# --- tests against the staged installation -------------------------------------------------------------------------------
+
+# Variants: shared and static, plain, address and undefined-behaviour sanitizers, valgrind.
+test-c: stage-lib
+	SMBGW_STAGE=$(STAGE) SMBGW_PREFIX=$(PREFIX) SMBGW_LIBDIR=$(LIBDIR) prove tests/c/run.t
+
+# SMBGW_VALGRIND=1 runs them once more under valgrind.
+test-perl: xs
+	cd $(XSDIR) && LD_LIBRARY_PATH=$(STAGE)$(LIBDIR) prove -b t
