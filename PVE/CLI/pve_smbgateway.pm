@@ -185,7 +185,7 @@ sub _help {
         $text .= "\nproperties:\n" . join('', map {
             sprintf("  --%-17s %s%s%s\n", $_->{name}, $_->{description}, $_->{enum} ? ' One of: ' . join(', ', @{ $_->{enum} }) . '.' : '',
                 defined($_->{default}) && $_->{description} !~ m/default/ ? " Default: $_->{default}." : '')
-        } grep { !$_->{sensitive} } @PVE::SMBGateway::Schema::PROPERTIES);
+        } grep { !$_->{sensitive} && !($_->{fixed} && ($name // '') eq 'set') } @PVE::SMBGateway::Schema::PROPERTIES);
     }
     $text .= "\ncommon options: --output-format text|json|json-pretty  --quiet  --config FILE (sections in FILE, not in Proxmox's storage.cfg)\n";
     return $text;
@@ -543,8 +543,13 @@ sub cmd_repair {
     $result->{restored} = \@restored if @restored;
     $run->{print} = sub {
         print "section of '$_' is back\n" for @restored;
-        print ref($result->{diff}) ? JSON::PP->new->canonical->pretty->encode($result->{diff}) : $result->{diff} . "\n" if $result->{diff};
-        print "repaired\n" if !$opt->{quiet} && !$result->{diff};
+        if (exists($result->{repaired}) && !$result->{repaired}) {
+            print "kept as it is: $result->{why}\n" if defined($result->{why});
+            print $result->{diff} =~ s/\n*\z/\n/r if defined($result->{diff}) && !ref($result->{diff});
+            print "to put it back: $result->{remedy}\n" if defined($result->{remedy});
+        } elsif (!$opt->{quiet}) {
+            print "repaired\n";
+        }
         _print_warnings($result);
     };
     return $result;
