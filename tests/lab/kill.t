@@ -92,7 +92,7 @@ sub judge {
         my $accounts = Lab::Smb::accounts();
         is_deeply([sort keys %$accounts], ['anna'], "$what: no probe account is left");
     } else {
-        is_deeply(\@left, [], "$what: nothing is left");
+        is(join('', map { "$_\n" } @left), '', "$what: nothing is left");
         is($section, 0, "$what: and no section");
     }
     my @temporary = grep { m!(?:\.tmp|\.new|~|\.[A-Za-z0-9]{6,}\.tmp)\z! || m!/\.smbgw! } keys %{ Lab::Box::snapshot('/etc', '/srv', $Lab::Product::STATE, $Lab::Product::RUN) };
@@ -108,7 +108,7 @@ sub away {
     return if Lab::Box::slurp($Lab::Product::SECTIONS) !~ m/office/;
     my $r = $delete->();
     is($r->{rc}, 0, "$what: the share can be removed") or diag(Lab::Product::words_of($r));
-    is_deeply([Lab::Product::left_behind($empty, Lab::Product::footprint())], [], "$what: and leaves nothing");
+    is(join('', map { \"$_\n\" } Lab::Product::left_behind($empty, Lab::Product::footprint())), '', "$what: and leaves nothing");
     return;
 }
 
@@ -138,6 +138,8 @@ for my $n (points($deletes)) {
         my $w = worker();
         is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
         judge('afterwards');
+        worker();
+        judge('after the worker ran once more');
         is(Lab::Box::slurp('/srv/office/precious.txt'), 'precious', 'the data is untouched');
         away('after the test');
     };
