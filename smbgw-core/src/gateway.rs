@@ -891,7 +891,7 @@ impl Run {
                     e.committed = true;
                 }
             })?,
-            Todo::Gone(id) => self.note(|r| drop(r.removed.remove(&id)))?,
+            Todo::Gone(id) => self.note(|r| _ = r.removed.remove(&id))?,
             Todo::Refresh => self.context.refresh(self.sections.as_ref(), None)?,
             Todo::Health => self.health()?,
         }

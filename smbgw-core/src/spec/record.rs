@@ -298,8 +298,8 @@ impl Record {
             }
             (Key::Group(name), None) => drop(self.groups.remove(name)),
             (Key::Removed(id), v) => match v.and_then(Value::as_i64) {
-                Some(at) => drop(self.removed.insert(id.clone(), at)),
-                None => drop(self.removed.remove(id)),
+                Some(at) => _ = self.removed.insert(id.clone(), at),
+                None => _ = self.removed.remove(id),
             },
         }
         Ok(())
