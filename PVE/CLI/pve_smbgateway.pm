@@ -324,7 +324,7 @@ sub _created {
     my ($run, $id, $result) = @_;
     $result //= { id => $id };
     $run->{print} = sub {
-        printf("share '%s' (%s) is %s\n", $result->{share} // $id, $id, $result->{state} // 'set up') if !$run->{opt}->{quiet};
+        printf("share '%s' (%s) is %s\n", $result->{share} // $id, $id, $result->{state} // 'in storage.cfg') if !$run->{opt}->{quiet};
         _print_warnings($result);
     };
     return $result;
@@ -515,7 +515,17 @@ sub cmd_audit {
     my $doc = PVE::SMBGateway::Native::query('audit', { map({ defined($opt->{$_}) ? ($_ => $opt->{$_}) : () } qw(since limit)), (defined($id) ? (id => $id) : ()) });
     $run->{print} = sub {
         my ($data) = @_;
-        my ($entries) = ref($data) eq 'HASH' ? grep { ref($_) eq 'ARRAY' } @$data{ sort keys %$data } : $data;
+        my @rows;
+        for my $entry (@{ (ref($data) eq 'HASH' ? $data->{entries} : $data) // [] }) {
+            my %row = %$entry;
+            for my $key (grep { defined($row{$_}) && $row{$_} =~ m/\A\d{12,}\z/ } qw(at until)) {
+                $row{$key} = POSIX::strftime('%Y-%m-%d %H:%M:%S', localtime($row{$key} / 1000));
+            }
+            $row{changed} = scalar(@{ $row{changed} }) if ref($row{changed}) eq 'ARRAY';
+            delete($row{$_}) for grep { !defined($row{$_}) || (ref($row{$_}) eq 'ARRAY' && !@{ $row{$_} }) } keys %row;
+            push @rows, \%row;
+        }
+        my $entries = \@rows;
         print _table($entries // []);
     };
     return $doc;

@@ -30,7 +30,7 @@ sub pvesm_ok {
 
 sub works { my ($user) = @_; return Lab::Smb::round_trip($user // 'anna', $PASSWORD, 'office', 'x.txt', "x\n") }
 
-pvesm_ok('a storage of another type', ['add', 'dir', 'backup', '--path', '/srv/backup']);
+pvesm_ok('a storage of another type', ['add', 'dir', 'backup', '--path', '/srv/backup', '--content', 'images']);
 my $before = Lab::Product::footprint();
 my $sections = Lab::Box::slurp($Lab::Product::SECTIONS);
 

@@ -60,7 +60,7 @@ SKIP: {
     # a mount whose server does not answer, if this machine lets us have one: every call on it would wait for ever
     # a fresh snapshot says that the tree was there; on a file system that is not local only the snapshot counts
     mkdir("$dir/run/status");
-    $world->write('run/status/office.json', sprintf('{"schema":1,"id":"office","at":%d000,"active":true,"path":"%s","local":false,"fsid":0,"space":{"total":1000,"avail":600,"used":400}}', time(), $tree));
+    $world->write('run/status/office.json', sprintf('{"schema":1,"id":"office","at":%d000,"active":true,"path":"%s","local":false,"fsid":"0","space":{"total":1000,"avail":600,"used":400}}', time(), $tree));
     my $dead = mount_dead($tree);
     diag('no dead mount here: only the list of system calls is checked') if !$dead;
     my $program = 'use POSIX (); require PVE::Storage; local $SIG{__WARN__} = sub { }; ' . sprintf($call, $tree) . 'for (1 .. 3) { syswrite(STDERR, "mark$_\n"); $p->check_connection("office", $s); $p->activate_storage("office", $s, {}); @r = $p->status("office", $s, {}); } syswrite(STDERR, "markend\n"); syswrite(STDERR, "answer @r[0 .. 3]\n"); POSIX::_exit(0);';

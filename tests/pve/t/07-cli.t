@@ -156,7 +156,7 @@ for my $signal (qw(TERM INT)) {
     my $pid = fork() // die;
     if (!$pid) {
         select(undef, undef, undef, 0.1) until ($world->read('log') // '') =~ m/"step"/ || $ENV{X}++ > 100;
-        my ($child) = map { m!/proc/(\d+)/! } grep { my $f = $_; open(my $h, '<', $f) or next; local $/; (<$h> // '') =~ m/pve-smbgateway\0user\0remove/ } glob('/proc/[0-9]*/cmdline');
+        my ($child) = map { m!/proc/(\d+)/! } grep { my $h; open($h, '<', $_) ? do { local $/; (<$h> // '') =~ m/pve-smbgateway\0user\0remove/ } : 0 } glob('/proc/[0-9]*/cmdline');
         kill($signal, $child) if $child;
         POSIX::_exit(0);
     }
