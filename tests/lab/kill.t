@@ -108,7 +108,7 @@ sub away {
     return if Lab::Box::slurp($Lab::Product::SECTIONS) !~ m/office/;
     my $r = $delete->();
     is($r->{rc}, 0, "$what: the share can be removed") or diag(Lab::Product::words_of($r));
-    is(join('', map { \"$_\n\" } Lab::Product::left_behind($empty, Lab::Product::footprint())), '', "$what: and leaves nothing");
+    is(join('', map { "$_\n" } Lab::Product::left_behind($empty, Lab::Product::footprint())), '', "$what: and leaves nothing");
     return;
 }
 

@@ -75,7 +75,7 @@ subtest 'beside a foreign share with lax globals nothing is created' => sub {
     mkdir('/srv/office');
     my $r = Lab::Product::create('office', { path => '/srv/office', username => 'anna' }, password => $PASSWORD{anna});
     refused('the create is refused', $r, qr/map to guest/i, qr/server min protocol/i, qr/signing/i, qr/lxc/i);
-    is(join('', map { \"$_\n\" } Lab::Product::left_behind($before, Lab::Product::footprint())), '', 'and nothing has changed');
+    is(join('', map { "$_\n" } Lab::Product::left_behind($before, Lab::Product::footprint())), '', 'and nothing has changed');
     is(trip('fred', 'Old Stuff', 'a.txt'), 'OK', 'the foreign share works');
     Lab::Smb::stop();
 };
@@ -292,7 +292,7 @@ subtest 'remove' => sub {
     is(Lab::Smb::client('anna', $PASSWORD{anna}, 'office', 'ls')->{ok}, 0, 'nobody gets in');
     is(Lab::Box::slurp(Lab::Smb::CONF()), $conf_before, 'smb.conf is byte-identical');
     is_deeply(Lab::Smb::effective(), $effective_before, 'and equal in effect');
-    is(join('', map { \"$_\n\" } Lab::Product::left_behind($before, Lab::Product::footprint())), '', 'configuration and accounts are as before');
+    is(join('', map { "$_\n" } Lab::Product::left_behind($before, Lab::Product::footprint())), '', 'configuration and accounts are as before');
     my $after = Lab::Box::snapshot('/srv/office');
     is_deeply([grep { !defined($after->{$_}) } grep { !m/held-/ } keys %$data], [], 'the data is still there');
     is(Lab::Smb::pid(), $smbd, 'smbd runs on');
@@ -320,7 +320,7 @@ subtest 'a stopped smbd is started, and stopped with the last share' => sub {
     my $control = Lab::RawClient::try_plain(user => 'anna', password => $PASSWORD{anna}, share => 'one');
     is($control->{write}, 'OK', 'with standard, a client that cannot encrypt gets in (the control of the next test)');
     call_ok('delete', Lab::Product::remove('one'));
-    is(join('', map { \"$_\n\" } Lab::Product::left_behind($start, Lab::Product::footprint())), '', 'nothing is left');
+    is(join('', map { "$_\n" } Lab::Product::left_behind($start, Lab::Product::footprint())), '', 'nothing is left');
     ok(Lab::Box::until_true(sub { !Lab::Smb::pid() }), 'smbd does not run again');
 };
 
@@ -342,7 +342,7 @@ subtest 'smbd absent' => sub {
     my $r = Lab::Product::create('none', { path => '/srv/none', username => 'anna' }, password => $PASSWORD{anna});
     Lab::Box::restore_programs();
     refused('the create is refused', $r, qr/smbd|samba/i, qr/install/i);
-    is(join('', map { \"$_\n\" } Lab::Product::left_behind($start, Lab::Product::footprint())), '', 'and nothing is left');
+    is(join('', map { "$_\n" } Lab::Product::left_behind($start, Lab::Product::footprint())), '', 'and nothing is left');
 };
 
 done_testing();
