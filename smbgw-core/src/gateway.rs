@@ -67,10 +67,12 @@ impl Options {
     /// Reads options; an unknown key is an error that names it.
     pub fn from_json(text: &str) -> Result<Self> {
         let text = if text.trim().is_empty() { "{}" } else { text };
-        let options: Self = serde_json::from_str(text).map_err(|e| Error::new(Kind::Invalid, "the options are not valid").caused_by(e))?;
+        let options: Self =
+            serde_json::from_str(text).map_err(|e| Error::new(Kind::Invalid, "the options are not valid").caused_by(e))?;
         let paths = [&options.state_dir, &options.run_dir, &options.smb_conf, &options.own_conf];
         for p in paths.into_iter().chain(options.record_dir.as_ref()) {
-            section::clean_path(p.to_str().unwrap_or_default()).map_err(|why| Error::new(Kind::Invalid, format!("option path {}: {why}", p.display())))?;
+            section::clean_path(p.to_str().unwrap_or_default())
+                .map_err(|why| Error::new(Kind::Invalid, format!("option path {}: {why}", p.display())))?;
         }
         Ok(options)
     }
@@ -180,7 +182,7 @@ impl Context {
         }
         if usage.active && hot.local {
             match self.host.space(Path::new(&hot.path)) {
-                Ok(s) if hot.fsid == 0 || s.fsid == hot.fsid => {
+                Ok(s) if hot.fsid == "0" || format!("{:x}", s.fsid) == hot.fsid => {
                     (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
                     usage.age_ms = 0;
                 }
@@ -247,9 +249,11 @@ impl Context {
         };
         let (mut problems, mut warnings) = (Vec::new(), checked.warnings.clone());
         if flag(params, "create")? {
-            let intent = Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
+            let intent =
+                Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
             let need = Need { trees: vec![checked.spec.path.clone()], owned: false };
-            let planned = observe::facts(&*self.host, &self.node, &self.paths, &need).and_then(|f| plan::phase("files", &intent, &f));
+            let planned =
+                observe::facts(&*self.host, &self.node, &self.paths, &need).and_then(|f| plan::phase("files", &intent, &f));
             match planned {
                 Ok((_, more)) => warnings.extend(more),
                 Err(e) if !e.problems().is_empty() => problems.extend(e.problems().iter().cloned()),
@@ -280,7 +284,8 @@ impl Context {
 
     fn render(&self, params: &Value) -> Result<Value> {
         let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
-        let mut record = observe::record(&*self.host, &self.paths)?.unwrap_or_else(|| Record::new(NATIVE, &self.node, "not made yet"));
+        let mut record =
+            observe::record(&*self.host, &self.paths)?.unwrap_or_else(|| Record::new(NATIVE, &self.node, "not made yet"));
         let around = Surroundings { node: NodeName::new(&self.node)?, sections: sections.clone() };
         let (mut shares, mut security) = (Vec::new(), crate::spec::Security::Standard);
         for (id, s) in sections.iter().filter(|(_, s)| s.get("type").is_none_or(|t| t == "smbgateway")) {
@@ -310,7 +315,15 @@ impl Context {
         self.store().open_operations(&*self.host, NATIVE)
     }
 
-    fn document(&self, facts: &Facts, id: &str, entry: &ShareEntry, open: &(Vec<OpState>, Vec<String>), sections: Option<&Sections>, drift: &[String]) -> Value {
+    fn document(
+        &self,
+        facts: &Facts,
+        id: &str,
+        entry: &ShareEntry,
+        open: &(Vec<OpState>, Vec<String>),
+        sections: Option<&Sections>,
+        drift: &[String],
+    ) -> Value {
         let reachable = facts.tree(&entry.tree.path).is_ok();
         let space = if reachable { self.host.space(&entry.tree.path).ok() } else { None };
         // Without the sections at hand, what the last reconcile knew still holds.
@@ -344,14 +357,20 @@ impl Context {
                 return Ok(orphan_document(o, &self.node));
             }
         } else if let Some(f) = self.host.read(&self.snapshot(&id), 1 << 20)? {
-            let mut doc: Value = serde_json::from_slice(&f.content)
-                .map_err(|e| Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read")).caused_by(e).remedy("pve-smbgateway reconcile"))?;
+            let mut doc: Value = serde_json::from_slice(&f.content).map_err(|e| {
+                Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read"))
+                    .caused_by(e)
+                    .remedy("pve-smbgateway reconcile")
+            })?;
             let age = (self.host.now_ms() - doc["at"].as_i64().unwrap_or(0)).max(0);
             doc["age-ms"] = json!(age);
             if age > STALE_MS {
                 doc["active"] = json!(false);
                 if let Some(w) = doc["warnings"].as_array_mut() {
-                    w.push(json!(format!("these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?", age / 1000)));
+                    w.push(json!(format!(
+                        "these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?",
+                        age / 1000
+                    )));
                 }
             }
             return Ok(doc);
@@ -362,21 +381,24 @@ impl Context {
     fn list(&self) -> Result<Value> {
         let facts = observe::quick(&*self.host, &self.node, &self.paths)?;
         let open = self.open()?;
-        let mut shares: Vec<Value> = facts
-            .record
-            .iter()
-            .flat_map(|r| &r.shares)
-            .map(|(id, e)| self.document(&facts, id, e, &open, None, &[]))
-            .collect();
+        let mut shares: Vec<Value> =
+            facts.record.iter().flat_map(|r| &r.shares).map(|(id, e)| self.document(&facts, id, e, &open, None, &[])).collect();
         let known = |id: &str| facts.record.as_ref().is_some_and(|r| r.shares.contains_key(id));
-        shares.extend(open.0.iter().filter(|o| o.op.starts_with("share.") && !known(&o.target)).map(|o| orphan_document(o, &self.node)));
+        shares.extend(
+            open.0.iter().filter(|o| o.op.starts_with("share.") && !known(&o.target)).map(|o| orphan_document(o, &self.node)),
+        );
         Ok(json!({"node": self.node, "shares": shares, "damaged": open.1}))
     }
 
     fn users(&self) -> Result<Value> {
         let record = observe::record(&*self.host, &self.paths)?;
         let groups = |name: &str| -> Vec<String> {
-            record.iter().flat_map(|r| &r.groups).filter(|(_, g)| g.members.iter().any(|m| m == name)).map(|(n, _)| n.clone()).collect()
+            record
+                .iter()
+                .flat_map(|r| &r.groups)
+                .filter(|(_, g)| g.members.iter().any(|m| m == name))
+                .map(|(n, _)| n.clone())
+                .collect()
         };
         let users: Vec<Value> = record
             .iter()
@@ -508,7 +530,12 @@ impl Context {
         let note = format!("pid {} {op} by {actor}", self.host.own_process().pid);
         let locks = vec![self.host.lock(&dir.join(NATIVE), &note, wait)?, self.host.lock(&dir.join("node"), &note, wait)?];
         Ok(Run {
-            context: Self { host: Rc::clone(&self.host), node: self.node.clone(), paths: self.paths.clone(), record_dir: self.record_dir.clone() },
+            context: Self {
+                host: Rc::clone(&self.host),
+                node: self.node.clone(),
+                paths: self.paths.clone(),
+                record_dir: self.record_dir.clone(),
+            },
             actor: actor.to_owned(),
             goal: Goal::Nothing,
             recover: false,
@@ -634,7 +661,10 @@ impl Run {
             Err(e) => {
                 // Refused before or outside an operation: nothing is open, so this is the end.
                 self.finish();
-                Ok(Progress::Failed(json!({"events": [{"event": "failed", "error": e.to_doc()}], "outcome": "refused", "error": e.to_doc()}), e))
+                Ok(Progress::Failed(
+                    json!({"events": [{"event": "failed", "error": e.to_doc()}], "outcome": "refused", "error": e.to_doc()}),
+                    e,
+                ))
             }
         }
     }
@@ -738,7 +768,8 @@ impl Run {
     }
 
     fn result(&mut self) -> Result<Progress> {
-        let result = if self.sections.is_some() { json!({"shares": self.results, "warnings": self.warnings}) } else { self.last.take() };
+        let result =
+            if self.sections.is_some() { json!({"shares": self.results, "warnings": self.warnings}) } else { self.last.take() };
         Ok(Progress::Done(json!({"events": [], "result": result})))
     }
 
@@ -769,15 +800,24 @@ impl Run {
         let c = &self.context;
         let record = observe::record(&*c.host, &c.paths)?;
         let (open, _) = c.open()?;
-        let tasks = reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only, |o| !c.host.alive(o.process));
+        let tasks =
+            reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only, |o| !c.host.alive(o.process));
         let all: serde_json::Map<String, Value> = sections.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         for t in tasks {
             self.tasks.push_back(match t {
                 Task::Resume { opid, unwind } => Todo::Resume { opid, unwind, settle: false },
                 Task::Commit(id) => Todo::Commit(id),
-                Task::Create(id) => Todo::Begin { op: "share.create".into(), params: json!({"id": id, "section": sections[&id], "sections": all}) },
-                Task::Update(id) => Todo::Begin { op: "share.update".into(), params: json!({"id": id, "section": sections[&id], "sections": all}) },
-                Task::Delete(id, why) => Todo::Begin { op: "share.delete".into(), params: json!({"id": id, "actor": format!("worker: {why}")}) },
+                Task::Create(id) => Todo::Begin {
+                    op: "share.create".into(),
+                    params: json!({"id": id, "section": sections[&id], "sections": all}),
+                },
+                Task::Update(id) => Todo::Begin {
+                    op: "share.update".into(),
+                    params: json!({"id": id, "section": sections[&id], "sections": all}),
+                },
+                Task::Delete(id, why) => {
+                    Todo::Begin { op: "share.delete".into(), params: json!({"id": id, "actor": format!("worker: {why}")}) }
+                }
             });
         }
         c.store().retire(&*c.host)?;
@@ -797,8 +837,13 @@ impl Run {
         if let (Some(why), false) = (hand_edited(&facts), overwrite) {
             let wanted = wanted_conf(c, &facts)?;
             let actual = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
-            let diff = similar::TextDiff::from_lines(&wanted, &actual).unified_diff().context_radius(2).header("as smbgw would write it", "as it is").to_string();
-            self.last = json!({"repaired": false, "why": why, "diff": diff, "remedy": "pve-smbgateway repair native --overwrite"});
+            let diff = similar::TextDiff::from_lines(&wanted, &actual)
+                .unified_diff()
+                .context_radius(2)
+                .header("as smbgw would write it", "as it is")
+                .to_string();
+            self.last =
+                json!({"repaired": false, "why": why, "diff": diff, "remedy": "pve-smbgateway repair native --overwrite"});
         } else if facts.record.is_some() {
             self.tasks.push_back(Todo::Begin { op: "share.repair".into(), params: json!({"overwrite": overwrite}) });
         } else {
@@ -853,7 +898,12 @@ impl Run {
             Ok(None) => return Err(Error::new(Kind::Internal, "an operation of another node is open here")),
             Err(e) => return Err(e),
         };
-        Ok(Box::new(IntentPlanner { intent: intent.clone(), node: c.node.clone(), paths: c.paths.clone(), finish: finish(intent) }))
+        Ok(Box::new(IntentPlanner {
+            intent: intent.clone(),
+            node: c.node.clone(),
+            paths: c.paths.clone(),
+            finish: finish(intent),
+        }))
     }
 
     fn begin(&mut self, op: &str, params: Value) -> Result<()> {
@@ -868,7 +918,10 @@ impl Run {
         let Some((intent, target, warnings)) = c.intent(op, &params, self.password)? else {
             let node = section::section_from_json(&params["section"])?.get("nodes").cloned().unwrap_or_default();
             if self.password {
-                return Err(Error::property("password", format!("is used once and not kept, so add the storage on node {node} itself")));
+                return Err(Error::property(
+                    "password",
+                    format!("is used once and not kept, so add the storage on node {node} itself"),
+                ));
             }
             let (_, section, _) = c.checked(&params)?;
             self.last = json!({"id": params["id"], "state": "recorded", "section": section, "warnings": [format!("node {node} builds the share")]});
@@ -885,7 +938,12 @@ impl Run {
             params: slim(&params),
             process: c.host.own_process(),
         };
-        let planner = Box::new(IntentPlanner { intent: intent.clone(), node: c.node.clone(), paths: c.paths.clone(), finish: finish(intent) });
+        let planner = Box::new(IntentPlanner {
+            intent: intent.clone(),
+            node: c.node.clone(),
+            paths: c.paths.clone(),
+            finish: finish(intent),
+        });
         let mut run = OpRun::begin(Rc::clone(&c.host), &c.node, &c.paths, opened, planner, self.hand_over())?;
         for w in warnings {
             run.warn(w);
@@ -913,7 +971,8 @@ impl Run {
                 e.delete_intent = Some(self.actor.clone());
                 let node = r.node.clone();
                 save_record(c, &paths.record_file, &r)?;
-                self.last = json!({"id": id, "state": "recorded", "kept": {}, "warnings": [format!("node {node} removes the share")]});
+                self.last =
+                    json!({"id": id, "state": "recorded", "kept": {}, "warnings": [format!("node {node} removes the share")]});
                 return Ok(true);
             }
         }
@@ -1000,13 +1059,16 @@ fn finish(intent: Intent) -> crate::run::exec::Finish {
                 "id": spec.id, "share": spec.share, "state": if spec.disabled { "disabled" } else { "ready" }, "section": section, "warnings": warnings,
             }),
             Intent::Delete { id, .. } => {
-                let kept: Vec<&String> = facts.users.iter().filter(|(_, u)| u.comment.starts_with("smbgw ")).map(|(n, _)| n).collect();
+                let kept: Vec<&String> =
+                    facts.users.iter().filter(|(_, u)| u.comment.starts_with("smbgw ")).map(|(n, _)| n).collect();
                 let users = facts.record.as_ref().map(|r| r.users.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
                 let left: Vec<&&String> = kept.iter().filter(|n| !users.contains(n)).collect();
                 json!({"id": id, "state": "removed", "kept": {"accounts": left}, "warnings": warnings})
             }
             Intent::Repair { .. } => json!({"repaired": true, "warnings": warnings}),
-            Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => json!({"name": n, "warnings": warnings}),
+            Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
+                json!({"name": n, "warnings": warnings})
+            }
             Intent::GroupCreate(n) | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
             Intent::GroupAdd(g, u) | Intent::GroupDrop(g, u) => json!({"name": g, "user": u, "warnings": warnings}),
         })
@@ -1032,7 +1094,11 @@ fn check_params(op: &str, params: &Value, effect: ops::Effect) -> Result<()> {
     for name in map.keys() {
         let known = operation.required.iter().chain(operation.optional).chain(common).any(|n| n == name);
         if !known {
-            let why = if operation.secrets.contains(&name.as_str()) { "is a secret and is handed over separately, never as a parameter" } else { "is unknown" };
+            let why = if operation.secrets.contains(&name.as_str()) {
+                "is a secret and is handed over separately, never as a parameter"
+            } else {
+                "is unknown"
+            };
             problems.push(Problem::new(shorten(name), why));
         }
     }

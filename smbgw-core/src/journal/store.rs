@@ -220,15 +220,21 @@ fn audit_entry(s: &OpState, lines: &[Line]) -> Value {
     let undone: Vec<Value> = lines
         .iter()
         .filter_map(|l| match &l.event {
-            Event::UndoDone { step, changed } => Some(json!({"at": l.at, "step": name(step), "result": if *changed { "undone" } else { "nothing to undo" }})),
-            Event::UndoFailed { step, error } => Some(json!({"at": l.at, "step": name(step), "result": "failed", "error": error.message})),
+            Event::UndoDone { step, changed } => {
+                Some(json!({"at": l.at, "step": name(step), "result": if *changed { "undone" } else { "nothing to undo" }}))
+            }
+            Event::UndoFailed { step, error } => {
+                Some(json!({"at": l.at, "step": name(step), "result": "failed", "error": error.message}))
+            }
             _ => None,
         })
         .collect();
     let actors: Vec<Value> = lines
         .iter()
         .filter_map(|l| match &l.event {
-            Event::Resumed { actor, unwind, .. } => Some(json!({"at": l.at, "actor": actor, "what": if *unwind { "undo" } else { "resume" }})),
+            Event::Resumed { actor, unwind, .. } => {
+                Some(json!({"at": l.at, "actor": actor, "what": if *unwind { "undo" } else { "resume" }}))
+            }
             Event::Interrupted { why } => Some(json!({"at": l.at, "what": "interrupted", "why": why})),
             _ => None,
         })

@@ -35,8 +35,6 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
         ("map to guest", "Never"),
         ("restrict anonymous", "2"),
         ("ntlm auth", "ntlmv2-only"),
-        ("lanman auth", "no"),
-        ("raw NTLMv2 auth", "no"),
         ("disable netbios", "yes"),
         ("smb ports", "445"),
         ("load printers", "no"),
@@ -46,6 +44,10 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
     ]
 }
 
+/// Weak methods whose parameters are deprecated: setting them, even to `no`, is a warning of `testparm`, and a later Samba may not
+/// know them any more. They are never set, but where Samba knows them they must be off.
+const OFF: &[(&str, &str)] = &[("lanman auth", "no"), ("raw NTLMv2 auth", "no")];
+
 /// Which of them a foreign configuration must already satisfy. Ports and printing do not weaken the share beside it.
 const DEMANDED: &[&str] = &[
     "server min protocol",
@@ -54,8 +56,6 @@ const DEMANDED: &[&str] = &[
     "map to guest",
     "restrict anonymous",
     "ntlm auth",
-    "lanman auth",
-    "raw NTLMv2 auth",
     "allow insecure wide links",
 ];
 
@@ -71,14 +71,20 @@ fn satisfies(name: &str, demanded: &str, actual: &str) -> bool {
     }
 }
 
+fn is_off(name: &str) -> bool {
+    OFF.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
+}
+
 /// The demanded settings that the globals in effect do not satisfy, as `name = value (is: actual)`.
 pub fn unsatisfied(security: Security, effective: &Effective) -> Vec<String> {
     globals(security)
         .into_iter()
         .filter(|(name, _)| DEMANDED.contains(name))
+        .chain(OFF.iter().copied())
         .filter_map(|(name, value)| {
-            let actual = effective.global.get(&name.to_lowercase()).map_or("", String::as_str);
-            (!satisfies(name, value, actual)).then(|| format!("{name} = {value} (is: {actual})"))
+            let actual = effective.global.get(&name.to_lowercase());
+            let fine = actual.map_or_else(|| is_off(name), |a| satisfies(name, value, a));
+            (!fine).then(|| format!("{name} = {value} (is: {})", actual.map_or("", String::as_str)))
         })
         .collect()
 }
@@ -123,7 +129,8 @@ pub fn own_sections(own_text: &str) -> Vec<String> {
 
 /// Shares that are not ours and not stock: files, registry, usershares.
 pub fn foreign_shares(facts: &Facts) -> Vec<String> {
-    let ours: Vec<String> = facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
+    let ours: Vec<String> =
+        facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
     let mut all: Vec<String> = facts
         .effective
         .shares
@@ -143,7 +150,9 @@ pub fn own_sets_globals(own_text: &str) -> bool {
 /// The typed form of a section that was accepted before.
 pub fn spec_of(id: &str, entry: &ShareEntry, node: &str) -> Result<ShareSpec> {
     let around = Surroundings { node: NodeName::new(node)?, sections: section::Sections::new() };
-    section::check(id, &entry.section, &around).map(|c| c.spec).map_err(|e| e.while_doing(format!("recorded section of share {id}")))
+    section::check(id, &entry.section, &around)
+        .map(|c| c.spec)
+        .map_err(|e| e.while_doing(format!("recorded section of share {id}")))
 }
 
 /// Whether the tree is the recorded one, mounted as it must be. `Err` says what is wrong.
@@ -169,15 +178,14 @@ pub fn mount_holds(spec: &ShareSpec, mount_point: &Path) -> std::result::Result<
         MountRule::Tree => &spec.path,
         MountRule::At(p) => p,
     };
-    if mount_point == wanted {
-        Ok(())
-    } else {
-        Err(format!("{} is not mounted (is_mountpoint)", wanted.display()))
-    }
+    if mount_point == wanted { Ok(()) } else { Err(format!("{} is not mounted (is_mountpoint)", wanted.display())) }
 }
 
+/// A share with its entry in the record.
+pub type Served = (ShareSpec, ShareEntry);
+
 /// The shares to serve now, in order of their ids: built or ready, enabled, with their tree in place.
-pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<(ShareSpec, ShareEntry)>, Vec<String>)> {
+pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<Served>, Vec<String>)> {
     let (mut list, mut warnings) = (Vec::new(), Vec::new());
     for (id, entry) in &record.shares {
         if entry.state == ShareState::Deleting {
@@ -254,7 +262,7 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
 }
 
 /// Our whole file. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
-pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Option<Security>) -> Result<String> {
+pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>) -> Result<String> {
     let mut text = format!(
         "# smbgw: managed file of gateway {} ({}). Edits are detected and kept, but the\n# source is storage.cfg: change it with pvesm or pve-smbgateway.\n",
         record.id, record.uuid
@@ -276,13 +284,14 @@ pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: O
 }
 
 /// What must be in effect once our file is live.
-pub fn settings(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
+pub fn settings(record: &Record, shares: &[Served], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
     for (name, value) in globals(security) {
         if with_globals || DEMANDED.contains(&name) {
             all.push(Setting { section: "global".into(), name: name.to_lowercase(), value: value.to_owned() });
         }
     }
+    all.extend(OFF.iter().map(|(n, v)| Setting { section: "global".into(), name: n.to_lowercase(), value: (*v).to_owned() }));
     for (spec, entry) in shares {
         for (name, value) in stanza(spec, entry, record)?.params {
             all.push(Setting { section: spec.share.to_string(), name: name.to_lowercase(), value });
@@ -298,7 +307,7 @@ pub fn compare(settings: &[Setting], effective: &Effective) -> Vec<String> {
         .filter_map(|s| {
             let actual = effective.value(&s.section, &s.name);
             let fine = match actual {
-                None => false,
+                None => is_off(&s.name),
                 Some(a) => satisfies(&s.name, &s.value, a) || same_value(&s.name, &s.value, a),
             };
             (!fine).then(|| match actual {
@@ -368,7 +377,9 @@ fn ace(trustee: String, rights: &str) -> Ace {
 pub fn refuse_taken_name(spec: &ShareSpec, foreign: &[String]) -> Result<()> {
     match foreign.iter().find(|f| f.to_lowercase() == spec.share.folded()) {
         None => Ok(()),
-        Some(name) => Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
-            .remedy("choose another name with --share, or rename the other one")),
+        Some(name) => {
+            Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
+                .remedy("choose another name with --share, or rename the other one"))
+        }
     }
 }

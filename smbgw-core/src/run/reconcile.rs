@@ -38,10 +38,12 @@ pub fn is_ours(section: &Section, node: &str) -> bool {
 
 /// Whether two sections ask for the same share. What Proxmox keeps for itself does not count.
 pub fn same_section(a: &Section, b: &Section) -> bool {
-    let part = |s: &Section| -> Vec<(String, String)> {
+    // Properties that change nothing about how the share is served.
+    let idle =
+        |k: &str, v: &str| matches!(k, "content" | "content-dirs" | "shared") || (k == "disable" && parse_bool(v) == Some(false));
+    let part = |s: &Section| -> Section {
         s.iter()
-            .filter(|(k, _)| crate::spec::schema::property(k).is_some_and(|p| !p.sensitive))
-            .filter(|(k, v)| !matches!(k.as_str(), "content" | "content-dirs" | "shared") && !(*k == "disable" && parse_bool(v) == Some(false)))
+            .filter(|(k, v)| crate::spec::schema::property(k).is_some_and(|p| !p.sensitive) && !idle(k, v))
             .map(|(k, v)| (k.clone(), if k == "disable" { "1".to_owned() } else { v.clone() }))
             .collect()
     };
@@ -88,7 +90,7 @@ pub fn tasks(
         }
     }
     for (id, s) in sections.iter().filter(|(id, s)| wanted(id) && is_ours(s, node) && !busy.contains(id)) {
-        if record.is_none_or(|r| !r.shares.contains_key(id)) && !s.get("disable").is_some_and(|d| parse_bool(d) == Some(true)) {
+        if record.is_none_or(|r| !r.shares.contains_key(id)) && s.get("disable").is_none_or(|d| parse_bool(d) != Some(true)) {
             tasks.push(Task::Create(id.clone()));
         }
     }

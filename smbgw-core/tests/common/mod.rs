@@ -101,7 +101,13 @@ pub fn cases() -> Vec<Case> {
             false,
             furnished,
         ),
-        case("change access", "share.update", office(&[("username", "anna"), ("smbgw-access", "ro:@staff,full:ben")]), false, furnished),
+        case(
+            "change access",
+            "share.update",
+            office(&[("username", "anna"), ("smbgw-access", "ro:@staff,full:ben")]),
+            false,
+            furnished,
+        ),
         case("rename", "share.update", office(&[("username", "anna"), ("share", "Büro Süd")]), false, furnished),
         case("disable the only share", "share.update", office(&[("username", "anna"), ("disable", "1")]), false, furnished),
         case("disable one of two", "share.update", office(&[("username", "anna"), ("disable", "1")]), false, two),
@@ -135,7 +141,9 @@ impl Case {
 pub fn differences(before: &SimHost, after: &SimHost) -> Vec<String> {
     let ours = &["/run/smbgw", "/var/lib/smbgw/ops"];
     let all = before.world().without(ours).differences(&after.world().without(ours));
-    let noise = |d: &String| d.starts_with("/run/samba/smbd.pid:") || d.starts_with("smbd: pid") || d.starts_with("/var/lib/smbgw: new directory");
+    let noise = |d: &String| {
+        d.starts_with("/run/samba/smbd.pid:") || d.starts_with("smbd: pid") || d.starts_with("/var/lib/smbgw: new directory")
+    };
     all.into_iter().filter(|d| !noise(d)).collect()
 }
 
