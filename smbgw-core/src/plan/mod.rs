@@ -143,7 +143,12 @@ impl Plan {
         for p in &self.phases {
             let _ = writeln!(out, "phase {}", p.name);
             for s in &p.steps {
-                let _ = writeln!(out, "  {:<26} {}\n  {:<26}   {}\n  {:<26}   undo: {}", s.id, s.title, "", s.effect, "", s.undo);
+                let effect = s.effect.to_string();
+                let _ = writeln!(out, "  {:<26} {}", s.id, s.title);
+                if effect != s.title {
+                    let _ = writeln!(out, "  {:<26}   {effect}", "");
+                }
+                let _ = writeln!(out, "  {:<26}   undo: {}", "", s.undo);
             }
         }
         for w in &self.warnings {

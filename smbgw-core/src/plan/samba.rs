@@ -35,8 +35,6 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
         ("map to guest", "Never"),
         ("restrict anonymous", "2"),
         ("ntlm auth", "ntlmv2-only"),
-        ("lanman auth", "no"),
-        ("raw NTLMv2 auth", "no"),
         ("disable netbios", "yes"),
         ("smb ports", "445"),
         ("load printers", "no"),
@@ -46,6 +44,10 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
     ]
 }
 
+/// Weak methods whose parameters are deprecated: setting them, even to `no`, is a warning of `testparm`, and a later Samba may not
+/// know them any more. They are never set, but where Samba knows them they must be off.
+const OFF: &[(&str, &str)] = &[("lanman auth", "no"), ("raw NTLMv2 auth", "no")];
+
 /// Which of them a foreign configuration must already satisfy. Ports and printing do not weaken the share beside it.
 const DEMANDED: &[&str] = &[
     "server min protocol",
@@ -54,8 +56,6 @@ const DEMANDED: &[&str] = &[
     "map to guest",
     "restrict anonymous",
     "ntlm auth",
-    "lanman auth",
-    "raw NTLMv2 auth",
     "allow insecure wide links",
 ];
 
@@ -71,14 +71,20 @@ fn satisfies(name: &str, demanded: &str, actual: &str) -> bool {
     }
 }
 
+fn is_off(name: &str) -> bool {
+    OFF.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
+}
+
 /// The demanded settings that the globals in effect do not satisfy, as `name = value (is: actual)`.
 pub fn unsatisfied(security: Security, effective: &Effective) -> Vec<String> {
     globals(security)
         .into_iter()
         .filter(|(name, _)| DEMANDED.contains(name))
+        .chain(OFF.iter().copied())
         .filter_map(|(name, value)| {
-            let actual = effective.global.get(&name.to_lowercase()).map_or("", String::as_str);
-            (!satisfies(name, value, actual)).then(|| format!("{name} = {value} (is: {actual})"))
+            let actual = effective.global.get(&name.to_lowercase());
+            let fine = actual.map_or_else(|| is_off(name), |a| satisfies(name, value, a));
+            (!fine).then(|| format!("{name} = {value} (is: {})", actual.map_or("", String::as_str)))
         })
         .collect()
 }
@@ -283,6 +289,7 @@ pub fn settings(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: S
             all.push(Setting { section: "global".into(), name: name.to_lowercase(), value: value.to_owned() });
         }
     }
+    all.extend(OFF.iter().map(|(n, v)| Setting { section: "global".into(), name: n.to_lowercase(), value: (*v).to_owned() }));
     for (spec, entry) in shares {
         for (name, value) in stanza(spec, entry, record)?.params {
             all.push(Setting { section: spec.share.to_string(), name: name.to_lowercase(), value });
@@ -298,7 +305,7 @@ pub fn compare(settings: &[Setting], effective: &Effective) -> Vec<String> {
         .filter_map(|s| {
             let actual = effective.value(&s.section, &s.name);
             let fine = match actual {
-                None => false,
+                None => is_off(&s.name),
                 Some(a) => satisfies(&s.name, &s.value, a) || same_value(&s.name, &s.value, a),
             };
             (!fine).then(|| match actual {

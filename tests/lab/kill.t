@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+
+# The real command killed by SIGKILL at its journal writes, during create and during delete, on a real smbd. Then the worker
+# runs as the timer would run it: afterwards there is either nothing, or a complete share.
+#
+# Six seeded points of each plan by default, all of them with SMBGW_ALL=1; SMBGW_SEED chooses others.
+
+use strict;
+use warnings;
+
+use File::Basename ();
+use lib File::Basename::dirname(__FILE__) . '/lib';
+
+use Test::More;
+
+use Lab::Box;
+use Lab::Product;
+use Lab::Smb;
+
+if (!defined(Lab::Box::which('strace'))) { Lab::Box::skip_all("'strace' is not installed") }
+Lab::Product::enter();
+
+my $PASSWORD = 'never twice the same';
+my $SEED = $ENV{SMBGW_SEED} // 20;
+my $TRACE = '/tmp/trace';
+
+# How many synced journal writes a call makes. Only our own process counts: strace does not follow its children.
+sub syncs {
+    my ($call) = @_;
+    my $r = $call->(wrap => ['strace', '-o', $TRACE, '-e', 'trace=fdatasync']);
+    my $n = () = Lab::Box::slurp($TRACE) =~ m/^fdatasync\(/mg;
+    return ($n, $r);
+}
+
+sub killed_at {
+    my ($n, $call) = @_;
+    return $call->(wrap => ['strace', '-o', $TRACE, '-e', 'trace=fdatasync', '-e', "inject=fdatasync:signal=KILL:when=$n"]);
+}
+
+# Six different points, always the first and the last, the same for the same seed.
+sub points {
+    my ($n) = @_;
+    return (1 .. $n) if $ENV{SMBGW_ALL} || $n <= 6;
+    my %p = (1 => 1, $n => 1);
+    my $x = $SEED;
+    while (keys(%p) < 6) {
+        $x = ($x * 1103515245 + 12345) & 0x7fffffff;
+        $p{ 2 + ($x >> 8) % ($n - 2) } = 1;
+    }
+    my @p = sort { $a <=> $b } keys %p;
+    return @p;
+}
+
+mkdir('/srv/office');
+Lab::Box::spew('/srv/kept.txt', "kept\n");
+my $create = sub { Lab::Product::create('office', { path => '/srv/office', username => 'anna' }, password => $PASSWORD, @_) };
+my $delete = sub { Lab::Product::remove('office', @_) };
+
+# The state of the machine without any share, taken after one whole life: databases and directories exist now.
+my ($creates, $r) = syncs($create);
+is($r->{rc}, 0, 'a create without a kill works') or BAIL_OUT(Lab::Product::words_of($r));
+cmp_ok($creates, '>', 4, "it syncs its journal ($creates times)");
+my ($deletes, $d) = syncs($delete);
+is($d->{rc}, 0, 'a delete without a kill works') or diag(Lab::Product::words_of($d));
+cmp_ok($deletes, '>', 2, "it syncs its journal ($deletes times)");
+my $empty = Lab::Product::footprint();
+
+sub worker {
+    # what the timer does; a command that was killed may have left a section that was never written
+    my $r = Lab::Product::call(['reconcile', '--once', '--wait', '0']);
+    return $r;
+}
+
+# Everything that belongs to the share must be there, or nothing.
+sub judge {
+    my ($what) = @_;
+    my $section = Lab::Box::slurp($Lab::Product::SECTIONS) =~ m/^smbgateway: office$/m ? 1 : 0;
+    my $works = Lab::Smb::round_trip('anna', $PASSWORD, 'office', 'after.txt', "after\n") eq 'OK' ? 1 : 0;
+    my @left = Lab::Product::left_behind($empty, Lab::Product::footprint());
+    if ($works) {
+        is($section, 1, "$what: a complete share, and a section for it");
+        my $accounts = Lab::Smb::accounts();
+        is_deeply([sort keys %$accounts], ['anna'], "$what: no probe account is left");
+    } else {
+        is_deeply(\@left, [], "$what: nothing is left");
+        is($section, 0, "$what: and no section");
+    }
+    my @temporary = grep { m!(?:\.tmp|\.new|~|\.[A-Za-z0-9]{6,}\.tmp)\z! || m!/\.smbgw! } keys %{ Lab::Box::snapshot('/etc', '/srv', $Lab::Product::STATE, $Lab::Product::RUN) };
+    is_deeply(\@temporary, [], "$what: no temporary file is left");
+    my @probe = grep { m/probe/ } keys %{ Lab::Box::snapshot('/srv', "$Lab::Product::RUN/probe") };
+    is_deeply([grep { $_ ne "$Lab::Product::RUN/probe" } @probe], [], "$what: nothing of the probe is left");
+    is(Lab::Box::slurp('/srv/kept.txt'), "kept\n", "$what: data is untouched");
+    return $works;
+}
+
+sub away {
+    my ($what) = @_;
+    return if Lab::Box::slurp($Lab::Product::SECTIONS) !~ m/office/;
+    my $r = $delete->();
+    is($r->{rc}, 0, "$what: the share can be removed") or diag(Lab::Product::words_of($r));
+    is_deeply([Lab::Product::left_behind($empty, Lab::Product::footprint())], [], "$what: and leaves nothing");
+    return;
+}
+
+for my $n (points($creates)) {
+    subtest "create killed at journal write $n of $creates" => sub {
+        my $r = killed_at($n, $create);
+        isnt($r->{rc}, 0, 'it was killed') or return away('a kill that came too late');
+        my $w = worker();
+        is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
+        judge('afterwards');
+        my $again = worker();
+        is($again->{rc}, 0, 'and has nothing to complain about the second time') or diag(Lab::Product::words_of($again));
+        away('after the test') if Lab::Box::slurp($Lab::Product::SECTIONS) =~ m/office/;
+        $r = $create->();
+        is($r->{rc}, 0, 'a new create works') or diag(Lab::Product::words_of($r));
+        away('the new share');
+    };
+}
+
+for my $n (points($deletes)) {
+    subtest "delete killed at journal write $n of $deletes" => sub {
+        my $r = $create->();
+        is($r->{rc}, 0, 'there is a share') or return diag(Lab::Product::words_of($r));
+        Lab::Smb::put('anna', $PASSWORD, 'office', 'precious.txt', 'precious');
+        $r = killed_at($n, $delete);
+        isnt($r->{rc}, 0, 'the delete was killed') or return;
+        my $w = worker();
+        is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
+        judge('afterwards');
+        is(Lab::Box::slurp('/srv/office/precious.txt'), 'precious', 'the data is untouched');
+        away('after the test');
+    };
+}
+
+done_testing();

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+package Lab::Product;
+
+# How the product is put into a box and called: the one place that knows its command line and its files. It must not know what
+# a test wants to show.
+
+use strict;
+use warnings;
+
+use JSON::PP ();
+
+use Lab::Box;
+use Lab::Smb;
+
+our $COMMAND = '/usr/sbin/pve-smbgateway';
+our $SECTIONS = '/etc/smbgw/storage.cfg';
+our $OWN_CONF = '/etc/samba/smbgw.conf';
+our $STATE = '/var/lib/smbgw';
+our $RUN = '/run/smbgw';
+
+# A staged installation (`make stage`), or the installed product if SMBGW_STAGE is '/'.
+sub _stage { return $ENV{SMBGW_STAGE} // "$Lab::Box::ROOT/.cache/stage" }
+
+sub missing {
+    my $stage = _stage();
+    return "the product is not staged in $stage ('make stage')" if !-x ($stage eq '/' ? '' : $stage) . $COMMAND;
+    return undef;
+}
+
+# Starts a test file: in a box, with Samba and the product or not at all. Samba is as freshly installed.
+sub enter {
+    my (%o) = @_;
+    my $why = Lab::Smb::missing() // missing();
+    if (defined($why)) {
+        if ($o{tool}) { print STDERR "$why\n"; exit(77) }
+        Lab::Box::skip_all($why);
+    }
+    Lab::Box::enter(%o);
+    install();
+    Lab::Smb::fresh();
+    return;
+}
+
+# Installs the staged product in the box: its /usr lies over the machine's.
+my %env;
+
+sub install {
+    my $stage = _stage();
+    return if $stage eq '/';
+    my $r = Lab::Box::run(['mount', '-t', 'overlay', 'overlay', '-o', "lowerdir=$stage/usr:/usr", '/usr']);
+    if ($r->{rc} == 0) {
+        Lab::Box::run(['ldconfig']);
+        return;
+    }
+    # no overlay file system here: run it from where it lies
+    $COMMAND = "$stage$COMMAND";
+    my ($lib) = glob("$stage/usr/lib/*/libsmbgw.so.0");
+    $lib =~ s!/[^/]+\z!!;
+    %env = (LD_LIBRARY_PATH => $lib, PERL5LIB => join(':', "$stage/usr/share/perl5", glob("$stage/usr/lib/*/perl5/*")), SMBGW_COMMAND => $COMMAND);
+    return;
+}
+
+# From here on the box is a Proxmox node as far as the storage stack goes: sections are in Proxmox's storage.cfg and changed
+# through its API, which calls the plugin's hooks. The stand-in modules of tests/pve play that part.
+my $PVESM = "$Lab::Box::ROOT/tests/pve/pvesm";
+
+sub through_proxmox {
+    return 0 if !-e $PVESM;
+    mkdir($_, 0755) for '/etc/pve', '/etc/pve/priv';
+    chmod(0700, '/etc/pve/priv');
+    $SECTIONS = '/etc/pve/storage.cfg';
+    $env{PVE_STANDIN_DIR} = '/etc/pve';
+    $env{PERL5LIB} = join(':', "$Lab::Box::ROOT/tests/pve/lib", grep { defined } $env{PERL5LIB});
+    return 1;
+}
+
+# Calls Proxmox's storage command. Options as call(); a password is read by it from standard input.
+sub pvesm {
+    my ($words, %o) = @_;
+    my @words = @$words;
+    if (defined($o{password})) {
+        push @words, '--password';
+        $o{stdin} = "$o{password}\n";
+    }
+    return Lab::Box::run([@{ $o{wrap} // [] }, $^X, $PVESM, @words], stdin => $o{stdin}, timeout => $o{timeout} // 60, env => { %env, %{ $o{env} // {} } });
+}
+
+# Calls the command with words, and gives what Lab::Box::run() gives, and the parts of its JSON answer: success, data, error
+# (hash with message, kind, …). Options: stdin => text, password => text (by --password-stdin), wrap => [words] before the
+# command, text => 1 for the answer as people see it, timeout.
+sub call {
+    my ($words, %o) = @_;
+    my @words = @$words;
+    if (defined($o{password})) {
+        push @words, '--password-stdin';
+        $o{stdin} = "$o{password}\n";
+    }
+    push @words, '--output-format', 'json' if !$o{text};
+    my $r = Lab::Box::run([@{ $o{wrap} // [] }, $COMMAND, @words], stdin => $o{stdin}, timeout => $o{timeout} // 60, env => { %env, %{ $o{env} // {} } });
+    return $r if $o{text};
+    my $doc = eval { JSON::PP->new->utf8->decode($r->{out}) } // {};
+    return { %$r, success => $doc->{success} ? 1 : 0, data => $doc->{data}, error => $doc->{error} // {}, doc => $doc };
+}
+
+# What a failed call says, in one line for a diagnosis.
+sub words_of {
+    my ($r) = @_;
+    my $e = $r->{error} // {};
+    return join(' | ', 'rc ' . ($r->{rc} // "signal $r->{signal}"), grep { defined && length } $e->{message}, $e->{remedy}, $r->{err}, %$e ? JSON::PP->new->canonical->utf8->encode($e) : $r->{out});
+}
+
+# A section, as the command line of create and set wants it.
+sub properties {
+    my (%p) = @_;
+    return map { ("--$_", $p{$_}) } sort keys %p;
+}
+
+sub create {
+    my ($id, $properties, %o) = @_;
+    return call(['create', $id, properties('smbgw-mode' => 'native', %$properties)], %o);
+}
+
+sub set {
+    my ($id, $properties, %o) = @_;
+    return call(['set', $id, properties(%$properties), $o{delete} ? ('--delete', $o{delete}) : ()], %o);
+}
+
+sub remove { my ($id, %o) = @_; return call(['delete', $id], %o) }
+
+sub status { my ($id) = @_; return call(['status', $id])->{data} // {} }
+
+sub user { my ($verb, $name, %o) = @_; return call(['user', $verb, defined($name) ? $name : ()], %o) }
+
+sub group { my (@words) = @_; return call(['group', @words]) }
+
+# Everything that is as before once the last share is removed, comparable by is_deeply: configuration files byte for byte,
+# accounts in content, files of the product. Journals (the audit trail) and backups of passwd are left out.
+sub footprint {
+    my $files = Lab::Box::snapshot('/etc');
+    # shadow keeps the last version beside its files; the lock file stays; our sections file may stay, empty
+    # the gateway record stays, so that numbers are not given twice
+    delete(@$files{ grep { m!\A/etc/pve/(?:priv/smbgw|storage\.cfg)(?:/|\z)! } keys %$files });
+    delete(@$files{ grep { m!\A/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-\z! || $_ eq '/etc/.pwd.lock' || m!\A/etc/smbgw(?:/storage\.cfg)?\z! } keys %$files });
+    my $sections = Lab::Box::slurp($SECTIONS);
+    my $accounts = Lab::Smb::accounts();
+    return {
+        files => $files,
+        sections => join('', $sections =~ m/^smbgateway:.*\n(?:[ \t].*\n)*/mg),
+        accounts => $accounts,
+        permissions => Lab::Smb::share_permissions(),
+        run => [grep { !m!/(?:lock|status|pending|probe|check)\z! } map { $_ } sort grep { !-d } keys %{ Lab::Box::snapshot($RUN) }],
+    };
+}
+
+# The differences of two footprints, one line each.
+sub left_behind {
+    my ($old, $new) = @_;
+    my @d = Lab::Box::differences($old->{files}, $new->{files});
+    push @d, "sections: $new->{sections}" if $old->{sections} ne $new->{sections};
+    my $json = JSON::PP->new->canonical->utf8;
+    for my $part (qw(accounts permissions)) {
+        for my $name (sort keys %{ { %{ $old->{$part} }, %{ $new->{$part} } } }) {
+            my ($x, $y) = map { defined($_) ? $json->allow_nonref->encode($_) : 'absent' } $old->{$part}->{$name}, $new->{$part}->{$name};
+            push @d, "$part: $name was $x, is $y" if $x ne $y;
+        }
+    }
+    # locks are files that stay
+    my %was = map { $_ => 1 } @{ $old->{run} };
+    push @d, map { "new: $_" } grep { !$was{$_} && !m!/lock/! } @{ $new->{run} };
+    return @d;
+}
+
+# Journals that are not over: what `list`-like commands would call interrupted or stuck. Empty if all is done.
+sub unfinished {
+    my $audit = call(['audit'])->{data};
+    my $entries = ref($audit) eq 'HASH' ? $audit->{entries} // $audit->{audit} // $audit->{operations} // [] : $audit // [];
+    return grep { ($_->{result} // $_->{state} // '') =~ m/\A(?:running|open|interrupted|stuck)\z/ } @$entries;
+}
+
+1;
