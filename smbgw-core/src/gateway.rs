@@ -497,7 +497,7 @@ impl Context {
         }
         let mut run = self.run("resume", "root", None)?;
         run.tasks.push_back(Todo::Resume { opid: opid.to_owned(), unwind: false, settle: false });
-        run.goal = Goal::Nothing;
+        run.tasks.push_back(Todo::Refresh);
         Ok(run)
     }
 
@@ -520,6 +520,7 @@ impl Context {
             warnings: Vec::new(),
             last: Value::Null,
             sections: None,
+            repairs: false,
             failed: None,
             over: false,
             locks,
@@ -579,6 +580,7 @@ enum Todo {
     Resume { opid: String, unwind: bool, settle: bool },
     Begin { op: String, params: Value },
     Commit(String),
+    PutBack { overwrite: bool },
     Refresh,
     Health,
 }
@@ -597,6 +599,8 @@ pub struct Run {
     warnings: Vec<String>,
     last: Value,
     sections: Option<Sections>,
+    /// A repair: what it finishes or takes back had failed before, which is no failure of its own.
+    repairs: bool,
     failed: Option<Error>,
     over: bool,
     locks: Vec<Box<dyn Lock>>,
@@ -684,6 +688,8 @@ impl Run {
         match std::mem::replace(&mut self.goal, Goal::Nothing) {
             Goal::Nothing => self.result(),
             Goal::Operation { op, params } => {
+                // Again after the recovery, which may have ended stuck.
+                self.refuse_stuck(&op, &params)?;
                 self.begin(&op, params)?;
                 self.tasks.push_back(Todo::Refresh);
                 Ok(working())
@@ -710,18 +716,23 @@ impl Run {
                 self.current = None;
                 self.last = v["result"].take();
                 self.results.push(self.last.clone());
+                self.forget_former();
                 Ok(Progress::Working(json!({"events": v["events"]})))
             }
             Ok(OpProgress::Failed(v, e)) => {
                 self.current = None;
-                self.context.refresh(self.sections.as_ref(), None)?;
-                if self.is_only_task() {
+                let stuck = v["outcome"] == "stuck";
+                self.forget_former();
+                self.refresh();
+                if self.is_only_task() && !(self.repairs && !stuck) {
                     self.finish();
                     return Ok(Progress::Failed(v, e));
                 }
-                self.warnings.push(chain(&e));
+                self.warnings.push(if stuck { chain(&e) } else { format!("taken back: {}", chain(&e)) });
                 self.results.push(json!({"error": e.to_doc()}));
-                self.failed.get_or_insert(e);
+                if self.repairs && stuck {
+                    self.failed.get_or_insert(e);
+                }
                 Ok(Progress::Working(json!({"events": v["events"]})))
             }
             Err(e) => {
@@ -737,27 +748,61 @@ impl Run {
         self.sections.is_none() && matches!(self.goal, Goal::Nothing) && self.tasks.iter().all(|t| matches!(t, Todo::Refresh))
     }
 
+    /// Snapshots are made anew by the next reconcile; what was done is done without them.
+    fn refresh(&mut self) {
+        if let Err(e) = self.context.refresh(self.sections.as_ref(), None) {
+            tracing::warn!(error = %chain(&e), "the status snapshots could not be written");
+            self.warnings.push(chain(&e.while_doing("status snapshots")));
+        }
+    }
+
+    /// Drops the hashes that were kept for an undo, once there is none left to come.
+    fn forget_former(&self) {
+        let c = &self.context;
+        let forget = || -> Result<()> {
+            let Some(mut r) = observe::record(&*c.host, &c.paths)?.filter(|r| !r.former.is_empty()) else { return Ok(()) };
+            if c.open()?.0.is_empty() {
+                r.former.clear();
+                save_record(c, &c.paths.record_file, &r)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = forget() {
+            tracing::warn!(error = %chain(&e), "former hashes stay in the gateway record until the next reconcile");
+        }
+    }
+
+    /// Refuses to touch what is stuck.
+    fn refuse_stuck(&self, op: &str, params: &Value) -> Result<()> {
+        let target = params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default();
+        let family = |op: &str| op.split('.').next().unwrap_or_default().to_owned();
+        let (open, _) = self.context.open()?;
+        let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target && family(&o.op) == family(op)) else { return Ok(()) };
+        let why = o.undo_errors.first().map(|e| e.message.clone()).unwrap_or_default();
+        Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op)).remedy(format!("pve-smbgateway repair {target}")))
+    }
+
     fn result(&mut self) -> Result<Progress> {
+        if let Some(e) = self.failed.take() {
+            return Ok(Progress::Failed(json!({"events": [], "outcome": "stuck", "error": e.to_doc()}), e));
+        }
         let result = if self.sections.is_some() { json!({"shares": self.results, "warnings": self.warnings}) } else { self.last.take() };
         Ok(Progress::Done(json!({"events": [], "result": result})))
     }
 
     /// Operations that were left open by a process that is gone come first.
     fn plan_recovery(&mut self) -> Result<()> {
+        // We hold the lock, so an operation that is open is nobody's, whether or not its process lives.
+        self.context.store().tidy(&*self.context.host)?;
         let (open, damaged) = self.context.open()?;
         self.warnings.extend(damaged.iter().map(|d| format!("a journal is damaged and was set aside: {d}")));
         if matches!(self.goal, Goal::Reconcile { .. } | Goal::Repair { .. }) {
             return Ok(());
         }
         if let Goal::Operation { op, params } = &self.goal {
-            let target = params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default();
-            if let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target) {
-                let why = o.undo_errors.first().map(|e| e.message.clone()).unwrap_or_default();
-                return Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op))
-                    .remedy(format!("pve-smbgateway repair {target}")));
-            }
+            self.refuse_stuck(op, params)?;
         }
-        for o in open.iter().filter(|o| !o.is_stuck() && !self.context.host.alive(o.process)) {
+        for o in open.iter().filter(|o| !o.is_stuck()) {
             // Whoever asked for that is gone; what it made so far is taken back, except for what was promised before.
             let unwind = o.op == "share.create" || o.op.starts_with("user.");
             self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: false });
@@ -769,7 +814,7 @@ impl Run {
         let c = &self.context;
         let record = observe::record(&*c.host, &c.paths)?;
         let (open, _) = c.open()?;
-        let tasks = reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only, |o| !c.host.alive(o.process));
+        let tasks = reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only, |_| true);
         let all: serde_json::Map<String, Value> = sections.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         for t in tasks {
             self.tasks.push_back(match t {
@@ -788,23 +833,30 @@ impl Run {
         let c = &self.context;
         let (open, _) = c.open()?;
         for o in open.iter().filter(|o| target.is_none_or(|t| t == o.target)) {
-            if o.is_stuck() || !c.host.alive(o.process) {
-                let unwind = o.is_stuck() || o.op == "share.create" || o.op.starts_with("user.");
-                self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: overwrite });
-            }
+            let unwind = o.is_stuck() || o.op == "share.create" || o.op.starts_with("user.");
+            self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: overwrite });
         }
+        self.repairs = true;
+        self.tasks.push_back(Todo::PutBack { overwrite });
+        self.tasks.push_back(Todo::Refresh);
+        Ok(())
+    }
+
+    /// Drift, looked for when nothing is half done any more.
+    fn put_back(&mut self, overwrite: bool) -> Result<()> {
+        let c = &self.context;
         let facts = observe::quick(&*c.host, &c.node, &c.paths)?;
         if let (Some(why), false) = (hand_edited(&facts), overwrite) {
             let wanted = wanted_conf(c, &facts)?;
             let actual = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
             let diff = similar::TextDiff::from_lines(&wanted, &actual).unified_diff().context_radius(2).header("as smbgw would write it", "as it is").to_string();
             self.last = json!({"repaired": false, "why": why, "diff": diff, "remedy": "pve-smbgateway repair native --overwrite"});
-        } else if facts.record.is_some() {
-            self.tasks.push_back(Todo::Begin { op: "share.repair".into(), params: json!({"overwrite": overwrite}) });
-        } else {
-            self.last = json!({"repaired": true});
+            return Ok(());
         }
-        self.tasks.push_back(Todo::Refresh);
+        self.last = json!({"repaired": true});
+        if facts.record.is_some() {
+            self.begin("share.repair", json!({"overwrite": overwrite}))?;
+        }
         Ok(())
     }
 
@@ -825,8 +877,12 @@ impl Run {
                 }
             }
             Todo::Commit(id) => self.commit(&id)?,
-            Todo::Refresh => self.context.refresh(self.sections.as_ref(), None)?,
-            Todo::Health => self.health()?,
+            Todo::PutBack { overwrite } => self.put_back(overwrite)?,
+            Todo::Refresh => self.refresh(),
+            Todo::Health => {
+                self.forget_former();
+                self.health()?;
+            }
         }
         Ok(())
     }

@@ -738,8 +738,9 @@ fn create_user(name: &UserName, facts: &Facts) -> Steps {
 }
 
 fn keep_hash(name: &UserName) -> Step {
-    Step::new("identity/hash", format!("keep the NT hash of {name} in the record"), Watch::Nothing, Effect::KeepHash(name.to_string()))
-        .undo(Undo::None("it goes with the user's record".into()))
+    let watch = Watch::SameHash(name.to_string());
+    Step::new("identity/hash", format!("keep the NT hash of {name} in the record"), watch, Effect::KeepHash(name.to_string()))
+        .undo(Undo::Do(vec![Effect::TakeHashBack(name.to_string())]))
 }
 
 fn user_password(name: &UserName, facts: &Facts) -> Steps {
@@ -749,8 +750,10 @@ fn user_password(name: &UserName, facts: &Facts) -> Steps {
     }
     let cmd = accounts::samba(facts, Program::Smbpasswd, &["-s", name.as_str()]).secret(PASSWORD, 2).within_ms(20_000);
     let undo = Effect::ImportHash { user: name.to_string(), scratch: facts.paths.run_dir.join("import") };
-    // The record still has the former hash until the next step, so undo can bring it back.
+    // When the password is undone, the record has its former hash again.
+    let by = Step::new("identity/former", format!("put the former NT hash of {name} by"), Watch::Nothing, Effect::PutHashBy(name.to_string()));
     let steps = vec![
+        by.undo(Undo::None("it is dropped when the operation is over".into())),
         Step::new("identity/passdb", format!("give {name} another password"), Watch::SambaUser(name.to_string()), Effect::Run(cmd)).undo(Undo::Do(vec![undo])),
         keep_hash(name),
     ];

@@ -181,6 +181,18 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::Record(Key::Gateway, None) => host.remove(&tools.paths.record_file)?,
         Effect::Record(key, value) => change_record(tools, |r| r.set_part(key, value.as_ref()))?,
         Effect::KeepHash(user) => return Ok(keep_hash(tools, user.clone())),
+        Effect::PutHashBy(user) => change_record(tools, |r| {
+            if let Some(h) = r.hashes.get(user) {
+                r.former.insert(user.clone(), h.clone());
+            }
+            Ok(())
+        })?,
+        Effect::TakeHashBack(user) => change_record(tools, |r| {
+            if let Some(h) = r.former.get(user) {
+                r.hashes.insert(user.clone(), h.clone());
+            }
+            Ok(())
+        })?,
         Effect::ImportHash { user, scratch } => return import_hash(tools, user, scratch),
         Effect::StopSmbd { pid_file, stop } => return Ok(stop_smbd(pid_file.clone(), stop.clone(), Box::new(|_| Ok(Flow::Finished)))),
         Effect::StartSmbd { pid_file, start, restart } => {

@@ -203,6 +203,9 @@ pub fn outcome(host: &SimHost) -> World {
         for s in shares.values_mut().filter_map(Value::as_object_mut) {
             s.remove("since-ms");
             s.remove("committed");
+            if let Some(section) = s["section"].as_object_mut() {
+                section.remove("type");
+            }
         }
     }
     w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
