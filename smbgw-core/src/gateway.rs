@@ -795,6 +795,9 @@ impl Run {
         // We hold the lock, so an operation that is open is nobody's, whether or not its process lives.
         self.context.store().tidy(&*self.context.host)?;
         let (open, damaged) = self.context.open()?;
+        if open.is_empty() {
+            crate::run::act::sweep(&*self.context.host, &self.context.paths);
+        }
         self.warnings.extend(damaged.iter().map(|d| format!("a journal is damaged and was set aside: {d}")));
         if matches!(self.goal, Goal::Reconcile { .. } | Goal::Repair { .. }) {
             return Ok(());

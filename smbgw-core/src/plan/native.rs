@@ -642,11 +642,17 @@ fn drop_accounts(id: &str, facts: &Facts) -> Steps {
     let r = record(facts)?;
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     if is_last(id, r) {
+        let mut later = facts.clone();
         for (name, u) in &r.users {
+            let before = steps.len();
             drop_user(name, u, facts, &mut steps, &mut warnings)?;
+            // A user that goes leaves its groups: the undo of the user brings that back, not the undo of the group, which comes first.
+            if steps[before..].iter().any(|s| s.watch == Watch::UnixUser(name.clone())) {
+                later.groups.values_mut().for_each(|g| g.members.retain(|m| m != name));
+            }
         }
         for (name, g) in &r.groups {
-            steps.extend(accounts::remove_group(facts, &format!("identity/group.{name}"), format!("remove group {name}"), &g.unix, g.gid));
+            steps.extend(accounts::remove_group(&later, &format!("identity/group.{name}"), format!("remove group {name}"), &g.unix, g.gid));
             steps.push(accounts::record(format!("identity/forget-group.{name}"), format!("forget group {name}"), Key::Group(name.clone()), None));
         }
     }

@@ -227,6 +227,17 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
     Ok(Flow::Finished)
 }
 
+/// Removes what acts leave in the run directory when they are cut short: candidates, credentials, hashes on their way into passdb.
+/// Only for whoever holds the gateway's lock, and when no operation needs them any more.
+pub fn sweep(host: &dyn Host, paths: &Paths) {
+    for dir in ["check", "probe", "import"].map(|d| paths.run_dir.join(d)) {
+        let swept = host.list(&dir).and_then(|names| names.iter().try_for_each(|n| host.remove(&dir.join(n))));
+        if let Err(e) = swept {
+            tracing::warn!(dir = %dir.display(), error = %crate::error::chain(&e), "scratch files stay until the next operation");
+        }
+    }
+}
+
 fn no_secret(name: &str) -> Error {
     Error::new(Kind::Invalid, format!("the {name} is needed and was not given"))
         .remedy("give it on standard input: --password-stdin")

@@ -364,6 +364,7 @@ impl OpRun {
     fn close(&mut self, outcome: Outcome, result: Value) -> Result<()> {
         self.journal.write(&*self.host, Event::Finished { outcome, result })?;
         self.direction = Direction::Over;
+        act::sweep(&*self.host, &self.paths);
         if outcome != Outcome::Stuck {
             let opid = self.opid().to_owned();
             // It is over whether or not the mark goes; whoever holds the lock next takes it away.

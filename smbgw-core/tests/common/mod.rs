@@ -159,6 +159,13 @@ pub fn visible(host: &SimHost) -> World {
         for gone in ["numbers", "next-id", "former"] {
             r.as_object_mut().expect("an object").remove(gone);
         }
+        for s in r["shares"].as_object_mut().into_iter().flat_map(|m| m.values_mut()).filter_map(Value::as_object_mut) {
+            // Noted by whoever sees storage.cfg; no change of the share.
+            s.remove("committed");
+            if let Some(section) = s["section"].as_object_mut() {
+                section.remove("type");
+            }
+        }
         w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
     } else {
         // Directories of ours may stay.
@@ -202,10 +209,6 @@ pub fn outcome(host: &SimHost) -> World {
     if let Some(shares) = r["shares"].as_object_mut() {
         for s in shares.values_mut().filter_map(Value::as_object_mut) {
             s.remove("since-ms");
-            s.remove("committed");
-            if let Some(section) = s["section"].as_object_mut() {
-                section.remove("type");
-            }
         }
     }
     w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
@@ -235,6 +238,15 @@ pub fn scratch_left(host: &SimHost) -> Vec<String> {
         left.extend(names(&w, dir).into_iter().filter(|n| n.starts_with(".smbgw")).map(|n| format!("{dir}/{n}")));
     }
     left
+}
+
+/// Takes the record of a gateway without shares, users and groups away, where there was none before.
+pub fn forget_empty_record(start: &SimHost, host: &SimHost) {
+    let record: Value = serde_json::from_str(&host.world().files.text(RECORD)).unwrap_or_default();
+    let empty = ["shares", "users", "groups"].iter().all(|k| record[k].as_object().is_none_or(|m| m.is_empty()));
+    if start.world().files.text(RECORD).is_empty() && empty {
+        forget_record(host);
+    }
 }
 
 /// Names of journals that say that an operation is open.
