@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use common::{Case, PASSWORD, cases, open_marks, outcome, run, sample, scratch_left, sections, visible};
 use serde_json::{Value, json};
+use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
+use smbgw_core::host::{Host, Secrets};
 use smbgw_core::host::sim::{Death, Fault, SimHost, World};
 
 /// What a case is compared with.
@@ -174,6 +176,9 @@ fn a_failing_undo_is_stuck_and_repair_finishes_it() {
                 }
                 // Where not even the failure could be written down, a repair finds an operation that was interrupted.
                 let forward = e.kind() != Kind::Stuck && is_forward(scene);
+                // A reload that failed is only noted: smbd looks at its files by itself before the next client.
+                let reload = Cmd::new(Program::Smbcontrol, ["all", "reload-config"]);
+                let _ = (&host as &dyn Host).run(&reload, &Secrets::default());
                 let judged = judged.and_then(|()| scene.settled(&host, forward));
                 wrong.note(scene, &what, judged.map_err(|w| format!("{w}\n  after {}", story(&e))));
             }

@@ -557,7 +557,8 @@ fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
     let id = spec.id.as_str();
     let mut entry = entry(facts, id)?.clone();
     let mut steps = Vec::new();
-    let served = !spec.disabled && samba::tree_holds(spec, &entry.tree, facts).is_ok();
+    // A share that left this node is not served here: there is nothing to prove.
+    let served = !spec.disabled && spec.node.as_str() == facts.node && samba::tree_holds(spec, &entry.tree, facts).is_ok();
     if served {
         let dir = facts.paths.run_dir.join("probe");
         let (auth, source, copy) = (dir.join("auth"), dir.join("source"), dir.join("copy"));
