@@ -562,7 +562,7 @@ fn orphan_document(o: &OpState, node: &str) -> Value {
     json!({
         "schema": status::SCHEMA, "id": o.target, "state": if o.is_stuck() { "stuck" } else { "building" }, "node": node, "active": false,
         "operation": {"opid": o.opid, "op": o.op, "since": o.opened}, "warnings": [], "drift": [],
-        "stuck": if o.is_stuck() { json!({"opid": o.opid, "error": o.error, "undo-errors": o.undo_errors, "commands": crate::journal::fold::by_hand(o)}) } else { Value::Null },
+        "stuck": if o.is_stuck() { status::stuck_document(o) } else { Value::Null },
     })
 }
 

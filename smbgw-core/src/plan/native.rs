@@ -404,6 +404,10 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         };
         steps.push(Step::new("samba/candidate", "check the complete candidate configuration", Watch::Nothing, Effect::Candidate(candidate)));
     }
+    // Of shares that are no longer served under that name; while they are still in the configuration, or sharesec would not know them.
+    for (n, (name, old)) in facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate() {
+        steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
+    }
     if own_changes {
         let sha = sha256_hex(own.content.as_bytes());
         steps.push(accounts::record("samba/mark", "record what our configuration file will be", Key::ConfSha256, Some(Value::String(sha))));
@@ -454,7 +458,7 @@ fn revoke(facts: &Facts, revoked: &Revoked, steps: &mut Vec<Step>) {
     }
 }
 
-/// Share ACLs as they must be; those of shares that are no longer served are removed.
+/// Share ACLs of the shares that are served, as they must be.
 fn share_acls(facts: &Facts, record: &Record, shares: &[(ShareSpec, ShareEntry)], steps: &mut Vec<Step>) -> Result<()> {
     for (spec, entry) in shares {
         let name = spec.share.as_str();
