@@ -152,7 +152,8 @@ fn current(o: &OpState) -> Option<String> {
     o.next_step().and_then(|n| o.steps.get(n)).map(|s| s.step.title.clone())
 }
 
-fn stuck_document(o: &OpState) -> Value {
+/// What is stuck: both errors, what finishes it, and by hand.
+pub fn stuck_document(o: &OpState) -> Value {
     let errors: Vec<&ErrorDoc> = o.undo_errors.iter().collect();
     json!({
         "opid": o.opid, "op": o.op, "since": o.last, "error": o.error, "undo-errors": errors,

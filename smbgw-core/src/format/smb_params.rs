@@ -91,8 +91,13 @@ fn folded(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| !is_space(*c)).map(|c| c.to_ascii_lowercase())
 }
 
+/// By bytes, which order as their characters do: this is the inner loop of every parse.
 fn compare(a: &str, b: &str) -> Ordering {
-    folded(a).cmp(folded(b))
+    small(a).cmp(small(b))
+}
+
+fn small(text: &str) -> impl Iterator<Item = u8> + '_ {
+    text.bytes().filter(|b| !is_space(char::from(*b))).map(|b| b.to_ascii_lowercase())
 }
 
 /// Whether two words are the same to Samba: blanks anywhere and case do not count.

@@ -177,7 +177,15 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
         .as_ref()
         .is_some_and(|f| SmbConf::parse(&f.text).includes().iter().any(|i| i.value.eq_ignore_ascii_case("registry")));
     if registry || included {
-        let out = ask(host, &accounts::samba(facts, Program::Net, &["conf", "listshares"]))?;
+        let cmd = accounts::samba(facts, Program::Net, &["conf", "listshares"]);
+        let out = ask(host, &cmd)?;
+        if out.status != 0 {
+            return Err(Error::new(Kind::Service, "Samba's registry shares cannot be read").story(|s| {
+                s.command = Some(cmd.to_string());
+                s.exit = Some(out.status.to_string());
+                s.stderr = Some(programs::complaint(Program::Net, &out));
+            }));
+        }
         names.extend(out.out().lines().map(str::trim).filter(|l| !l.is_empty() && *l != "global").map(str::to_owned));
     }
     Ok(names)
@@ -185,7 +193,15 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
 
 /// The share ACL, or `None` if the share has none of its own (everybody: full).
 fn acl(host: &dyn Host, facts: &Facts, share: &str) -> Result<Option<Vec<String>>> {
-    let out = ask(host, &accounts::samba(facts, Program::Sharesec, &[share, "--view"]))?;
+    let cmd = accounts::samba(facts, Program::Sharesec, &[share, "--view"]);
+    let out = ask(host, &cmd)?;
+    // A refusal means that there is none; an end by a signal means nothing.
+    if out.status < 0 {
+        return Err(Error::new(Kind::Service, format!("the share ACL of [{share}] cannot be read")).story(|s| {
+            s.command = Some(cmd.to_string());
+            s.exit = Some(format!("signal {}", -out.status));
+        }));
+    }
     if out.status != 0 {
         return Ok(None);
     }

@@ -79,7 +79,8 @@ impl Intent {
             Intent::Delete { .. } => &["intent", "samba", "identity", "files"],
             Intent::Repair { .. } => &["identity", "samba"],
             Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
-            Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "samba", "identity"],
+            // Our file is written when the record no longer names who goes.
+            Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
         }
     }

@@ -443,6 +443,12 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             Effect::Candidate(candidate),
         ));
     }
+    // Of shares that are no longer served under that name; while they are still in the configuration, or sharesec would not know them.
+    for (n, (name, old)) in
+        facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
+    {
+        steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
+    }
     if own_changes {
         let sha = sha256_hex(own.content.as_bytes());
         steps.push(accounts::record(
@@ -657,6 +663,7 @@ fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
     let id = spec.id.as_str();
     let mut entry = entry(facts, id)?.clone();
     let mut steps = Vec::new();
+    // A share that left this node is not served here: there is nothing to prove.
     let served = !spec.disabled && spec.node.as_str() == facts.node && samba::tree_holds(spec, &entry.tree, facts).is_ok();
     if served {
         let dir = facts.paths.run_dir.join("probe");

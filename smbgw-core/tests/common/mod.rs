@@ -2,6 +2,8 @@
 //! What the tests on the simulated machine share: a machine with a tree, and a driver for runs.
 #![allow(dead_code)] // each test binary uses its own part
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -133,9 +135,17 @@ pub fn cases() -> Vec<Case> {
 impl Case {
     /// The machine just before the operation.
     pub fn machine(&self) -> SimHost {
-        let host = machine();
-        (self.before)(&host);
-        host
+        thread_local! {
+            static MADE: RefCell<HashMap<usize, SimHost>> = RefCell::default();
+        }
+        MADE.with_borrow_mut(|made| {
+            let make = || {
+                let host = machine();
+                (self.before)(&host);
+                host
+            };
+            made.entry(self.before as usize).or_insert_with(make).snapshot()
+        })
     }
 
     pub fn run(&self, host: &SimHost) -> Result<Value, Error> {

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The worker brings a node to its wanted state: a vanished section is no deletion, an uncommitted create is none of anybody's, what was
+//! lost comes back, what somebody edited is kept. Shown on the simulated machine, as behaviour.
+#![allow(clippy::disallowed_methods)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, machine, reconcile, run, section, sections,
+    status,
+};
+use serde_json::{Value, json};
+use smbgw_core::error::Kind;
+use smbgw_core::gateway::{Context, Options, Usage};
+use smbgw_core::host::sim::{Death, SimHost};
+
+fn committed() -> (SimHost, Value) {
+    let host = machine();
+    furnished(&host);
+    let all = sections(&host);
+    reconcile(&host, &all).expect("noted");
+    (host, all)
+}
+
+fn warnings(doc: &Value) -> String {
+    doc["warnings"].to_string()
+}
+
+fn usage(host: &SimHost, id: &str) -> Usage {
+    context(host).usage(id).expect("usage never fails for a share that is there")
+}
+
+/// The same machine seen from another node of the cluster (the record directory is shared there).
+fn from_node(host: &SimHost, node: &str) -> Context {
+    let options = Options { node: Some(node.into()), ..Options::default() };
+    Context::with_host(options, std::rc::Rc::new(host.clone())).expect("a context")
+}
+
+fn on_node(host: &SimHost, node: &str, op: &str, params: Value) -> Value {
+    let mut run = from_node(host, node).begin(op, &params).expect("begun");
+    loop {
+        match run.step().expect("a step") {
+            smbgw_core::gateway::Progress::Working(_) => {}
+            smbgw_core::gateway::Progress::Done(v) => return v["result"].clone(),
+            smbgw_core::gateway::Progress::Failed(_, e) => panic!("{op}: {:#?}", e.to_doc()),
+        }
+    }
+}
+
+#[test]
+fn a_vanished_section_keeps_serving_and_can_be_put_back() {
+    let (host, all) = committed();
+    for _ in 0..3 {
+        host.pass(Duration::from_secs(3600));
+        reconcile(&host, &json!({})).expect("reconciled");
+    }
+    assert!(host.connect("anna", PASSWORD, "office").is_ok());
+    let doc = status(&host, "office");
+    assert_eq!(doc["state"], "vanished", "{doc}");
+    assert!(warnings(&doc).contains("--restore"), "{doc}");
+    assert_eq!(doc["active"], true, "the tree can still be reached");
+    let kept = context(&host).query("sections", &json!({})).expect("sections");
+    assert_eq!(kept["sections"]["office"]["path"], "/srv/office");
+    reconcile(&host, &all).expect("back again");
+    assert_eq!(status(&host, "office")["state"], "ready");
+}
+
+#[test]
+fn an_uncommitted_create_is_taken_back_after_three_minutes() {
+    let host = machine();
+    let before = host.snapshot();
+    create(&host, "office", "/srv/office", &[("username", "anna")]).expect("created");
+    host.pass(Duration::from_secs(150));
+    reconcile(&host, &json!({})).expect("early");
+    assert!(host.connect("anna", PASSWORD, "office").is_ok(), "not yet");
+    host.pass(Duration::from_secs(60));
+    reconcile(&host, &json!({})).expect("late");
+    forget_empty_record(&before, &host);
+    assert_eq!(differences(&before, &host), Vec::<String>::new());
+}
+
+#[test]
+fn a_committed_create_is_noted_and_stays() {
+    let (host, all) = committed();
+    assert_eq!(status(&host, "office")["committed"], true);
+    host.pass(Duration::from_secs(1000));
+    let before = host.snapshot();
+    let result = reconcile(&host, &all).expect("reconciled");
+    assert_eq!(differences(&before, &host), Vec::<String>::new());
+    assert_eq!(result["warnings"], json!([]));
+}
+
+#[test]
+fn a_removal_asked_for_on_another_node_is_carried_out_by_the_owner() {
+    let (host, all) = committed();
+    let said = on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"}));
+    assert_eq!(said["state"], "recorded", "{said}");
+    assert!(host.connect("anna", PASSWORD, "office").is_ok(), "the other node does nothing itself");
+    assert!(
+        !context(&host).query("sections", &json!({})).expect("sections")["sections"]
+            .as_object()
+            .expect("an object")
+            .contains_key("office")
+    );
+    reconcile(&host, &json!({})).expect("reconciled");
+    assert!(host.connect("anna", PASSWORD, "office").is_err());
+    assert_eq!(context(&host).query("status", &json!({"id": "office"})).expect_err("gone").kind(), Kind::NotFound);
+    drop(all);
+}
+
+#[test]
+fn disable_and_leaving_the_nodes_stop_serving_and_keep_data_and_users() {
+    for (key, value) in [("disable", "1"), ("nodes", "pve2")] {
+        let (host, mut all) = committed();
+        host.change(|w| w.files.put("/srv/office/report.txt", "data", 0o660, 70003, 70002));
+        let session = host.connect("anna", PASSWORD, "office").expect("connected");
+        all["office"][key] = json!(value);
+        reconcile(&host, &all).expect("reconciled");
+        let w = host.world();
+        assert!(host.connect("anna", PASSWORD, "office").is_err(), "{key}");
+        assert!(
+            w.smbd.as_ref().is_none_or(|s| s.sessions.iter().all(|x| x.pid != session || x.shares.is_empty())),
+            "{key}: the session ended"
+        );
+        assert_eq!(w.files.text("/srv/office/report.txt"), "data");
+        assert!(w.passdb.contains_key("anna"), "{key}");
+        assert_eq!(status(&host, "office")["state"], "disabled", "{key}");
+        all["office"] = sections(&host)["office"].clone();
+        all["office"].as_object_mut().expect("an object").remove("disable");
+        all["office"]["nodes"] = json!("pve1");
+        reconcile(&host, &all).expect("back");
+        assert!(host.connect("anna", PASSWORD, "office").is_ok(), "{key}: back again");
+    }
+}
+
+#[test]
+fn smbd_is_started_and_lost_accounts_come_back_as_they_were() {
+    let (host, all) = committed();
+    let before = host.snapshot();
+    host.change(|w| {
+        w.smbd = None;
+        w.files.take("/run/samba/smbd.pid");
+        w.passdb.clear();
+        for (file, node) in
+            ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"].map(|f| (f, w.files.get(f).cloned().expect("there")))
+        {
+            let kept: Vec<String> = w
+                .files
+                .text(file)
+                .lines()
+                .filter(|l| !["smbgw", "anna", "ben"].iter().any(|n| l.starts_with(n)))
+                .map(|l| format!("{l}\n"))
+                .collect();
+            w.files.put(file, kept.concat(), node.mode, node.uid, node.gid);
+        }
+    });
+    assert!(host.connect("anna", PASSWORD, "office").is_err());
+    reconcile(&host, &all).expect("reconciled");
+    // smbd was started by us because it did not run: that is the only thing that is different.
+    let left: Vec<String> = differences(&before, &host).into_iter().filter(|d| !d.contains("native@pve1.json")).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert!(host.connect("anna", PASSWORD, "office").is_ok());
+    assert_eq!(status(&host, "office")["state"], "ready");
+}
+
+#[test]
+fn an_include_line_taken_out_by_hand_is_put_back() {
+    let (host, all) = committed();
+    let good = host.world().files.text(SMB_CONF);
+    host.change(|w| {
+        let without: String = w.files.text(SMB_CONF).lines().filter(|l| !l.contains("smbgw")).map(|l| format!("{l}\n")).collect();
+        w.files.put(SMB_CONF, without, 0o644, 0, 0);
+    });
+    reconcile(&host, &all).expect("reconciled");
+    assert_eq!(host.world().files.text(SMB_CONF), good);
+}
+
+#[test]
+fn a_hand_edited_own_file_is_kept_named_and_put_back_on_request() {
+    let (host, all) = committed();
+    let good = host.world().files.text(common::OWN_CONF);
+    let edited = good.replace("browseable = yes", "browseable = no");
+    assert_ne!(good, edited);
+    host.change(|w| w.files.put(common::OWN_CONF, &edited, 0o644, 0, 0));
+    reconcile(&host, &all).expect("reconciled");
+    assert_eq!(host.world().files.text(common::OWN_CONF), edited, "kept");
+    let doc = status(&host, "office");
+    assert!(doc["drift"].to_string().contains("edited"), "{doc}");
+    let refused = create(&host, "lab", "/srv/lab", &[]).expect_err("drift");
+    assert_eq!(refused.kind(), Kind::Drift, "{refused}");
+    let offer = run(&host, "share.repair", json!({}), None).expect("an offer");
+    assert_eq!(offer["repaired"], false, "{offer}");
+    assert!(
+        offer["diff"].as_str().is_some_and(|d| d.contains("-\tbrowseable = yes") && d.contains("+\tbrowseable = no")),
+        "{offer}"
+    );
+    assert_eq!(host.world().files.text(common::OWN_CONF), edited, "still kept");
+    let done = run(&host, "share.repair", json!({"overwrite": true}), None).expect("repaired");
+    assert_eq!(done["repaired"], true);
+    assert_eq!(host.world().files.text(common::OWN_CONF), good);
+    assert_eq!(status(&host, "office")["drift"], json!([]));
+}
+
+#[test]
+fn an_unmounted_tree_is_not_served_and_comes_back() {
+    let host = machine();
+    host.change(|w| w.files.mount("/srv/lab", smbgw_core::host::sim::Mount::new(0x42, "ext4")));
+    create(&host, "lab", "/srv/lab", &[("username", "anna")]).expect("created");
+    let all = sections(&host);
+    reconcile(&host, &all).expect("noted");
+    let gone = host.change(|w| w.files.detach("/srv/lab")).expect("it was mounted");
+    assert!(!usage(&host, "lab").active, "another file system is there now, seen without any worker");
+    reconcile(&host, &all).expect("reconciled");
+    assert!(host.connect("anna", PASSWORD, "lab").is_err(), "the empty directory below is never served");
+    let doc = status(&host, "lab");
+    assert_eq!((doc["state"].as_str(), doc["active"].as_bool()), (Some("offline"), Some(false)), "{doc}");
+    assert_eq!(common::names(&host.world(), "/srv/lab"), Vec::<String>::new(), "nothing was written below the mount point");
+    host.change(|w| w.files.attach(gone));
+    reconcile(&host, &all).expect("reconciled");
+    assert!(host.connect("anna", PASSWORD, "lab").is_ok());
+    assert_eq!(status(&host, "lab")["state"], "ready");
+    assert!(usage(&host, "lab").active);
+}
+
+#[test]
+fn an_interrupted_create_is_finished_or_taken_back_by_its_section() {
+    for with_section in [true, false] {
+        let host = machine();
+        let before = host.snapshot();
+        host.arm_append(30, smbgw_core::host::sim::Fault::DiesAfter(Death::Kill));
+        assert!(create(&host, "office", "/srv/office", &[("username", "anna")]).is_err());
+        host.reboot();
+        let mut s = section("/srv/office", &[("username", "anna"), ("nodes", "pve1")]);
+        s["type"] = json!("smbgateway");
+        let all = if with_section { json!({"office": s}) } else { json!({}) };
+        run(&host, "reconcile", json!({"sections": all}), Some(PASSWORD)).expect("reconciled");
+        if with_section {
+            assert!(host.connect("anna", PASSWORD, "office").is_ok());
+            assert_eq!(status(&host, "office")["state"], "ready");
+        } else {
+            forget_empty_record(&before, &host);
+            assert_eq!(differences(&before, &host), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_interrupted_in_a_living_process_is_found_as_well() {
+    let host = machine();
+    let before = host.snapshot();
+    let mut run =
+        context(&host).begin("share.create", &json!({"id": "office", "section": section("/srv/office", &[])})).expect("begun");
+    for _ in 0..40 {
+        run.step().expect("a step");
+    }
+    run.interrupt().expect("interrupted");
+    assert_eq!(status_of_open(&host), "building");
+    reconcile(&host, &json!({})).expect("reconciled");
+    forget_empty_record(&before, &host);
+    assert_eq!(differences(&before, &host), Vec::<String>::new());
+}
+
+fn status_of_open(host: &SimHost) -> String {
+    status(host, "office")["state"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_hot_path_tells_age_and_identity() {
+    let (host, _) = committed();
+    let now = usage(&host, "office");
+    assert!(now.active && now.total > now.avail && now.avail > 0, "{now:?}");
+    host.pass(Duration::from_secs(61));
+    let later = usage(&host, "office");
+    assert!(!later.active && later.age_ms > 60_000, "{later:?}");
+    let doc = context(&host).query("status", &json!({"id": "office"})).expect("status");
+    assert_eq!(doc["active"], false);
+    assert!(warnings(&doc).contains("timer"), "{doc}");
+    assert_eq!(usage(&host, "nobody"), Usage { age_ms: -1, ..Usage::default() });
+}
