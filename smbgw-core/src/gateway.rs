@@ -474,6 +474,12 @@ impl Context {
         Ok(Some((intent, target, Vec::new())))
     }
 
+    /// The recorded tree of the share that an intent is about.
+    fn tree_of(&self, intent: &Intent) -> Result<Option<PathBuf>> {
+        let record = observe::record(&*self.host, &self.paths)?;
+        Ok(record.and_then(|r| Some(r.shares.get(intent.share_id()?)?.tree.path.clone())))
+    }
+
     fn refuse_fixed(&self, id: &str, section: &Section, entry: &ShareEntry) -> Result<()> {
         let changed: Vec<Problem> = schema::PROPERTIES
             .iter()
@@ -519,7 +525,7 @@ impl Context {
         }
         let mut run = self.run("resume", "root", None)?;
         run.tasks.push_back(Todo::Resume { opid: opid.to_owned(), unwind: false, settle: false });
-        run.goal = Goal::Nothing;
+        run.tasks.push_back(Todo::Refresh);
         Ok(run)
     }
 
@@ -547,8 +553,8 @@ impl Context {
             warnings: Vec::new(),
             last: Value::Null,
             sections: None,
-            failed: None,
             over: false,
+            taking_back: false,
             locks,
         })
     }
@@ -606,6 +612,7 @@ enum Todo {
     Resume { opid: String, unwind: bool, settle: bool },
     Begin { op: String, params: Value },
     Commit(String),
+    Gone(String),
     Refresh,
     Health,
 }
@@ -624,8 +631,9 @@ pub struct Run {
     warnings: Vec<String>,
     last: Value,
     sections: Option<Sections>,
-    failed: Option<Error>,
     over: bool,
+    /// The operation that runs now is being taken back on purpose: undone is success.
+    taking_back: bool,
     locks: Vec<Box<dyn Lock>>,
 }
 
@@ -738,6 +746,7 @@ impl Run {
             Ok(OpProgress::Working(v)) => Ok(Progress::Working(v)),
             Ok(OpProgress::Done(mut v)) => {
                 self.current = None;
+                self.taking_back = false;
                 self.last = v["result"].take();
                 self.results.push(self.last.clone());
                 Ok(Progress::Working(json!({"events": v["events"]})))
@@ -745,13 +754,16 @@ impl Run {
             Ok(OpProgress::Failed(v, e)) => {
                 self.current = None;
                 self.context.refresh(self.sections.as_ref(), None)?;
+                if std::mem::take(&mut self.taking_back) && v["outcome"] == json!("undone") {
+                    self.results.push(json!({"id": v["error"]["target"], "undone": true}));
+                    return Ok(Progress::Working(json!({"events": v["events"]})));
+                }
                 if self.is_only_task() {
                     self.finish();
                     return Ok(Progress::Failed(v, e));
                 }
                 self.warnings.push(chain(&e));
                 self.results.push(json!({"error": e.to_doc()}));
-                self.failed.get_or_insert(e);
                 Ok(Progress::Working(json!({"events": v["events"]})))
             }
             Err(e) => {
@@ -788,7 +800,7 @@ impl Run {
                     .remedy(format!("pve-smbgateway repair {target}")));
             }
         }
-        for o in open.iter().filter(|o| !o.is_stuck() && !self.context.host.alive(o.process)) {
+        for o in open.iter().filter(|o| !o.is_stuck()) {
             // Whoever asked for that is gone; what it made so far is taken back, except for what was promised before.
             let unwind = o.op == "share.create" || o.op.starts_with("user.");
             self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: false });
@@ -800,13 +812,19 @@ impl Run {
         let c = &self.context;
         let record = observe::record(&*c.host, &c.paths)?;
         let (open, _) = c.open()?;
-        let tasks =
-            reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only, |o| !c.host.alive(o.process));
+        let tasks = reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only);
         let all: serde_json::Map<String, Value> = sections.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         for t in tasks {
             self.tasks.push_back(match t {
                 Task::Resume { opid, unwind } => Todo::Resume { opid, unwind, settle: false },
                 Task::Commit(id) => Todo::Commit(id),
+                Task::Gone(id) => Todo::Gone(id),
+                Task::StillThere(id) => {
+                    self.warnings.push(format!(
+                        "share {id} was removed, but the storage configuration still has its section: remove it there too"
+                    ));
+                    continue;
+                }
                 Task::Create(id) => Todo::Begin {
                     op: "share.create".into(),
                     params: json!({"id": id, "section": sections[&id], "sections": all}),
@@ -828,10 +846,8 @@ impl Run {
         let c = &self.context;
         let (open, _) = c.open()?;
         for o in open.iter().filter(|o| target.is_none_or(|t| t == o.target)) {
-            if o.is_stuck() || !c.host.alive(o.process) {
-                let unwind = o.is_stuck() || o.op == "share.create" || o.op.starts_with("user.");
-                self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: overwrite });
-            }
+            let unwind = o.is_stuck() || o.op == "share.create" || o.op.starts_with("user.");
+            self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: overwrite });
         }
         let facts = observe::quick(&*c.host, &c.node, &c.paths)?;
         if let (Some(why), false) = (hand_edited(&facts), overwrite) {
@@ -859,6 +875,7 @@ impl Run {
                 let state = self.context.store().read(&*self.context.host, &opid)?;
                 let Some(Ok(state)) = state.map(|f| f.state) else { return Ok(()) };
                 let planner = self.planner(&state.op, &state.params)?;
+                self.taking_back = unwind;
                 let how = Resume { opid, actor: self.actor.clone(), unwind, settle };
                 let c = &self.context;
                 self.current = Some(OpRun::resume(Rc::clone(&c.host), &c.node, &c.paths, &how, planner, self.hand_over())?);
@@ -869,7 +886,12 @@ impl Run {
                     self.results.push(json!({"error": e.to_doc()}));
                 }
             }
-            Todo::Commit(id) => self.commit(&id)?,
+            Todo::Commit(id) => self.note(|r| {
+                if let Some(e) = r.shares.get_mut(&id) {
+                    e.committed = true;
+                }
+            })?,
+            Todo::Gone(id) => self.note(|r| _ = r.removed.remove(&id))?,
             Todo::Refresh => self.context.refresh(self.sections.as_ref(), None)?,
             Todo::Health => self.health()?,
         }
@@ -898,11 +920,12 @@ impl Run {
             Ok(None) => return Err(Error::new(Kind::Internal, "an operation of another node is open here")),
             Err(e) => return Err(e),
         };
+        let tree = c.tree_of(&intent)?;
         Ok(Box::new(IntentPlanner {
             intent: intent.clone(),
             node: c.node.clone(),
             paths: c.paths.clone(),
-            finish: finish(intent),
+            finish: finish(intent, tree),
         }))
     }
 
@@ -938,11 +961,12 @@ impl Run {
             params: slim(&params),
             process: c.host.own_process(),
         };
+        let tree = c.tree_of(&intent)?;
         let planner = Box::new(IntentPlanner {
             intent: intent.clone(),
             node: c.node.clone(),
             paths: c.paths.clone(),
-            finish: finish(intent),
+            finish: finish(intent, tree),
         });
         let mut run = OpRun::begin(Rc::clone(&c.host), &c.node, &c.paths, opened, planner, self.hand_over())?;
         for w in warnings {
@@ -980,12 +1004,11 @@ impl Run {
         Ok(true)
     }
 
-    fn commit(&mut self, id: &str) -> Result<()> {
+    /// Changes what the record notes about the storage configuration; nothing on the machine depends on it.
+    fn note(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let c = &self.context;
         if let Some(mut r) = observe::record(&*c.host, &c.paths)? {
-            if let Some(e) = r.shares.get_mut(id) {
-                e.committed = true;
-            }
+            change(&mut r);
             save_record(c, &c.paths.record_file, &r)?;
         }
         Ok(())
@@ -1052,7 +1075,7 @@ fn wanted_conf(c: &Context, facts: &Facts) -> Result<String> {
 }
 
 /// The result of an operation, from the facts at its end.
-fn finish(intent: Intent) -> crate::run::exec::Finish {
+fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
     Box::new(move |_, facts, warnings| {
         Ok(match &intent {
             Intent::Create { spec, section, .. } | Intent::Update { spec, section, .. } => json!({
@@ -1063,7 +1086,7 @@ fn finish(intent: Intent) -> crate::run::exec::Finish {
                     facts.users.iter().filter(|(_, u)| u.comment.starts_with("smbgw ")).map(|(n, _)| n).collect();
                 let users = facts.record.as_ref().map(|r| r.users.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
                 let left: Vec<&&String> = kept.iter().filter(|n| !users.contains(n)).collect();
-                json!({"id": id, "state": "removed", "kept": {"accounts": left}, "warnings": warnings})
+                json!({"id": id, "state": "removed", "kept": {"tree": tree, "accounts": left}, "warnings": warnings})
             }
             Intent::Repair { .. } => json!({"repaired": true, "warnings": warnings}),
             Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {

@@ -213,7 +213,6 @@ fn audit_entry(s: &OpState, lines: &[Line]) -> Value {
         Some(Outcome::Done) => "done",
         Some(Outcome::Undone) => "undone",
         Some(Outcome::Stuck) => "stuck",
-        Some(Outcome::Settled) => "settled",
         None => "open",
     };
     let name = |n: &usize| s.steps.get(*n).map(|st| st.step.id.clone());

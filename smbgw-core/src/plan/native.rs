@@ -118,7 +118,8 @@ fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> St
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     let old = facts.record.as_ref().and_then(|r| r.shares.get(id));
     match (create, old) {
-        (true, Some(e)) if e.state == ShareState::Ready => {
+        // One that nobody committed is what a killed create left behind: it is built anew, with the same numbers.
+        (true, Some(e)) if e.state == ShareState::Ready && e.committed => {
             return Err(Error::new(Kind::Conflict, format!("share {id} exists already on node {}", facts.node))
                 .remedy(format!("change it with: pve-smbgateway set {id} …")));
         }
@@ -168,6 +169,9 @@ fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> St
             Key::Share(id.into()),
             serde_json::to_value(&new).ok(),
         ));
+    }
+    if facts.record.as_ref().is_some_and(|r| r.removed.contains_key(id)) {
+        steps.push(accounts::record("files/removed", format!("share {id} is wanted again"), Key::Removed(id.into()), None));
     }
     steps.extend(accounts::add_group(
         facts,
@@ -408,7 +412,7 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     let new_main = file_to_be(&facts.paths.smb_conf, Some(main), main_text);
     let own_changes = facts.own.as_ref().is_none_or(|f| f.text != own.content);
     let main_changes = main.text != new_main.content;
-    let revoked = revoked(now_own, &own.content);
+    let mut revoked = revoked(now_own, &own.content);
 
     // A listening port and NetBIOS are read once, at the start.
     let restart = with_globals
@@ -469,7 +473,7 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         );
     }
     if !facts.smbd_running {
-        if !record.started_smbd {
+        if !record.started_smbd && facts.own.is_none() {
             steps.push(accounts::record(
                 "samba/started",
                 "record that smbd did not run",
@@ -489,7 +493,11 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     } else if own_changes || main_changes {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
     }
-    share_acls(facts, record, &shares, &mut steps)?;
+    for name in share_acls(facts, record, &shares, &mut steps)? {
+        if !revoked.close.contains(&name) && !revoked.denied.contains(&name) {
+            revoked.denied.push(name);
+        }
+    }
     if facts.smbd_running && !restart {
         revoke(facts, &revoked, &mut steps);
     }
@@ -519,11 +527,13 @@ fn revoke(facts: &Facts, revoked: &Revoked, steps: &mut Vec<Step>) {
     }
 }
 
-/// Share ACLs as they must be; those of shares that are no longer served are removed.
-fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &mut Vec<Step>) -> Result<()> {
-    for (spec, entry) in shares {
+/// Share ACLs as they must be; those that are no longer needed are removed. Gives the shares whose ACL changes.
+fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &mut Vec<Step>) -> Result<Vec<String>> {
+    let before = steps.len();
+    let mut changed = Vec::new();
+    for (spec, _) in shares {
         let name = spec.share.as_str();
-        let wanted = samba::share_acl(spec, entry, record)?;
+        let wanted = samba::share_acl(spec, record)?;
         let now = facts.acls.get(name);
         match (&wanted, now) {
             (Some(w), n) if n != Some(w) => {
@@ -546,8 +556,11 @@ fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &
             (None, Some(old)) => steps.push(remove_acl(facts, spec.id.as_str(), name, old)),
             _ => {}
         }
+        if steps.len() > before + changed.len() {
+            changed.push(name.to_owned());
+        }
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn drop_acl(facts: &Facts, name: &str) -> Cmd {
@@ -644,7 +657,7 @@ fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
     let id = spec.id.as_str();
     let mut entry = entry(facts, id)?.clone();
     let mut steps = Vec::new();
-    let served = !spec.disabled && samba::tree_holds(spec, &entry.tree, facts).is_ok();
+    let served = !spec.disabled && spec.node.as_str() == facts.node && samba::tree_holds(spec, &entry.tree, facts).is_ok();
     if served {
         let dir = facts.paths.run_dir.join("probe");
         let (auth, source, copy) = (dir.join("auth"), dir.join("source"), dir.join("copy"));
@@ -860,6 +873,8 @@ fn drop_files(id: &str, facts: &Facts) -> Steps {
             steps.extend(accounts::remove_group(facts, "files/gateway-group", title, GATEWAY_GROUP, GATEWAY_GID));
         }
     }
+    let at = Some(Value::from(facts.now_ms));
+    steps.push(accounts::record("files/removed", format!("record that share {id} was removed"), Key::Removed(id.into()), at));
     steps.push(accounts::record("files/forget", format!("forget share {id}"), Key::Share(id.into()), None));
     Ok((steps, warnings))
 }

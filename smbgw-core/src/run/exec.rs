@@ -197,7 +197,7 @@ impl OpRun {
         let state = self.journal.state();
         match state.outcome {
             None => Ok(Progress::Working(json!({ "events": events }))),
-            Some(Outcome::Done | Outcome::Settled) => Ok(Progress::Done(json!({"events": events, "result": state.result}))),
+            Some(Outcome::Done) => Ok(Progress::Done(json!({"events": events, "result": state.result}))),
             Some(outcome) => {
                 let error = self.final_error(outcome);
                 Ok(Progress::Failed(json!({"events": events, "outcome": outcome, "error": error.to_doc()}), error))
