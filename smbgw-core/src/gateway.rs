@@ -553,8 +553,11 @@ impl Context {
             warnings: Vec::new(),
             last: Value::Null,
             sections: None,
+            repairs: false,
+            given_up: false,
+            target: Value::Null,
+            failed: None,
             over: false,
-            taking_back: false,
             locks,
         })
     }
@@ -613,6 +616,7 @@ enum Todo {
     Begin { op: String, params: Value },
     Commit(String),
     Gone(String),
+    PutBack { overwrite: bool },
     Refresh,
     Health,
 }
@@ -631,9 +635,14 @@ pub struct Run {
     warnings: Vec<String>,
     last: Value,
     sections: Option<Sections>,
+    /// A repair: what it finishes or takes back had failed before, which is no failure of its own.
+    repairs: bool,
+    /// It was given up before its own operation began.
+    given_up: bool,
+    /// What the operation that runs now is about.
+    target: Value,
+    failed: Option<Error>,
     over: bool,
-    /// The operation that runs now is being taken back on purpose: undone is success.
-    taking_back: bool,
     locks: Vec<Box<dyn Lock>>,
 }
 
@@ -686,7 +695,14 @@ impl Run {
     /// Stops and takes everything back; the next steps do it.
     pub fn unwind(&mut self) -> Result<()> {
         self.tasks.clear();
-        self.goal = Goal::Nothing;
+        if !matches!(std::mem::replace(&mut self.goal, Goal::Nothing), Goal::Nothing) {
+            // Nothing of this run has begun: what may be going on is somebody else's operation, which another run takes up.
+            self.given_up = true;
+            if let Some(mut op) = self.current.take() {
+                op.interrupt("the run that had taken it up was given up")?;
+            }
+            return Ok(());
+        }
         match self.current.as_mut() {
             Some(op) => op.unwind(),
             None => Ok(()),
@@ -708,6 +724,9 @@ impl Run {
     }
 
     fn advance(&mut self) -> Result<Progress> {
+        if self.given_up {
+            return Err(Error::new(Kind::Interrupted, "the request was given up before anything was done"));
+        }
         if self.current.is_some() {
             return self.drive();
         }
@@ -722,6 +741,8 @@ impl Run {
         match std::mem::replace(&mut self.goal, Goal::Nothing) {
             Goal::Nothing => self.result(),
             Goal::Operation { op, params } => {
+                // Again after the recovery, which may have ended stuck.
+                self.refuse_stuck(&op, &params)?;
                 self.begin(&op, params)?;
                 self.tasks.push_back(Todo::Refresh);
                 Ok(working())
@@ -746,24 +767,25 @@ impl Run {
             Ok(OpProgress::Working(v)) => Ok(Progress::Working(v)),
             Ok(OpProgress::Done(mut v)) => {
                 self.current = None;
-                self.taking_back = false;
                 self.last = v["result"].take();
                 self.results.push(self.last.clone());
+                self.forget_former();
                 Ok(Progress::Working(json!({"events": v["events"]})))
             }
             Ok(OpProgress::Failed(v, e)) => {
                 self.current = None;
-                self.context.refresh(self.sections.as_ref(), None)?;
-                if std::mem::take(&mut self.taking_back) && v["outcome"] == json!("undone") {
-                    self.results.push(json!({"id": v["error"]["target"], "undone": true}));
-                    return Ok(Progress::Working(json!({"events": v["events"]})));
-                }
-                if self.is_only_task() {
+                let stuck = v["outcome"] == "stuck";
+                self.forget_former();
+                self.refresh();
+                if self.is_only_task() && !(self.repairs && !stuck) {
                     self.finish();
                     return Ok(Progress::Failed(v, e));
                 }
-                self.warnings.push(chain(&e));
-                self.results.push(json!({"error": e.to_doc()}));
+                self.warnings.push(if stuck { chain(&e) } else { format!("taken back: {}", chain(&e)) });
+                self.results.push(json!({"id": self.target, "error": e.to_doc()}));
+                if self.repairs && stuck {
+                    self.failed.get_or_insert(e);
+                }
                 Ok(Progress::Working(json!({"events": v["events"]})))
             }
             Err(e) => {
@@ -779,7 +801,47 @@ impl Run {
         self.sections.is_none() && matches!(self.goal, Goal::Nothing) && self.tasks.iter().all(|t| matches!(t, Todo::Refresh))
     }
 
+    /// Snapshots are made anew by the next reconcile; what was done is done without them.
+    fn refresh(&mut self) {
+        if let Err(e) = self.context.refresh(self.sections.as_ref(), None) {
+            tracing::warn!(error = %chain(&e), "the status snapshots could not be written");
+            self.warnings.push(chain(&e.while_doing("status snapshots")));
+        }
+    }
+
+    /// Drops the hashes that were kept for an undo, once there is none left to come.
+    fn forget_former(&self) {
+        let c = &self.context;
+        let forget = || -> Result<()> {
+            let Some(mut r) = observe::record(&*c.host, &c.paths)?.filter(|r| !r.former.is_empty()) else { return Ok(()) };
+            if c.open()?.0.is_empty() {
+                r.former.clear();
+                save_record(c, &c.paths.record_file, &r)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = forget() {
+            tracing::warn!(error = %chain(&e), "former hashes stay in the gateway record until the next reconcile");
+        }
+    }
+
+    /// Refuses to touch what is stuck.
+    fn refuse_stuck(&self, op: &str, params: &Value) -> Result<()> {
+        let target = params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default();
+        let family = |op: &str| op.split('.').next().unwrap_or_default().to_owned();
+        let (open, _) = self.context.open()?;
+        let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target && family(&o.op) == family(op)) else {
+            return Ok(());
+        };
+        let why = o.undo_errors.first().map(|e| e.message.clone()).unwrap_or_default();
+        Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op))
+            .remedy(format!("pve-smbgateway repair {target}")))
+    }
+
     fn result(&mut self) -> Result<Progress> {
+        if let Some(e) = self.failed.take() {
+            return Ok(Progress::Failed(json!({"events": [], "outcome": "stuck", "error": e.to_doc()}), e));
+        }
         let result =
             if self.sections.is_some() { json!({"shares": self.results, "warnings": self.warnings}) } else { self.last.take() };
         Ok(Progress::Done(json!({"events": [], "result": result})))
@@ -787,18 +849,18 @@ impl Run {
 
     /// Operations that were left open by a process that is gone come first.
     fn plan_recovery(&mut self) -> Result<()> {
+        // We hold the lock, so an operation that is open is nobody's, whether or not its process lives.
+        self.context.store().tidy(&*self.context.host)?;
         let (open, damaged) = self.context.open()?;
+        if open.is_empty() {
+            crate::run::act::sweep(&*self.context.host, &self.context.paths);
+        }
         self.warnings.extend(damaged.iter().map(|d| format!("a journal is damaged and was set aside: {d}")));
         if matches!(self.goal, Goal::Reconcile { .. } | Goal::Repair { .. }) {
             return Ok(());
         }
         if let Goal::Operation { op, params } = &self.goal {
-            let target = params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default();
-            if let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target) {
-                let why = o.undo_errors.first().map(|e| e.message.clone()).unwrap_or_default();
-                return Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op))
-                    .remedy(format!("pve-smbgateway repair {target}")));
-            }
+            self.refuse_stuck(op, params)?;
         }
         for o in open.iter().filter(|o| !o.is_stuck()) {
             // Whoever asked for that is gone; what it made so far is taken back, except for what was promised before.
@@ -849,6 +911,15 @@ impl Run {
             let unwind = o.is_stuck() || o.op == "share.create" || o.op.starts_with("user.");
             self.tasks.push_back(Todo::Resume { opid: o.opid.clone(), unwind, settle: overwrite });
         }
+        self.repairs = true;
+        self.tasks.push_back(Todo::PutBack { overwrite });
+        self.tasks.push_back(Todo::Refresh);
+        Ok(())
+    }
+
+    /// Drift, looked for when nothing is half done any more.
+    fn put_back(&mut self, overwrite: bool) -> Result<()> {
+        let c = &self.context;
         let facts = observe::quick(&*c.host, &c.node, &c.paths)?;
         if let (Some(why), false) = (hand_edited(&facts), overwrite) {
             let wanted = wanted_conf(c, &facts)?;
@@ -860,12 +931,12 @@ impl Run {
                 .to_string();
             self.last =
                 json!({"repaired": false, "why": why, "diff": diff, "remedy": "pve-smbgateway repair native --overwrite"});
-        } else if facts.record.is_some() {
-            self.tasks.push_back(Todo::Begin { op: "share.repair".into(), params: json!({"overwrite": overwrite}) });
-        } else {
-            self.last = json!({"repaired": true});
+            return Ok(());
         }
-        self.tasks.push_back(Todo::Refresh);
+        self.last = json!({"repaired": true});
+        if facts.record.is_some() {
+            self.begin("share.repair", json!({"overwrite": overwrite}))?;
+        }
         Ok(())
     }
 
@@ -875,15 +946,15 @@ impl Run {
                 let state = self.context.store().read(&*self.context.host, &opid)?;
                 let Some(Ok(state)) = state.map(|f| f.state) else { return Ok(()) };
                 let planner = self.planner(&state.op, &state.params)?;
-                self.taking_back = unwind;
+                self.target = json!(state.target);
                 let how = Resume { opid, actor: self.actor.clone(), unwind, settle };
                 let c = &self.context;
                 self.current = Some(OpRun::resume(Rc::clone(&c.host), &c.node, &c.paths, &how, planner, self.hand_over())?);
             }
             Todo::Begin { op, params } => {
-                if let Err(e) = self.begin(&op, params) {
+                if let Err(e) = self.begin(&op, params.clone()) {
                     self.warnings.push(chain(&e));
-                    self.results.push(json!({"error": e.to_doc()}));
+                    self.results.push(json!({"id": params_target(&params), "error": e.to_doc()}));
                 }
             }
             Todo::Commit(id) => self.note(|r| {
@@ -892,8 +963,12 @@ impl Run {
                 }
             })?,
             Todo::Gone(id) => self.note(|r| _ = r.removed.remove(&id))?,
-            Todo::Refresh => self.context.refresh(self.sections.as_ref(), None)?,
-            Todo::Health => self.health()?,
+            Todo::PutBack { overwrite } => self.put_back(overwrite)?,
+            Todo::Refresh => self.refresh(),
+            Todo::Health => {
+                self.forget_former();
+                self.health()?;
+            }
         }
         Ok(())
     }
@@ -950,6 +1025,7 @@ impl Run {
             self.last = json!({"id": params["id"], "state": "recorded", "section": section, "warnings": [format!("node {node} builds the share")]});
             return Ok(());
         };
+        self.target = json!(target);
         let mut params = params;
         params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));
         let opened = Event::Opened {
@@ -1126,6 +1202,11 @@ fn check_params(op: &str, params: &Value, effect: ops::Effect) -> Result<()> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("request {op}"), problems)) }
+}
+
+/// What a request is about: a share or an account.
+fn params_target(params: &Value) -> Value {
+    params.get("id").or(params.get("name")).cloned().unwrap_or_default()
 }
 
 fn text(params: &Value, name: &str) -> Result<Option<String>> {

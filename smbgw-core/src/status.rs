@@ -75,8 +75,10 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     let facts = look.facts;
     let node = facts.record.as_ref().map_or(facts.node.as_str(), |r| r.node.as_str());
     let spec = samba::spec_of(id, entry, node);
-    let stuck = look.open.iter().find(|o| o.is_stuck() && o.target == id);
-    let running = look.open.iter().find(|o| !o.is_stuck() && o.target == id);
+    // A user may have the name of a share.
+    let about_it = |o: &&OpState| o.target == id && o.op.starts_with("share.");
+    let stuck = look.open.iter().filter(about_it).find(|o| o.is_stuck());
+    let running = look.open.iter().filter(about_it).find(|o| !o.is_stuck());
     let (mut warnings, mut drift): (Vec<String>, Vec<String>) = (Vec::new(), look.drift.to_vec());
     let tree = spec.as_ref().map_err(|e| e.to_string()).and_then(|s| samba::tree_holds(s, &entry.tree, facts));
     let disabled = spec.as_ref().is_ok_and(|s| s.disabled);
@@ -88,7 +90,9 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
             "the section of {id} is gone from the storage configuration without having been removed; it is still served. Put it back with: pve-smbgateway repair {id} --restore"
         ));
     }
-    drift.extend(hand_edited(facts).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair native")));
+    // While an operation is on its way, the record may be one step ahead of the file.
+    let settled = look.open.iter().all(OpState::is_stuck);
+    drift.extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair native")));
     let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
     let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
     if let Err(why) = &tree {

@@ -42,6 +42,8 @@ pub struct StepState {
     pub after: Option<Seen>,
     /// The last process started for it.
     pub child: Option<ProcessId>,
+    /// Its undo was not tried because somebody else had changed the thing.
+    pub drifted: bool,
 }
 
 /// An operation.
@@ -153,7 +155,11 @@ impl OpState {
             }
             Event::UndoDone { step, .. } => self.step_mut(*step, &[Progress::Undoing])?.progress = Progress::Undone,
             Event::UndoFailed { step, error } => {
-                self.step_mut(*step, &[Progress::Undoing])?.progress = Progress::UndoFailed;
+                let from = [Progress::InDoubt, Progress::Done, Progress::Failed, Progress::Undoing, Progress::UndoFailed];
+                let s = self.step_mut(*step, &from)?;
+                // Found out before the undo began, or while it went on.
+                s.drifted = s.progress != Progress::Undoing && (s.progress != Progress::UndoFailed || s.drifted);
+                s.progress = Progress::UndoFailed;
                 self.undo_errors.push(error.clone());
             }
             Event::Interrupted { .. } => {}
@@ -193,6 +199,7 @@ impl OpState {
             before: None,
             after: None,
             child: None,
+            drifted: false,
         }));
         Ok(())
     }

@@ -29,6 +29,10 @@ pub struct Store {
 pub struct Journal {
     path: PathBuf,
     state: OpState,
+    /// Bytes of the file that hold the state.
+    good: usize,
+    /// An append failed: more than the good bytes may be in the file.
+    suspect: bool,
 }
 
 /// A journal as found.
@@ -40,6 +44,10 @@ pub struct Found {
     pub lines: Vec<Line>,
     /// What they mean, or why they cannot be trusted.
     pub state: Result<OpState>,
+    /// It has a whole first line, good or not.
+    pub began: bool,
+    /// Bytes of all good lines, if no line is damaged.
+    pub good: usize,
     /// Bytes of an unfinished last line.
     pub torn: usize,
 }
@@ -62,8 +70,9 @@ impl Store {
         host.make_dir(&self.dir, 0o700)?;
         let path = self.path(opid);
         let line = Line { at: host.now_ms(), event };
-        host.append(&path, line.encode().as_bytes())?;
-        Ok(Journal { path, state: OpState::fold([&line])? })
+        let bytes = line.encode();
+        host.append(&path, bytes.as_bytes())?;
+        Ok(Journal { path, state: OpState::fold([&line])?, good: bytes.len(), suspect: false })
     }
 
     /// Reopens the journal of an operation that is not over (or is stuck). A torn last line is cut off and kept beside the file.
@@ -77,19 +86,17 @@ impl Store {
             }
         };
         if found.torn > 0 {
-            self.cut_torn_tail(host, opid, &found.lines, found.torn)?;
+            self.cut_torn_tail(host, opid, found.good)?;
         }
-        Ok(Journal { path: self.path(opid), state })
+        Ok(Journal { path: self.path(opid), state, good: found.good, suspect: false })
     }
 
-    fn cut_torn_tail(&self, host: &dyn Host, opid: &str, lines: &[Line], torn: usize) -> Result<()> {
+    fn cut_torn_tail(&self, host: &dyn Host, opid: &str, good: usize) -> Result<()> {
         let path = self.path(opid);
         let Some(seen) = host.read(&path, LIMIT)? else { return Ok(()) };
-        let good = seen.content.len() - torn;
-        tracing::warn!(opid, bytes = torn, "the last line of the journal is torn; it is set aside");
+        tracing::warn!(opid, bytes = seen.content.len() - good, "the last line of the journal is torn; it is set aside");
         host.append(&self.dir.join(format!("{opid}.torn")), &seen.content[good..])?;
-        let text: String = lines.iter().map(Line::encode).collect();
-        host.write(&crate::effect::FileSpec { path, content: text, mode: 0o600, uid: seen.uid, gid: seen.gid })
+        cut(host, path, good)
     }
 
     /// Renames a damaged journal so that it is never taken for a good one, and never lost.
@@ -114,33 +121,48 @@ impl Store {
         Ok(host.list(&self.dir)?.iter().filter_map(|n| n.strip_suffix(".jsonl").map(str::to_owned)).collect())
     }
 
-    /// Journals that were set aside as damaged.
-    pub fn damaged(&self, host: &dyn Host) -> Result<Vec<PathBuf>> {
-        Ok(host.list(&self.dir)?.iter().filter(|n| n.ends_with(".corrupt")).map(|n| self.dir.join(n)).collect())
-    }
-
-    /// Operations of a gateway that are not over, or are stuck; oldest first. Damaged journals are set aside and named in the second list.
+    /// Operations of a gateway that are not over, or are stuck, oldest first; and the damaged journals, in words. It only looks: whoever asks
+    /// need not hold the gateway's lock, so an operation that is just beginning must not be disturbed.
     pub fn open_operations(&self, host: &dyn Host, gateway: &str) -> Result<(Vec<OpState>, Vec<String>)> {
         let (mut open, mut damaged) = (Vec::new(), Vec::new());
         // The mark of an open operation is a file of its own, so that this costs nothing when there are 20,000 finished ones.
         for name in host.list(&self.dir)? {
+            if name.ends_with(".corrupt") {
+                damaged.push(self.dir.join(&name).display().to_string());
+            }
             let Some(opid) = name.strip_suffix(".open") else { continue };
-            let Some(found) = self.read(host, opid)? else {
-                host.remove(&self.dir.join(&name))?;
-                continue;
-            };
+            let Some(found) = self.read(host, opid)? else { continue };
             match found.state {
-                Ok(s) if s.gateway != gateway => {}
-                Ok(s) if s.outcome.is_none() || s.is_stuck() => open.push(s),
-                Ok(_) => host.remove(&self.dir.join(&name))?,
-                Err(e) => {
-                    let aside = self.set_aside(host, opid)?;
-                    host.remove(&self.dir.join(&name))?;
-                    damaged.push(format!("{} ({e})", aside.display()));
-                }
+                Ok(s) if s.gateway == gateway && (s.outcome.is_none() || s.is_stuck()) => open.push(s),
+                Err(e) if found.began => damaged.push(format!("{} ({e})", self.path(opid).display())),
+                _ => {}
             }
         }
         Ok((open, damaged))
+    }
+
+    /// Sets damaged journals aside and takes marks away that mean nothing any more. Only for whoever holds the gateway's lock.
+    pub fn tidy(&self, host: &dyn Host) -> Result<()> {
+        for name in host.list(&self.dir)? {
+            let Some(opid) = name.strip_suffix(".open") else { continue };
+            match self.read(host, opid)? {
+                Some(Found { state: Ok(s), .. }) if s.outcome.is_none() || s.is_stuck() => continue,
+                Some(Found { state: Err(_), began: true, .. }) => drop(self.set_aside(host, opid)?),
+                // Death in the very first line: nothing was done under it.
+                Some(Found { state: Err(_), .. }) => host.remove(&self.path(opid))?,
+                _ => {}
+            }
+            self.mark_closed(host, opid)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up a journal that could not be begun; what cannot be removed is found by [`Store::tidy`].
+    pub fn discard(&self, host: &dyn Host, opid: &str) {
+        let removed = host.remove(&self.path(opid)).and_then(|()| self.mark_closed(host, opid));
+        if let Err(e) = removed {
+            tracing::warn!(opid, error = %e, "a journal that was never begun cannot be removed");
+        }
     }
 
     /// Marks an operation as open; done before its journal is begun, so that none is overlooked.
@@ -246,6 +268,16 @@ fn audit_entry(s: &OpState, lines: &[Line]) -> Value {
     })
 }
 
+/// Keeps the first `good` bytes of a journal.
+fn cut(host: &dyn Host, path: PathBuf, good: usize) -> Result<()> {
+    let Some(seen) = host.read(&path, LIMIT)? else { return Ok(()) };
+    if seen.content.len() <= good {
+        return Ok(());
+    }
+    let content = String::from_utf8_lossy(&seen.content[..good]).into_owned();
+    host.write(&crate::effect::FileSpec { path, content, mode: 0o600, uid: seen.uid, gid: seen.gid })
+}
+
 fn parse(opid: &str, bytes: &[u8]) -> Found {
     let end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
     let (whole, tail) = bytes.split_at(end);
@@ -264,7 +296,7 @@ fn parse(opid: &str, bytes: &[u8]) -> Found {
         }
     }
     let state = damage.map_or_else(|| OpState::fold(&lines), Err);
-    Found { opid: opid.to_owned(), lines, state, torn: tail.len() }
+    Found { opid: opid.to_owned(), lines, state, began: !whole.is_empty(), good: whole.len(), torn: tail.len() }
 }
 
 impl Journal {
@@ -289,11 +321,18 @@ impl Journal {
         let mut next = self.state.clone();
         next.apply(&line).map_err(|e| e.as_kind(Kind::Internal))?;
         let bytes = line.encode();
-        if sync {
-            host.append(&self.path, bytes.as_bytes())?;
-        } else {
-            host.append_lazily(&self.path, bytes.as_bytes())?;
+        if self.suspect {
+            // The line that failed may be there in part or whole; it did not happen.
+            cut(host, self.path.clone(), self.good)?;
+            self.suspect = false;
         }
+        let written =
+            if sync { host.append(&self.path, bytes.as_bytes()) } else { host.append_lazily(&self.path, bytes.as_bytes()) };
+        if let Err(e) = written {
+            self.suspect = true;
+            return Err(e);
+        }
+        self.good += bytes.len();
         self.state = next;
         Ok(())
     }

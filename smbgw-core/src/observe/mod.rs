@@ -342,6 +342,11 @@ pub fn see(host: &dyn Host, node: &str, paths: &Paths, watch: &Watch, keep: bool
             if smbd_running(host, &facts.smbd_pid_file()) { Seen::Running } else { Seen::Absent }
         }
         Watch::Record(key) => record(host, paths)?.and_then(|r| r.part(key)).map_or(Seen::Absent, Seen::Record),
+        Watch::SameHash(user) => {
+            let r = record(host, paths)?;
+            let same = r.is_some_and(|r| r.hashes.get(user).is_some_and(|h| r.former.get(user) == Some(h)));
+            if same { Seen::Present } else { Seen::Absent }
+        }
         Watch::InTree(p, name) => {
             if host.exists(&p.join(name))? {
                 Seen::Present

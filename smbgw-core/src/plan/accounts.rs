@@ -86,7 +86,9 @@ fn groupdel(name: &str) -> Cmd {
 /// Removes a Unix group that is ours.
 pub fn remove_group(facts: &Facts, id: &str, title: String, name: &str, gid: u32) -> Option<Step> {
     let group = facts.groups.get(name).filter(|g| g.gid == gid)?;
-    let mut undo = vec![Effect::Run(Cmd::new(Program::Groupadd, ["--gid", &gid.to_string(), name]).within_ms(20_000))];
+    // 9: it is back already; an undo may be repeated.
+    let mut undo =
+        vec![Effect::Run(Cmd::new(Program::Groupadd, ["--gid", &gid.to_string(), name]).also_ok(&[9]).within_ms(20_000))];
     undo.extend(group.members.iter().map(|m| Effect::Run(member(true, m, name))));
     Some(
         Step::new(id, title, Watch::UnixGroup(name.to_owned()), Effect::Run(groupdel(name)))
@@ -174,7 +176,7 @@ pub fn foreign_account(name: &str, uid: u32) -> Error {
 /// Removes a Unix user that is ours; nothing of its files.
 pub fn remove_user(facts: &Facts, id: &str, title: String, name: &str, uid: u32) -> Option<Step> {
     let user = facts.users.get(name).filter(|u| u.uid == uid && u.comment.starts_with("smbgw "))?;
-    let mut undo = vec![Effect::Run(useradd(name, uid, user.gid, &user.comment))];
+    let mut undo = vec![Effect::Run(useradd(name, uid, user.gid, &user.comment).also_ok(&[9]))];
     let groups = facts.groups.iter().filter(|(_, g)| g.members.iter().any(|m| m == name));
     undo.extend(groups.map(|(g, _)| Effect::Run(member(true, name, g))));
     let cmd = Cmd::new(Program::Userdel, ["--force", name]).also_ok(&[6]).within_ms(20_000);

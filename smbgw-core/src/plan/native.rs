@@ -763,12 +763,18 @@ fn drop_accounts(id: &str, facts: &Facts) -> Steps {
     let r = record(facts)?;
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     if is_last(id, r) {
+        let mut later = facts.clone();
         for (name, u) in &r.users {
+            let before = steps.len();
             drop_user(name, u, facts, &mut steps, &mut warnings)?;
+            // A user that goes leaves its groups: the undo of the user brings that back, not the undo of the group, which comes first.
+            if steps[before..].iter().any(|s| s.watch == Watch::UnixUser(name.clone())) {
+                later.groups.values_mut().for_each(|g| g.members.retain(|m| m != name));
+            }
         }
         for (name, g) in &r.groups {
             steps.extend(accounts::remove_group(
-                facts,
+                &later,
                 &format!("identity/group.{name}"),
                 format!("remove group {name}"),
                 &g.unix,
@@ -923,13 +929,9 @@ fn create_user(name: &UserName, facts: &Facts) -> Steps {
 }
 
 fn keep_hash(name: &UserName) -> Step {
-    Step::new(
-        "identity/hash",
-        format!("keep the NT hash of {name} in the record"),
-        Watch::Nothing,
-        Effect::KeepHash(name.to_string()),
-    )
-    .undo(Undo::None("it goes with the user's record".into()))
+    let watch = Watch::SameHash(name.to_string());
+    Step::new("identity/hash", format!("keep the NT hash of {name} in the record"), watch, Effect::KeepHash(name.to_string()))
+        .undo(Undo::Do(vec![Effect::TakeHashBack(name.to_string())]))
 }
 
 fn user_password(name: &UserName, facts: &Facts) -> Steps {
@@ -940,8 +942,15 @@ fn user_password(name: &UserName, facts: &Facts) -> Steps {
     }
     let cmd = accounts::samba(facts, Program::Smbpasswd, &["-s", name.as_str()]).secret(PASSWORD, 2).within_ms(20_000);
     let undo = Effect::ImportHash { user: name.to_string(), scratch: facts.paths.run_dir.join("import") };
-    // The record still has the former hash until the next step, so undo can bring it back.
+    // When the password is undone, the record has its former hash again.
+    let by = Step::new(
+        "identity/former",
+        format!("put the former NT hash of {name} by"),
+        Watch::Nothing,
+        Effect::PutHashBy(name.to_string()),
+    );
     let steps = vec![
+        by.undo(Undo::None("it is dropped when the operation is over".into())),
         Step::new(
             "identity/passdb",
             format!("give {name} another password"),

@@ -44,6 +44,8 @@ pub enum Watch {
     Smbd,
     /// A part of the gateway record.
     Record(Key),
+    /// Whether the record's hash of a user is the one it had before the operation.
+    SameHash(String),
     /// A file of ours directly under a tree's root.
     InTree(PathBuf, String),
 }
@@ -168,8 +170,12 @@ pub enum Effect {
     Record(Key, Option<Value>),
     /// Makes the record, with a new uuid.
     NewRecord,
-    /// Keeps the NT hash and RID of a user in the record.
+    /// Keeps the NT hash of a user in the record.
     KeepHash(String),
+    /// Puts the record's hash of a user by, for an undo.
+    PutHashBy(String),
+    /// Takes the hash that was put by back into the record.
+    TakeHashBack(String),
     /// Brings a user back into passdb from the record: hash, RID and flags.
     ImportHash {
         /// Who.
@@ -342,6 +348,8 @@ impl fmt::Display for Effect {
             Effect::Record(key, None) => write!(f, "forget {key}"),
             Effect::NewRecord => f.write_str("make the gateway record"),
             Effect::KeepHash(user) => write!(f, "keep the NT hash of {user} in the gateway record"),
+            Effect::PutHashBy(user) => write!(f, "put the former NT hash of {user} by in the gateway record"),
+            Effect::TakeHashBack(user) => write!(f, "take the former NT hash of {user} back into the gateway record"),
             Effect::ImportHash { user, .. } => write!(f, "bring {user} back into passdb from the gateway record"),
             Effect::StopSmbd { stop, .. } => write!(f, "run {stop} and wait until smbd is gone"),
             Effect::StartSmbd { start, restart: None, .. } => write!(f, "run {start} and wait until smbd answers"),
@@ -383,6 +391,7 @@ impl fmt::Display for Watch {
             Watch::SambaUser(n) => write!(f, "the passdb user {n}"),
             Watch::ShareAcl(n) => write!(f, "the share ACL of [{n}]"),
             Watch::Smbd => f.write_str("smbd"),
+            Watch::SameHash(n) => write!(f, "the gateway record's hash of {n}"),
             Watch::Record(k) => write!(f, "the gateway record ({k})"),
             Watch::InTree(p, n) => write!(f, "{}", p.join(n).display()),
         }

@@ -182,6 +182,18 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::Record(Key::Gateway, None) => host.remove(&tools.paths.record_file)?,
         Effect::Record(key, value) => change_record(tools, |r| r.set_part(key, value.as_ref()))?,
         Effect::KeepHash(user) => return Ok(keep_hash(tools, user.clone())),
+        Effect::PutHashBy(user) => change_record(tools, |r| {
+            if let Some(h) = r.hashes.get(user) {
+                r.former.insert(user.clone(), h.clone());
+            }
+            Ok(())
+        })?,
+        Effect::TakeHashBack(user) => change_record(tools, |r| {
+            if let Some(h) = r.former.get(user) {
+                r.hashes.insert(user.clone(), h.clone());
+            }
+            Ok(())
+        })?,
         Effect::ImportHash { user, scratch } => return import_hash(tools, user, scratch),
         Effect::StopSmbd { pid_file, stop } => {
             return Ok(stop_smbd(pid_file.clone(), stop.clone(), Box::new(|_| Ok(Flow::Finished))));
@@ -216,6 +228,17 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::RoundTrip { client, source, copy } => return round_trip(tools, client.clone(), source.clone(), copy.clone()),
     }
     Ok(Flow::Finished)
+}
+
+/// Removes what acts leave in the run directory when they are cut short: candidates, credentials, hashes on their way into passdb.
+/// Only for whoever holds the gateway's lock, and when no operation needs them any more.
+pub fn sweep(host: &dyn Host, paths: &Paths) {
+    for dir in ["check", "probe", "import"].map(|d| paths.run_dir.join(d)) {
+        let swept = host.list(&dir).and_then(|names| names.iter().try_for_each(|n| host.remove(&dir.join(n))));
+        if let Err(e) = swept {
+            tracing::warn!(dir = %dir.display(), error = %crate::error::chain(&e), "scratch files stay until the next operation");
+        }
+    }
 }
 
 fn no_secret(name: &str) -> Error {

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
 use crate::host::{Host, Secrets};
 use crate::journal::event::{Event, Outcome};
-use crate::journal::fold::{self, Progress as StepProgress};
+use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
 use crate::plan::native::PROBE_SECRET;
@@ -94,10 +94,14 @@ impl OpRun {
         secrets: Secrets,
     ) -> Result<Self> {
         let store = Store::new(&paths.state_dir);
-        if let Event::Opened { opid, .. } = &opened {
-            store.mark_open(&*host, opid)?;
-        }
-        let journal = store.open(&*host, opened)?;
+        let opid = if let Event::Opened { opid, .. } = &opened { opid.clone() } else { String::new() };
+        let begun = store.mark_open(&*host, &opid).and_then(|()| store.open(&*host, opened));
+        let journal = begun.inspect_err(|e| {
+            // Whoever asked is told that it failed, so nobody may carry it out later.
+            if !fatal(e) {
+                store.discard(&*host, &opid);
+            }
+        })?;
         Ok(Self::new(host, node, paths, store, journal, planner, secrets, Direction::Forward, false))
     }
 
@@ -364,9 +368,13 @@ impl OpRun {
     fn close(&mut self, outcome: Outcome, result: Value) -> Result<()> {
         self.journal.write(&*self.host, Event::Finished { outcome, result })?;
         self.direction = Direction::Over;
+        act::sweep(&*self.host, &self.paths);
         if outcome != Outcome::Stuck {
             let opid = self.opid().to_owned();
-            self.store.mark_closed(&*self.host, &opid)?;
+            // It is over whether or not the mark goes; whoever holds the lock next takes it away.
+            if let Err(e) = self.store.mark_closed(&*self.host, &opid) {
+                tracing::warn!(opid, error = %e, "the mark of an operation that is over stays for now");
+            }
         }
         Ok(())
     }
@@ -419,13 +427,16 @@ impl OpRun {
 
     fn begin_undo(&mut self, n: usize) -> Result<()> {
         let s = &self.journal.state().steps[n];
-        let (step, before, after, progress) = (s.step.clone(), s.before.clone(), s.after.clone(), s.progress);
+        let step = s.step.clone();
         self.began = self.host.monotonic_ms();
-        self.journal.write(&*self.host, Event::UndoBegun { step: n })?;
-        let effects = self.undo_effects(&step, before.as_ref(), after.as_ref(), progress);
-        match effects {
-            Ok(effects) if effects.is_empty() => self.undo_done(n, false),
+        // Judged before the undo is said to have begun: after that, a half-way state would count as our own doing.
+        match self.undo_effects(s) {
+            Ok(effects) if effects.is_empty() => {
+                self.journal.write(&*self.host, Event::UndoBegun { step: n })?;
+                self.undo_done(n, false)
+            }
             Ok(mut effects) => {
+                self.journal.write(&*self.host, Event::UndoBegun { step: n })?;
                 effects.reverse();
                 self.events.push(json!({"event": "undo-begun", "step": step.id, "title": step.title}));
                 self.undoing = effects;
@@ -437,29 +448,29 @@ impl OpRun {
     }
 
     /// What takes a step back, if it changed something and that is still as this run left it.
-    fn undo_effects(
-        &self,
-        step: &Step,
-        before: Option<&Seen>,
-        after: Option<&Seen>,
-        progress: StepProgress,
-    ) -> Result<Vec<(Effect, bool)>> {
-        let Some(before) = before else { return Ok(Vec::new()) };
+    fn undo_effects(&self, s: &StepState) -> Result<Vec<(Effect, bool)>> {
+        let (step, Some(before)) = (&s.step, &s.before) else { return Ok(Vec::new()) };
         if matches!(step.undo, Undo::None(_)) {
             return Ok(Vec::new());
         }
         let now = self.see(&step.watch, false)?;
+        // Once the undo has begun, a half-way state is our own doing.
+        let half_way = s.progress == StepProgress::Undoing || (s.progress == StepProgress::UndoFailed && !s.drifted);
         if now.same(before) {
-            return Ok(Vec::new());
+            // What is watched is back, but the undo may have ended before the rest of it: a reload, a membership. That is done again.
+            return Ok(match &step.undo {
+                Undo::RestoreThen(then) if half_way => then.iter().map(|e| (e.clone(), true)).collect(),
+                Undo::Do(effects) if half_way && effects.len() > 1 => effects.iter().map(|e| (e.clone(), false)).collect(),
+                _ => Vec::new(),
+            });
         }
-        let ours = match (after, &step.want) {
+        let ours = match (&s.after, &step.want) {
             (Some(after), _) => now.same(after),
             (None, Some(want)) => now.same(want),
             // It was begun and not finished, and what it makes is not known beforehand: what differs is its doing.
             (None, None) => true,
         };
-        // Once the undo has begun, a half-way state is our own doing.
-        if !ours && progress != StepProgress::Undoing {
+        if !ours && !half_way {
             if self.settle {
                 tracing::warn!(what = %step.watch, "changed by somebody else since; accepted as it is");
                 return Ok(Vec::new());

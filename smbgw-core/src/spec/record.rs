@@ -60,6 +60,9 @@ pub struct Record {
     /// NT hashes by user. Secret.
     #[serde(default)]
     pub hashes: BTreeMap<String, NtHash>,
+    /// NT hashes that an operation replaced or dropped, so that its undo can bring them back; gone when it is over. Secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub former: BTreeMap<String, NtHash>,
 }
 
 /// An NT hash: as good as a password, so it does not show itself.
@@ -215,6 +218,7 @@ impl Record {
             numbers: BTreeMap::new(),
             removed: BTreeMap::new(),
             hashes: BTreeMap::new(),
+            former: BTreeMap::new(),
         }
     }
 
@@ -286,10 +290,15 @@ impl Record {
                 let entry: UserEntry = typed(key, v)?;
                 self.remember(format!("user/{name}"), entry.uid);
                 self.users.insert(name.clone(), entry);
+                if let (false, Some(h)) = (self.hashes.contains_key(name), self.former.remove(name)) {
+                    self.hashes.insert(name.clone(), h);
+                }
             }
             (Key::User(name), None) => {
                 self.users.remove(name);
-                self.hashes.remove(name);
+                if let Some(h) = self.hashes.remove(name) {
+                    self.former.insert(name.clone(), h);
+                }
             }
             (Key::Group(name), Some(v)) => {
                 let entry: GroupEntry = typed(key, v)?;

@@ -2,14 +2,20 @@
 //! What the tests on the simulated machine share: a machine with a tree, and a driver for runs.
 #![allow(dead_code)] // each test binary uses its own part
 
+use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::{Context, Options, Progress};
-use smbgw_core::host::sim::SimHost;
+use smbgw_core::host::Host;
+use smbgw_core::host::sim::{SimHost, World};
 
 pub const PASSWORD: &str = "Correct-Horse-7 battery";
+
+pub const RECORD: &str = "/var/lib/smbgw/gateways/native@pve1.json";
+pub const OWN_CONF: &str = "/etc/samba/smbgw.conf";
+pub const SMB_CONF: &str = "/etc/samba/smb.conf";
 
 /// A Debian node with a running smbd and trees to share.
 pub fn machine() -> SimHost {
@@ -137,14 +143,164 @@ impl Case {
     }
 }
 
-/// What must be as before: everything but journals, snapshots, scratch files, and which process smbd is (it may have been restarted).
+/// The visible world, as far as it has to come back: without journals, snapshots and scratch files, which process smbd is, the order of
+/// lines in account files, the clock (days and seconds of a last change), and numbers, which are never taken back.
+pub fn visible(host: &SimHost) -> World {
+    let mut w = host.world().without(&["/run/smbgw", "/var/lib/smbgw/ops", "/run/samba/smbd.pid"]);
+    for file in ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"] {
+        let Some(node) = w.files.get(file).cloned() else { continue };
+        let text = w.files.text(file);
+        let mut lines: Vec<String> =
+            text.lines().map(|l| if file.ends_with("/shadow") { without_day(l) } else { l.to_owned() }).collect();
+        lines.sort();
+        w.files.put(file, lines.join("\n"), node.mode, node.uid, node.gid);
+    }
+    for account in w.passdb.values_mut() {
+        account.lct = 0;
+    }
+    if let Some(smbd) = &mut w.smbd {
+        smbd.pid = 1;
+    }
+    let record = w.files.text(RECORD);
+    if let Ok(mut r) = serde_json::from_str::<Value>(&record) {
+        for gone in ["numbers", "next-id", "former"] {
+            r.as_object_mut().expect("an object").remove(gone);
+        }
+        for s in r["shares"].as_object_mut().into_iter().flat_map(|m| m.values_mut()).filter_map(Value::as_object_mut) {
+            // Noted by whoever sees storage.cfg; no change of the share.
+            s.remove("committed");
+            if let Some(section) = s["section"].as_object_mut() {
+                section.remove("type");
+            }
+        }
+        w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
+    } else {
+        // Directories of ours may stay.
+        w.files.take("/var/lib/smbgw/gateways");
+        if names(&w, "/var/lib/smbgw").is_empty() {
+            w.files.take("/var/lib/smbgw");
+        }
+    }
+    w
+}
+
+/// Names in a directory of the simulated machine.
+pub fn names(w: &World, dir: &str) -> Vec<String> {
+    let host: &dyn Host = &SimHost::new(w.clone());
+    host.list(Path::new(dir)).unwrap_or_default()
+}
+
+fn without_day(line: &str) -> String {
+    let mut fields: Vec<&str> = line.split(':').collect();
+    if fields.len() > 2 {
+        fields[2] = "";
+    }
+    fields.join(":")
+}
+
+/// What must be as before.
 pub fn differences(before: &SimHost, after: &SimHost) -> Vec<String> {
-    let ours = &["/run/smbgw", "/var/lib/smbgw/ops"];
-    let all = before.world().without(ours).differences(&after.world().without(ours));
-    let noise = |d: &String| {
-        d.starts_with("/run/samba/smbd.pid:") || d.starts_with("smbd: pid") || d.starts_with("/var/lib/smbgw: new directory")
-    };
-    all.into_iter().filter(|d| !noise(d)).collect()
+    visible(before).differences(&visible(after))
+}
+
+/// The visible world after an operation that was done, whenever that was and whatever the gateway's uuid is.
+pub fn outcome(host: &SimHost) -> World {
+    let mut w = visible(host);
+    let record = w.files.text(RECORD);
+    let Ok(mut r) = serde_json::from_str::<Value>(&record) else { return w };
+    let uuid = r["uuid"].as_str().unwrap_or_default().to_owned();
+    r["uuid"] = json!("UUID");
+    if let Some(o) = r.as_object_mut() {
+        o.remove("conf-sha256");
+    }
+    if let Some(shares) = r["shares"].as_object_mut() {
+        for s in shares.values_mut().filter_map(Value::as_object_mut) {
+            s.remove("since-ms");
+        }
+    }
+    w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
+    if let Some(node) = w.files.get(OWN_CONF).cloned() {
+        let text = w.files.text(OWN_CONF).replace(&uuid, "UUID");
+        w.files.put(OWN_CONF, text, node.mode, node.uid, node.gid);
+    }
+    w
+}
+
+/// Nothing of a proof or an import may be left anywhere: accounts, credentials, scratch files.
+pub fn scratch_left(host: &SimHost) -> Vec<String> {
+    let w = host.world();
+    let mut left: Vec<String> = Vec::new();
+    for dir in ["/run/smbgw/probe", "/run/smbgw/import", "/run/smbgw/check"] {
+        left.extend(names(&w, dir).into_iter().map(|n| format!("{dir}/{n}")));
+    }
+    for file in ["/etc/passwd", "/etc/shadow"] {
+        if w.files.text(file).contains("smbgw-probe") {
+            left.push(format!("smbgw-probe in {file}"));
+        }
+    }
+    if w.passdb.contains_key("smbgw-probe") {
+        left.push("smbgw-probe in passdb".into());
+    }
+    for dir in ["/srv/office", "/srv/lab", "/srv/third"] {
+        left.extend(names(&w, dir).into_iter().filter(|n| n.starts_with(".smbgw")).map(|n| format!("{dir}/{n}")));
+    }
+    left
+}
+
+/// Takes the record of a gateway without shares, users and groups away, where there was none before.
+pub fn forget_empty_record(start: &SimHost, host: &SimHost) {
+    let record: Value = serde_json::from_str(&host.world().files.text(RECORD)).unwrap_or_default();
+    let empty = ["shares", "users", "groups"].iter().all(|k| record[k].as_object().is_none_or(|m| m.is_empty()));
+    if start.world().files.text(RECORD).is_empty() && empty {
+        forget_record(host);
+    }
+}
+
+/// Names of journals that say that an operation is open.
+pub fn open_marks(host: &SimHost) -> Vec<String> {
+    names(&host.world(), "/var/lib/smbgw/ops").into_iter().filter(|n| n.ends_with(".open")).collect()
+}
+
+/// All sections that the gateway keeps, as storage.cfg would have them.
+pub fn sections(host: &SimHost) -> Value {
+    let mut all = context(host).query("sections", &json!({})).expect("sections")["sections"].clone();
+    for s in all.as_object_mut().expect("an object").values_mut() {
+        s["type"] = json!("smbgateway");
+    }
+    all
+}
+
+pub fn reconcile(host: &SimHost, sections: &Value) -> Result<Value, Error> {
+    run(host, "reconcile", json!({"sections": sections}), None)
+}
+
+pub fn status(host: &SimHost, id: &str) -> Value {
+    context(host)
+        .query("status", &json!({"id": id, "fresh": true}))
+        .unwrap_or_else(|e| panic!("status of {id}: {:#?}", e.to_doc()))
+}
+
+/// Everything, not a sample: minutes instead of seconds.
+pub fn exhaustive() -> bool {
+    std::env::var_os("SMBGW_ALL").is_some()
+}
+
+/// Which of `1..=n` to try: all of a short list, or a seeded sample of about `k`, always with the first and the last.
+pub fn sample(n: u64, k: u64, seed: u64) -> Vec<u64> {
+    if exhaustive() || n <= k {
+        return (1..=n).collect();
+    }
+    let mut picked: Vec<u64> = vec![1, n];
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while (picked.len() as u64) < k {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        picked.push(x % n + 1);
+    }
+    picked.sort_unstable();
+    picked.dedup();
+    picked
 }
 
 /// Takes the gateway record away, which stays for ever: numbers are never given to somebody else.

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every plan kind, broken at every place: after a failure the machine is as before, after a death it is as before or complete, never
+//! half. Undo and steps are repeated, too. A new operation is covered the day it is in `common::cases`.
+//!
+//! `SMBGW_ALL=1` tries every combination; otherwise long lists are sampled with fixed seeds.
+#![allow(clippy::disallowed_methods)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Case, PASSWORD, cases, open_marks, outcome, run, sample, scratch_left, sections, visible};
+use serde_json::{Value, json};
+use smbgw_core::error::{Error, Kind};
+use smbgw_core::host::sim::{Death, Fault, SimHost, World};
+
+/// What a case is compared with.
+struct Scene {
+    case: Case,
+    start: SimHost,
+    /// After the operation, without any fault.
+    done: SimHost,
+    before: World,
+    after: World,
+    /// Acting calls and journal writes of the whole operation.
+    calls: u64,
+    writes: u64,
+}
+
+fn scenes() -> Vec<Scene> {
+    let make = |case: Case| {
+        let start = case.machine();
+        let done = start.snapshot();
+        case.run(&done).unwrap_or_else(|e| panic!("{}: {:#?}", case.name, e.to_doc()));
+        let (calls, writes) = (done.calls() - start.calls(), done.journal_writes() - start.journal_writes());
+        Scene { before: visible(&start), after: outcome(&done), case, start, done, calls, writes }
+    };
+    cases().into_iter().map(make).collect()
+}
+
+impl Scene {
+    fn as_before(&self, host: &SimHost) -> Vec<String> {
+        self.before.differences(&visible(host))
+    }
+
+    fn as_after(&self, host: &SimHost) -> Vec<String> {
+        self.after.differences(&outcome(host))
+    }
+
+    /// As before, or complete where that is allowed, and nothing of ours lying about.
+    fn settled(&self, host: &SimHost, complete: bool) -> Result<(), String> {
+        let (before, after) = (self.as_before(host), self.as_after(host));
+        if !before.is_empty() && !(complete && after.is_empty()) {
+            let after =
+                if complete { format!("\n  or, against the complete one:\n    {}", after.join("\n    ")) } else { String::new() };
+            return Err(format!("not as before:\n    {}{after}", before.join("\n    ")));
+        }
+        nothing(scratch_left(host))?;
+        nothing(open_marks(host))
+    }
+
+    /// Once more without a fault: a failure must not stand in the way of the next attempt.
+    fn works_now(&self, host: &SimHost) -> Result<(), String> {
+        // A lock that was got in a call that failed goes with its descriptor.
+        host.release_lock("/run/smbgw/lock/native");
+        host.release_lock("/run/smbgw/lock/node");
+        self.case.run(host).map_err(|e| format!("the next attempt: {}", story(&e)))?;
+        nothing(self.as_after(host)).map_err(|e| format!("after the next attempt: {e}"))?;
+        nothing(open_marks(host))
+    }
+}
+
+fn nothing(found: Vec<String>) -> Result<(), String> {
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n    ")) }
+}
+
+fn story(e: &Error) -> String {
+    let doc = e.to_doc();
+    format!("{:?}: {} {:?} {:?}", doc.kind, doc.message, doc.remedy, doc.story.undone)
+}
+
+/// What went wrong in a loop over many places: all of it is told, not the first only.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn note(&mut self, scene: &Scene, what: &str, result: Result<(), String>) {
+        if let Err(why) = result {
+            self.0.push(format!("{}: {what}: {why}", scene.case.name));
+        }
+    }
+}
+
+impl Drop for Wrong {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let some: Vec<&str> = self.0.iter().take(12).map(String::as_str).collect();
+            assert!(self.0.is_empty(), "{} went wrong, among them:\n{}", self.0.len(), some.join("\n"));
+        }
+    }
+}
+
+fn every_call(fault: Fault) {
+    let mut wrong = Wrong::default();
+    for (seed, scene) in scenes().iter().enumerate() {
+        let again = sample(scene.calls, 6, seed as u64);
+        for n in 1..=scene.calls {
+            let host = scene.start.snapshot();
+            host.arm_call(n, fault);
+            let result = scene.case.run(&host);
+            let what = format!(
+                "{fault:?} at call {n} of {} (last command: {})",
+                scene.calls,
+                host.commands().last().cloned().unwrap_or_default()
+            );
+            assert_eq!(host.armed(), 0, "{}: {what}: never came", scene.case.name);
+            let judged = match result {
+                // What only shows the state may fail without harm.
+                Ok(_) => nothing(scene.as_after(&host)).map_err(|e| format!("said to be done: {e}")),
+                Err(e) if e.kind() == Kind::Stuck => Err(format!("stuck by one failure alone: {}", story(&e))),
+                Err(e) => scene.settled(&host, false).map_err(|w| format!("{w}\n  after {}", story(&e))),
+            };
+            let judged = if again.contains(&n) && scene.as_before(&host).is_empty() {
+                judged.and_then(|()| scene.works_now(&host))
+            } else {
+                judged
+            };
+            wrong.note(scene, &what, judged);
+        }
+    }
+}
+
+#[test]
+fn a_failing_call_leaves_the_machine_as_before() {
+    every_call(Fault::Fails);
+}
+
+#[test]
+fn a_call_that_works_and_fails_leaves_the_machine_as_before() {
+    every_call(Fault::FailsAfter);
+}
+
+/// The call at which a failure makes for the longest undo, and how many calls and journal writes there are then.
+fn long_undo(scene: &Scene, n: u64) -> Option<(SimHost, u64, u64)> {
+    let host = scene.start.snapshot();
+    host.fail_call(n);
+    let (calls, writes) = (host.calls(), host.journal_writes());
+    scene.case.run(&host).err()?;
+    let all = (host.calls() - calls, host.journal_writes() - writes);
+    Some((host, all.0, all.1))
+}
+
+/// Failures from which there is much to undo: the last ones, and some in between.
+fn failures(scene: &Scene, seed: u64) -> Vec<(u64, u64, u64)> {
+    let last = (1..=scene.calls).rev().find(|n| long_undo(scene, *n).is_some()).expect("something can fail");
+    let mut all = sample(last, 3, seed);
+    all.retain(|n| *n > 3);
+    all.into_iter().filter_map(|n| long_undo(scene, n).map(|(_, calls, writes)| (n, calls, writes))).collect()
+}
+
+fn repair(host: &SimHost) -> Result<(), String> {
+    run(host, "share.repair", json!({}), None).map(drop).map_err(|e| format!("repair: {}", story(&e)))
+}
+
+#[test]
+fn a_failing_undo_is_stuck_and_repair_finishes_it() {
+    let (mut stuck, mut wrong) = (0, Wrong::default());
+    for (seed, scene) in scenes().iter().enumerate() {
+        for (n, calls, _) in failures(scene, seed as u64) {
+            for m in sample(calls - n, 12, seed as u64 + n) {
+                let host = scene.start.snapshot();
+                host.fail_call(n);
+                host.fail_call(n + m);
+                let what = format!("calls {n} and {} fail", n + m);
+                let e = scene.case.run(&host).expect_err("it cannot succeed");
+                let mut judged = Ok(());
+                if e.kind() == Kind::Stuck {
+                    stuck += 1;
+                    judged = judged.and(stays_stuck(scene, &host, &e));
+                }
+                if !scene.as_before(&host).is_empty() || !open_marks(&host).is_empty() {
+                    judged = judged.and_then(|()| repair(&host));
+                }
+                // Where not even the failure could be written down, a repair finds an operation that was interrupted.
+                let forward = e.kind() != Kind::Stuck && is_forward(scene);
+                let judged = judged.and_then(|()| scene.settled(&host, forward));
+                wrong.note(scene, &what, judged.map_err(|w| format!("{w}\n  after {}", story(&e))));
+            }
+        }
+    }
+    assert!(stuck > 20, "hardly an undo failed: {stuck}");
+}
+
+fn stays_stuck(scene: &Scene, host: &SimHost, e: &Error) -> Result<(), String> {
+    if !e.remedy_text().is_some_and(|r| r.contains("pve-smbgateway repair")) {
+        return Err("no remedy is named".into());
+    }
+    let world = host.world();
+    match scene.case.run(host) {
+        Err(refused) if refused.kind() == Kind::Stuck => {
+            nothing(world.without(&["/run/smbgw"]).differences(&host.world().without(&["/run/smbgw"])))
+        }
+        other => Err(format!("not refused: {other:?}")),
+    }
+}
+
+#[test]
+fn death_during_undo_at_each_journal_write() {
+    let mut wrong = Wrong::default();
+    for (seed, scene) in scenes().iter().enumerate() {
+        for (n, _, writes) in failures(scene, seed as u64 + 7) {
+            for w in sample(writes, 14, seed as u64 + n) {
+                for fault in [Fault::Dies(Death::Kill), Fault::DiesAfter(Death::PowerCut)] {
+                    let host = scene.start.snapshot();
+                    host.fail_call(n);
+                    host.arm_append(w, fault);
+                    let _ = scene.case.run(&host);
+                    let complete = host.armed() > 0;
+                    host.reboot();
+                    power_on(&host, scene);
+                    let judged = repair(&host).and_then(|()| scene.settled(&host, complete || is_forward(scene)));
+                    wrong.note(scene, &format!("call {n} fails, {fault:?} at journal write {w} of {writes}"), judged);
+                }
+            }
+        }
+    }
+}
+
+/// An operation that a repair finishes rather than takes back, if it died on its way forward.
+fn is_forward(scene: &Scene) -> bool {
+    scene.case.op != "share.create" && !scene.case.op.starts_with("user.")
+}
+
+/// Without systemd nobody starts smbd at boot; where it ran before, the administrator does.
+fn power_on(host: &SimHost, scene: &Scene) {
+    if scene.start.world().smbd.is_some() && host.world().smbd.is_none() {
+        host.start_smbd();
+    }
+}
+
+/// The ways in which a node comes back to its senses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Recovery {
+    /// The worker, and the section was committed.
+    Committed,
+    /// The worker, and storage.cfg is as it was.
+    NotCommitted,
+    /// Somebody does something else.
+    NextCall,
+    /// `repair`.
+    Repair,
+}
+
+fn recover(scene: &Scene, host: &SimHost, how: Recovery) -> Result<(), String> {
+    let done = |r: Result<Value, Error>| r.map(drop).map_err(|e| format!("{how:?}: {}", story(&e)));
+    let password = Some(PASSWORD);
+    match how {
+        Recovery::Committed => {
+            for _ in 0..2 {
+                done(run(host, "reconcile", json!({"sections": sections(&scene.done)}), password))?;
+            }
+        }
+        Recovery::NotCommitted => {
+            for _ in 0..3 {
+                done(run(host, "reconcile", json!({"sections": sections(&scene.start)}), None))?;
+                host.pass(Duration::from_secs(200));
+            }
+        }
+        Recovery::NextCall => {
+            done(run(host, "group.create", json!({"name": "passing"}), None))?;
+            done(run(host, "group.remove", json!({"name": "passing"}), None))?;
+        }
+        Recovery::Repair => done(run(host, "share.repair", json!({}), None))?,
+    }
+    Ok(())
+}
+
+fn every_journal_write(fault: impl Fn(Death) -> Fault, how: &[Recovery]) {
+    let mut wrong = Wrong::default();
+    for (seed, scene) in scenes().iter().enumerate() {
+        for w in sample(scene.writes, 24, seed as u64) {
+            for death in [Death::Kill, Death::PowerCut] {
+                let start = scene.start.snapshot();
+                start.arm_append(w, fault(death));
+                let _ = scene.case.run(&start);
+                assert!(start.is_dead(), "{}: write {w}", scene.case.name);
+                start.reboot();
+                power_on(&start, scene);
+                for how in how {
+                    let host = start.snapshot();
+                    let what = format!("{:?} at journal write {w} of {}, {how:?}", fault(death), scene.writes);
+                    let mut judged = recover(scene, &host, *how);
+                    // Numbers are never taken back; a gateway without anything else is as good as none.
+                    common::forget_empty_record(&scene.start, &host);
+                    judged = judged.and_then(|()| scene.settled(&host, true));
+                    let case = &scene.case;
+                    judged = judged.and_then(|()| match how {
+                        Recovery::Committed if matches!(case.op, "share.create" | "share.update") => {
+                            nothing(scene.as_after(&host)).map_err(|e| format!("committed, not complete: {e}"))
+                        }
+                        Recovery::NotCommitted if case.op == "share.create" => {
+                            nothing(scene.as_before(&host)).map_err(|e| format!("never committed: {e}"))
+                        }
+                        _ => Ok(()),
+                    });
+                    wrong.note(scene, &what, judged);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn death_before_each_journal_write_is_recovered_by_the_worker() {
+    every_journal_write(Fault::Dies, &[Recovery::Committed, Recovery::NotCommitted]);
+}
+
+#[test]
+fn death_after_each_journal_write_is_recovered_by_the_worker() {
+    every_journal_write(Fault::DiesAfter, &[Recovery::Committed, Recovery::NotCommitted]);
+}
+
+#[test]
+fn death_at_each_journal_write_is_recovered_by_the_next_call() {
+    every_journal_write(Fault::Dies, &[Recovery::NextCall, Recovery::Repair]);
+}
+
+#[test]
+fn torn_journal_writes_are_recovered() {
+    every_journal_write(|death| Fault::DiesTorn(death, 25), &[Recovery::Committed, Recovery::Repair]);
+}
