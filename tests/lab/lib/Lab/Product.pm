@@ -71,6 +71,7 @@ sub through_proxmox {
     $SECTIONS = '/etc/pve/storage.cfg';
     $env{PVE_STANDIN_DIR} = '/etc/pve';
     $env{PERL5LIB} = join(':', "$Lab::Box::ROOT/tests/pve/lib", grep { defined } $env{PERL5LIB});
+    pvesm(['status']);    # Proxmox makes the directories of its own storages
     return 1;
 }
 
