@@ -47,7 +47,12 @@ my %env;
 sub install {
     my $stage = _stage();
     return if $stage eq '/';
-    my $r = Lab::Box::run(['mount', '-t', 'overlay', 'overlay', '-o', "lowerdir=$stage/usr:/usr", '/usr']);
+    # at a path without colons and commas, which mean something in mount options and search paths
+    mkdir('/run/lab/stage');
+    my $r = Lab::Box::run(['mount', '--bind', $stage, '/run/lab/stage']);
+    die "cannot bind $stage: $r->{all}" if $r->{rc} != 0;
+    $stage = '/run/lab/stage';
+    $r = Lab::Box::run(['mount', '-t', 'overlay', 'overlay', '-o', "lowerdir=$stage/usr:/usr", '/usr']);
     if ($r->{rc} == 0) {
         Lab::Box::run(['ldconfig']);
         return;
