@@ -777,7 +777,7 @@ impl Run {
                 let stuck = v["outcome"] == "stuck";
                 self.forget_former();
                 self.refresh();
-                if self.is_only_task() && !(self.repairs && !stuck) {
+                if (stuck || !self.repairs) && self.is_only_task() {
                     self.finish();
                     return Ok(Progress::Failed(v, e));
                 }

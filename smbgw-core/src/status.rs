@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::ErrorDoc;
-use crate::facts::Facts;
-use crate::host::Space;
+use crate::facts::{Facts, Space};
 use crate::journal::OpState;
 use crate::plan::native::{access_list, hand_edited};
 use crate::plan::samba;
