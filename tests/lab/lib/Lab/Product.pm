@@ -112,6 +112,7 @@ sub call {
 sub words_of {
     my ($r) = @_;
     my $e = $r->{error} // {};
+    return "rc " . ($r->{rc} // "signal $r->{signal}") . " | $r->{all}" if !defined($e->{message});
     return join(' | ', 'rc ' . ($r->{rc} // "signal $r->{signal}"), grep { defined && length } $e->{message}, $e->{remedy}, $r->{err}, %$e ? JSON::PP->new->canonical->utf8->encode($e) : $r->{out});
 }
 
