@@ -24,8 +24,12 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOMAJOR := 0
 CARGO_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 INSTALL := install
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Variables that must survive sudo.
+KEEP := env SMBGW_STAGE=$(STAGE) SMBGW_ALL=$(SMBGW_ALL) CI=$(CI)
 
-.PHONY: build lib xs header install install-lib install-xs install-pve stage stage-lib test-c test-perl
+.PHONY: build lib xs header install install-lib install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
+	test-pve test-lab run bench
 
 build: lib xs
 
@@ -78,12 +82,58 @@ install: install-lib install-xs install-pve
 stage:
 	$(MAKE) --no-print-directory install DESTDIR=$(STAGE)
 
-# --- tests against the staged installation -------------------------------------------------------------------------------
+# --- tests ---------------------------------------------------------------------------------------------------------------
+#
+# `make test` installs what it needs, then runs every tier that exists. `make test-all` adds what is slow: every kill point, valgrind over
+# the Perl module. Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
+
+deps:
+	.ci/deps test
+
+# Lints run where the tools are (Debian: rustfmt, rust-clippy).
+lint:
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --all --check; else echo "lint: rustfmt is not here, skipped"; fi
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then $(CARGO) clippy --locked --workspace --all-targets -- -D warnings; \
+		else echo "lint: clippy is not here, skipped"; fi
+
+test-rust:
+	$(CARGO) test --locked --workspace
 
 # Variants: shared and static, plain, address and undefined-behaviour sanitizers, valgrind.
-test-c: stage-lib
+test-c: stage
 	SMBGW_STAGE=$(STAGE) SMBGW_PREFIX=$(PREFIX) SMBGW_LIBDIR=$(LIBDIR) prove tests/c/run.t
 
 # SMBGW_VALGRIND=1 runs them once more under valgrind.
-test-perl: xs
+test-perl: stage
 	cd $(XSDIR) && LD_LIBRARY_PATH=$(STAGE)$(LIBDIR) prove -b t
+
+# The storage plugin against stand-ins of Proxmox's modules, or the real ones where SMBGW_PVE_PERL5LIB names them.
+test-pve: stage
+	SMBGW_STAGE=$(STAGE) prove tests/pve/t
+
+# Real Samba in private namespaces; needs root.
+test-lab: stage
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/lab
+
+test: deps
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory test-rust
+	$(MAKE) --no-print-directory test-c test-perl test-pve test-lab
+
+test-all: export SMBGW_ALL = 1
+test-all: export SMBGW_VALGRIND = 1
+test-all: test
+
+# --- the guided tour -----------------------------------------------------------------------------------------------------
+
+# The main job for real, in a private namespace: the machine itself is not changed.
+run:
+	.ci/deps run
+	$(MAKE) --no-print-directory stage
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) $(PERL) tests/lab/tour
+
+# --- benchmarks ----------------------------------------------------------------------------------------------------------
+
+bench: stage
+	$(CARGO) bench --locked --workspace
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) $(PERL) benches/table

@@ -367,7 +367,7 @@ int32_t smbgw_spec_check(const struct smbgw_context *context,
                          struct smbgw_error **err);
 
 /**
- * Renders the Samba configuration that a section would get. params: {id, section}. *out: {text}. Otherwise as
+ * Renders the Samba configuration that sections would give. params: {sections: all sections by id}. *out: {text}. Otherwise as
  * smbgw_query().
  */
 int32_t smbgw_config_render(const struct smbgw_context *context,
@@ -388,9 +388,9 @@ int32_t smbgw_plan(const struct smbgw_context *context,
                    struct smbgw_error **err);
 
 /**
- * The status of a share, observed now. params: {id}. *out: the status document; its schema number changes when a
- * key changes its meaning. Errors: SMBGW_E_NOT_FOUND. Otherwise as smbgw_query(). For totals alone, every few seconds,
- * use smbgw_usage_read().
+ * The status of a share: as last observed, or with fresh observed now. params: {id, fresh?: bool}. *out: the
+ * status document; its schema number changes when a key changes its meaning. Errors: SMBGW_E_NOT_FOUND,
+ * SMBGW_E_CORRUPT. Otherwise as smbgw_query(). For totals alone, every few seconds, use smbgw_usage_read().
  */
 int32_t smbgw_status(const struct smbgw_context *context,
                      const char *params,
@@ -429,8 +429,8 @@ int32_t smbgw_schema(const struct smbgw_context *context,
 /**
  * Reads the numbers of the share id, without starting a process and without waiting for anything that may hang.
  * *out is the caller's: the library fills in what both sides know, sets the rest to 0, and keeps size. On failure
- * all members but size are 0. Errors: SMBGW_E_NOT_FOUND, SMBGW_E_ARGUMENT (also for a wrong size, and then *out is
- * left alone).
+ * all members but size are 0. A share that nobody has looked at yet is no failure: it is not active, and age_ms is
+ * -1. Errors: SMBGW_E_INVALID, SMBGW_E_IO, SMBGW_E_ARGUMENT (also for a wrong size, and then *out is left alone).
  */
 int32_t smbgw_usage_read(const struct smbgw_context *context,
                          const char *id,
@@ -481,11 +481,12 @@ int32_t smbgw_run_secret(struct smbgw_run *run,
 
 /**
  * Works on the run for at most about a second. *state becomes one of SMBGW_RUN_*; *event becomes a buffer that the
- * caller frees, with {events: [{event: ...}, ...], result?: {...}}; the list is empty when the second passed inside a
- * step.
+ * caller frees, with {opid?, events: [{event: ...}, ...], result?: {...}}; the list is empty when the second passed
+ * inside a step. opid names the operation under way, for smbgw_run_resume().
  *
- * Events: planned {phase, steps}, begun {step, title}, done {step, changed, ms}, failed {step,
- * error}, undo-begun, undo-done, undo-failed {step, ...}, finished {result}.
+ * Events: planned {phase, steps}, replanned {phase, because}, warning {text}, begun {step, title},
+ * done {step, title, changed, ms}, failed {step?, error}, undo-begun {step, title}, undo-done {step,
+ * title, ms}, undo-failed {step, error}, finished {result}. More may come.
  *
  * Returns SMBGW_OK while it works and when it is done. When the run failed (and was unwound), it returns the code of
  * that failure with *state SMBGW_RUN_FAILED, *event the last events, and *err why: the only case in which a pointer
@@ -505,7 +506,7 @@ int32_t smbgw_run_unwind(struct smbgw_run *run,
                          struct smbgw_error **err);
 
 /**
- * Stops where it is: ends the program that is running, records interrupted in the journal. For a process that has to
+ * Stops where it is, for good as far as this run goes: ends the program that is running, records interrupted in the journal. For a process that has to
  * end, on SIGTERM for example. The operation waits for smbgw_run_resume(), which may be called in another process.
  */
 int32_t smbgw_run_interrupt(struct smbgw_run *run,

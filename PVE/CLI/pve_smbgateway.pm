@@ -87,7 +87,9 @@ sub main {
         $SIG{ $run{signal} } = 'DEFAULT';
         kill($run{signal}, $$);
     }
-    return $error ? $error->code() || 16 : 0;
+    return $error->code() || 16 if $error;
+    # a reconcile does all it can; what failed on the way is still a failure
+    return ($run{failed} // [])->[0] ? $run{failed}->[0]->{code} || 16 : 0;
 }
 
 sub _dispatch {
@@ -183,7 +185,7 @@ sub _help {
         $text .= "\nproperties:\n" . join('', map {
             sprintf("  --%-17s %s%s%s\n", $_->{name}, $_->{description}, $_->{enum} ? ' One of: ' . join(', ', @{ $_->{enum} }) . '.' : '',
                 defined($_->{default}) && $_->{description} !~ m/default/ ? " Default: $_->{default}." : '')
-        } grep { !$_->{sensitive} } @PVE::SMBGateway::Schema::PROPERTIES);
+        } grep { !$_->{sensitive} && !($_->{fixed} && ($name // '') eq 'set') } @PVE::SMBGateway::Schema::PROPERTIES);
     }
     $text .= "\ncommon options: --output-format text|json|json-pretty  --quiet  --config FILE (sections in FILE, not in Proxmox's storage.cfg)\n";
     return $text;
@@ -207,7 +209,8 @@ sub _watcher {
         my $line =
               $event eq 'planned' ? sprintf("%s: %d step%s", $e->{phase} // 'plan', $e->{steps} // 0, ($e->{steps} // 0) == 1 ? '' : 's')
             : $event eq 'done' ? sprintf("  %-8s %s  (%s ms)", exists($e->{changed}) && !$e->{changed} ? 'as is' : 'done', $what, $e->{ms} // '?')
-            : $event eq 'failed' ? "  FAILED   $what: " . _brief($e->{error})
+            : $event eq 'replanned' ? "  planned anew: the machine has changed meanwhile"
+            : $event eq 'failed' ? '  FAILED   ' . ($what eq '' ? '' : "$what: ") . _brief($e->{error})
             : $event eq 'undo-done' ? sprintf("  undone   %s%s", $what, defined($e->{ms}) ? "  ($e->{ms} ms)" : '')
             : $event eq 'undo-failed' ? "  UNDO FAILED  $what: " . _brief($e->{error})
             : return;
@@ -321,7 +324,7 @@ sub _created {
     my ($run, $id, $result) = @_;
     $result //= { id => $id };
     $run->{print} = sub {
-        printf("share '%s' (%s) is %s\n", $result->{share} // $id, $id, $result->{state} // 'set up') if !$run->{opt}->{quiet};
+        printf("share '%s' (%s) is %s\n", $result->{share} // $id, $id, $result->{state} // 'in storage.cfg') if !$run->{opt}->{quiet};
         _print_warnings($result);
     };
     return $result;
@@ -366,13 +369,9 @@ sub cmd_delete {
     my $result = PVE::SMBGateway::Config::locked(sub {
         my $sections = PVE::SMBGateway::Config::sections();
         _no_share($id) if $sections->{$id} && ($sections->{$id}->{type} // '') ne PVE::SMBGateway::Config::TYPE;
-        my $done = eval { _do($run, 'share.delete', { id => $id }) };
-        if (!$done) {
-            my $error = PVE::SMBGateway::Error->from($@);
-            # a section that never became a share can always be removed
-            die $error if $error->kind() ne 'not-found' || !$sections->{$id};
-            $done = { id => $id };
-        }
+        # a section may have been lost while its share is still served: that share can be removed too
+        _no_share($id) if !$sections->{$id} && !grep { ($_->{id} // '') eq $id } @{ _shares(PVE::SMBGateway::Native::query('list')) };
+        my $done = _do($run, 'share.delete', { id => $id });
         PVE::SMBGateway::Config::drop($id);
         return $done;
     });
@@ -516,7 +515,17 @@ sub cmd_audit {
     my $doc = PVE::SMBGateway::Native::query('audit', { map({ defined($opt->{$_}) ? ($_ => $opt->{$_}) : () } qw(since limit)), (defined($id) ? (id => $id) : ()) });
     $run->{print} = sub {
         my ($data) = @_;
-        my ($entries) = ref($data) eq 'HASH' ? grep { ref($_) eq 'ARRAY' } @$data{ sort keys %$data } : $data;
+        my @rows;
+        for my $entry (@{ (ref($data) eq 'HASH' ? $data->{entries} : $data) // [] }) {
+            my %row = %$entry;
+            for my $key (grep { defined($row{$_}) && $row{$_} =~ m/\A\d{12,}\z/ } qw(at until)) {
+                $row{$key} = POSIX::strftime('%Y-%m-%d %H:%M:%S', localtime($row{$key} / 1000));
+            }
+            $row{changed} = scalar(@{ $row{changed} }) if ref($row{changed}) eq 'ARRAY';
+            delete($row{$_}) for grep { !defined($row{$_}) || (ref($row{$_}) eq 'ARRAY' && !@{ $row{$_} }) } keys %row;
+            push @rows, \%row;
+        }
+        my $entries = \@rows;
         print _table($entries // []);
     };
     return $doc;
@@ -544,8 +553,13 @@ sub cmd_repair {
     $result->{restored} = \@restored if @restored;
     $run->{print} = sub {
         print "section of '$_' is back\n" for @restored;
-        print ref($result->{diff}) ? JSON::PP->new->canonical->pretty->encode($result->{diff}) : $result->{diff} . "\n" if $result->{diff};
-        print "repaired\n" if !$opt->{quiet} && !$result->{diff};
+        if (exists($result->{repaired}) && !$result->{repaired}) {
+            print "kept as it is: $result->{why}\n" if defined($result->{why});
+            print $result->{diff} =~ s/\n*\z/\n/r if defined($result->{diff}) && !ref($result->{diff});
+            print "to put it back: $result->{remedy}\n" if defined($result->{remedy});
+        } elsif (!$opt->{quiet}) {
+            print "repaired\n";
+        }
         _print_warnings($result);
     };
     return $result;
@@ -588,8 +602,9 @@ sub cmd_reconcile {
     my $result = _signals($run, sub {
         PVE::SMBGateway::Worker::reconcile(ids => \@ids, wait => $run->{opt}->{wait}, on_event => _watcher($run), keep_signal => 1);
     });
+    $run->{failed} = [map { $_->{error} } grep { ref($_->{error}) eq 'HASH' } @{ $result->{shares} // [] }];
     $run->{print} = sub {
-        for my $share (@{ $result->{shares} // [] }) {
+        for my $share (grep { !$_->{error} } @{ $result->{shares} // [] }) {
             my @did = @{ $share->{did} // [] };
             printf("%s: %s%s\n", $share->{id} // '?', $share->{state} // '?', @did ? ' (' . join('; ', @did) . ')' : '') if @did || !$run->{opt}->{quiet};
             _print_warnings($share);

@@ -148,10 +148,12 @@ sub _drive {
                 for my $event (@{ $step->{events} // [] }) {
                     $_->($event) for @sinks;
                 }
-                if ($step->{state} eq 'done') {
-                    $result = $step->{result} // {};
+                # after unwind() 'done' only says that there is nothing left to take back
+                if ($step->{state} eq 'done' && !$late) {
+                    $result = ref($step->{result}) eq 'HASH' ? $step->{result} : {};
                     last;
                 }
+                last if $step->{state} eq 'done';
                 if ($step->{state} eq 'failed') {
                     $error = _error($step->{error});
                     last;

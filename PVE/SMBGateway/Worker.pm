@@ -90,10 +90,25 @@ sub reconcile {
         $pause = $pause * 1.5 > 2 ? 2 : $pause * 1.5;
         $sections = PVE::SMBGateway::Config::sections();
     }
-    return PVE::SMBGateway::Native::run(
+    my $result = PVE::SMBGateway::Native::run(
         'reconcile', { (@ids ? (ids => \@ids) : ()), sections => $sections },
         on_event => $o{on_event}, keep_signal => $o{keep_signal},
     );
+    _drop_sections($result) if !PVE::SMBGateway::Config::on_proxmox();
+    return $result;
+}
+
+# A removal that was killed half way has been finished now; on a machine without Proxmox its section is ours to take out as well.
+sub _drop_sections {
+    my ($result) = @_;
+    my @removed = map { $_->{id} } grep { ref($_) eq 'HASH' && ($_->{state} // '') eq 'removed' && defined($_->{id}) } @{ $result->{shares} // [] };
+    return if !@removed;
+    PVE::SMBGateway::Config::locked(sub {
+        my $left = PVE::SMBGateway::Native::query('sections')->{sections} // {};
+        my $ours = PVE::SMBGateway::Config::ours();
+        PVE::SMBGateway::Config::drop($_) for grep { $ours->{$_} && !$left->{$_} } @removed;
+    });
+    return;
 }
 
 # Committed, or nothing is known of it: then there is nothing to wait for.

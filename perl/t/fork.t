@@ -46,6 +46,17 @@ is_deeply([in_child(1, sub { return $err->kind })], ['invalid', 0], 'an error fr
 
 ok($ctx->query('schema'), 'the parent goes on');
 
+# A run holds locks; a child that lets go of it, or ends with it, does not let go of them.
+{
+    my %nothing = (sections => {}, 'lock-wait-ms' => 0);
+    my $run = $ctx->begin('reconcile', \%nothing);
+    is_deeply([in_child(0, sub { eval { $run->step }; return $@->kind })], ['forked', 0], 'a run is refused in a child');
+    is_deeply([in_child(1, sub { undef $run; return 'let go' })], ['let go', 0], 'and let go there');
+    refused { $ctx->begin('reconcile', \%nothing) } 'busy', qr/\b$$\b/, 'its locks are still held, and the holder is named';
+    undef $run;
+    ok($ctx->begin('reconcile', \%nothing), 'until the parent lets go');
+}
+
 # As Proxmox does: a worker that forks a task that forks.
 my ($text) = in_child(1, sub {
     my $mine = context();

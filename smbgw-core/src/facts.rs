@@ -24,6 +24,19 @@ pub struct Paths {
     pub record_file: PathBuf,
 }
 
+/// Space of a file system, in bytes, as `statfs(2)` tells it to a user who is not root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Size.
+    pub total: u64,
+    /// What a user can still write.
+    pub avail: u64,
+    /// What is written.
+    pub used: u64,
+    /// Which file system it is: the same number as [`TreeSeen::fsid`], so 0 where there is none that lasts.
+    pub fsid: u64,
+}
+
 /// A Unix user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnixUser {

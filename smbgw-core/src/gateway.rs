@@ -67,10 +67,12 @@ impl Options {
     /// Reads options; an unknown key is an error that names it.
     pub fn from_json(text: &str) -> Result<Self> {
         let text = if text.trim().is_empty() { "{}" } else { text };
-        let options: Self = serde_json::from_str(text).map_err(|e| Error::new(Kind::Invalid, "the options are not valid").caused_by(e))?;
+        let options: Self =
+            serde_json::from_str(text).map_err(|e| Error::new(Kind::Invalid, "the options are not valid").caused_by(e))?;
         let paths = [&options.state_dir, &options.run_dir, &options.smb_conf, &options.own_conf];
         for p in paths.into_iter().chain(options.record_dir.as_ref()) {
-            section::clean_path(p.to_str().unwrap_or_default()).map_err(|why| Error::new(Kind::Invalid, format!("option path {}: {why}", p.display())))?;
+            section::clean_path(p.to_str().unwrap_or_default())
+                .map_err(|why| Error::new(Kind::Invalid, format!("option path {}: {why}", p.display())))?;
         }
         Ok(options)
     }
@@ -180,7 +182,7 @@ impl Context {
         }
         if usage.active && hot.local {
             match self.host.space(Path::new(&hot.path)) {
-                Ok(s) if hot.fsid == 0 || s.fsid == hot.fsid => {
+                Ok(s) if hot.fsid == "0" || format!("{:x}", s.fsid) == hot.fsid => {
                     (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
                     usage.age_ms = 0;
                 }
@@ -247,9 +249,11 @@ impl Context {
         };
         let (mut problems, mut warnings) = (Vec::new(), checked.warnings.clone());
         if flag(params, "create")? {
-            let intent = Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
+            let intent =
+                Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
             let need = Need { trees: vec![checked.spec.path.clone()], owned: false };
-            let planned = observe::facts(&*self.host, &self.node, &self.paths, &need).and_then(|f| plan::phase("files", &intent, &f));
+            let planned =
+                observe::facts(&*self.host, &self.node, &self.paths, &need).and_then(|f| plan::phase("files", &intent, &f));
             match planned {
                 Ok((_, more)) => warnings.extend(more),
                 Err(e) if !e.problems().is_empty() => problems.extend(e.problems().iter().cloned()),
@@ -280,7 +284,8 @@ impl Context {
 
     fn render(&self, params: &Value) -> Result<Value> {
         let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
-        let mut record = observe::record(&*self.host, &self.paths)?.unwrap_or_else(|| Record::new(NATIVE, &self.node, "not made yet"));
+        let mut record =
+            observe::record(&*self.host, &self.paths)?.unwrap_or_else(|| Record::new(NATIVE, &self.node, "not made yet"));
         let around = Surroundings { node: NodeName::new(&self.node)?, sections: sections.clone() };
         let (mut shares, mut security) = (Vec::new(), crate::spec::Security::Standard);
         for (id, s) in sections.iter().filter(|(_, s)| s.get("type").is_none_or(|t| t == "smbgateway")) {
@@ -310,7 +315,15 @@ impl Context {
         self.store().open_operations(&*self.host, NATIVE)
     }
 
-    fn document(&self, facts: &Facts, id: &str, entry: &ShareEntry, open: &(Vec<OpState>, Vec<String>), sections: Option<&Sections>, drift: &[String]) -> Value {
+    fn document(
+        &self,
+        facts: &Facts,
+        id: &str,
+        entry: &ShareEntry,
+        open: &(Vec<OpState>, Vec<String>),
+        sections: Option<&Sections>,
+        drift: &[String],
+    ) -> Value {
         let reachable = facts.tree(&entry.tree.path).is_ok();
         let space = if reachable { self.host.space(&entry.tree.path).ok() } else { None };
         // Without the sections at hand, what the last reconcile knew still holds.
@@ -344,14 +357,20 @@ impl Context {
                 return Ok(orphan_document(o, &self.node));
             }
         } else if let Some(f) = self.host.read(&self.snapshot(&id), 1 << 20)? {
-            let mut doc: Value = serde_json::from_slice(&f.content)
-                .map_err(|e| Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read")).caused_by(e).remedy("pve-smbgateway reconcile"))?;
+            let mut doc: Value = serde_json::from_slice(&f.content).map_err(|e| {
+                Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read"))
+                    .caused_by(e)
+                    .remedy("pve-smbgateway reconcile")
+            })?;
             let age = (self.host.now_ms() - doc["at"].as_i64().unwrap_or(0)).max(0);
             doc["age-ms"] = json!(age);
             if age > STALE_MS {
                 doc["active"] = json!(false);
                 if let Some(w) = doc["warnings"].as_array_mut() {
-                    w.push(json!(format!("these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?", age / 1000)));
+                    w.push(json!(format!(
+                        "these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?",
+                        age / 1000
+                    )));
                 }
             }
             return Ok(doc);
@@ -362,21 +381,24 @@ impl Context {
     fn list(&self) -> Result<Value> {
         let facts = observe::quick(&*self.host, &self.node, &self.paths)?;
         let open = self.open()?;
-        let mut shares: Vec<Value> = facts
-            .record
-            .iter()
-            .flat_map(|r| &r.shares)
-            .map(|(id, e)| self.document(&facts, id, e, &open, None, &[]))
-            .collect();
+        let mut shares: Vec<Value> =
+            facts.record.iter().flat_map(|r| &r.shares).map(|(id, e)| self.document(&facts, id, e, &open, None, &[])).collect();
         let known = |id: &str| facts.record.as_ref().is_some_and(|r| r.shares.contains_key(id));
-        shares.extend(open.0.iter().filter(|o| o.op.starts_with("share.") && !known(&o.target)).map(|o| orphan_document(o, &self.node)));
+        shares.extend(
+            open.0.iter().filter(|o| o.op.starts_with("share.") && !known(&o.target)).map(|o| orphan_document(o, &self.node)),
+        );
         Ok(json!({"node": self.node, "shares": shares, "damaged": open.1}))
     }
 
     fn users(&self) -> Result<Value> {
         let record = observe::record(&*self.host, &self.paths)?;
         let groups = |name: &str| -> Vec<String> {
-            record.iter().flat_map(|r| &r.groups).filter(|(_, g)| g.members.iter().any(|m| m == name)).map(|(n, _)| n.clone()).collect()
+            record
+                .iter()
+                .flat_map(|r| &r.groups)
+                .filter(|(_, g)| g.members.iter().any(|m| m == name))
+                .map(|(n, _)| n.clone())
+                .collect()
         };
         let users: Vec<Value> = record
             .iter()
@@ -452,6 +474,12 @@ impl Context {
         Ok(Some((intent, target, Vec::new())))
     }
 
+    /// The recorded tree of the share that an intent is about.
+    fn tree_of(&self, intent: &Intent) -> Result<Option<PathBuf>> {
+        let record = observe::record(&*self.host, &self.paths)?;
+        Ok(record.and_then(|r| Some(r.shares.get(intent.share_id()?)?.tree.path.clone())))
+    }
+
     fn refuse_fixed(&self, id: &str, section: &Section, entry: &ShareEntry) -> Result<()> {
         let changed: Vec<Problem> = schema::PROPERTIES
             .iter()
@@ -508,7 +536,12 @@ impl Context {
         let note = format!("pid {} {op} by {actor}", self.host.own_process().pid);
         let locks = vec![self.host.lock(&dir.join(NATIVE), &note, wait)?, self.host.lock(&dir.join("node"), &note, wait)?];
         Ok(Run {
-            context: Self { host: Rc::clone(&self.host), node: self.node.clone(), paths: self.paths.clone(), record_dir: self.record_dir.clone() },
+            context: Self {
+                host: Rc::clone(&self.host),
+                node: self.node.clone(),
+                paths: self.paths.clone(),
+                record_dir: self.record_dir.clone(),
+            },
             actor: actor.to_owned(),
             goal: Goal::Nothing,
             recover: false,
@@ -521,6 +554,8 @@ impl Context {
             last: Value::Null,
             sections: None,
             repairs: false,
+            given_up: false,
+            target: Value::Null,
             failed: None,
             over: false,
             locks,
@@ -580,6 +615,7 @@ enum Todo {
     Resume { opid: String, unwind: bool, settle: bool },
     Begin { op: String, params: Value },
     Commit(String),
+    Gone(String),
     PutBack { overwrite: bool },
     Refresh,
     Health,
@@ -601,6 +637,10 @@ pub struct Run {
     sections: Option<Sections>,
     /// A repair: what it finishes or takes back had failed before, which is no failure of its own.
     repairs: bool,
+    /// It was given up before its own operation began.
+    given_up: bool,
+    /// What the operation that runs now is about.
+    target: Value,
     failed: Option<Error>,
     over: bool,
     locks: Vec<Box<dyn Lock>>,
@@ -638,7 +678,10 @@ impl Run {
             Err(e) => {
                 // Refused before or outside an operation: nothing is open, so this is the end.
                 self.finish();
-                Ok(Progress::Failed(json!({"events": [{"event": "failed", "error": e.to_doc()}], "outcome": "refused", "error": e.to_doc()}), e))
+                Ok(Progress::Failed(
+                    json!({"events": [{"event": "failed", "error": e.to_doc()}], "outcome": "refused", "error": e.to_doc()}),
+                    e,
+                ))
             }
         }
     }
@@ -652,7 +695,14 @@ impl Run {
     /// Stops and takes everything back; the next steps do it.
     pub fn unwind(&mut self) -> Result<()> {
         self.tasks.clear();
-        self.goal = Goal::Nothing;
+        if !matches!(std::mem::replace(&mut self.goal, Goal::Nothing), Goal::Nothing) {
+            // Nothing of this run has begun: what may be going on is somebody else's operation, which another run takes up.
+            self.given_up = true;
+            if let Some(mut op) = self.current.take() {
+                op.interrupt("the run that had taken it up was given up")?;
+            }
+            return Ok(());
+        }
         match self.current.as_mut() {
             Some(op) => op.unwind(),
             None => Ok(()),
@@ -674,6 +724,9 @@ impl Run {
     }
 
     fn advance(&mut self) -> Result<Progress> {
+        if self.given_up {
+            return Err(Error::new(Kind::Interrupted, "the request was given up before anything was done"));
+        }
         if self.current.is_some() {
             return self.drive();
         }
@@ -724,12 +777,12 @@ impl Run {
                 let stuck = v["outcome"] == "stuck";
                 self.forget_former();
                 self.refresh();
-                if self.is_only_task() && !(self.repairs && !stuck) {
+                if (stuck || !self.repairs) && self.is_only_task() {
                     self.finish();
                     return Ok(Progress::Failed(v, e));
                 }
                 self.warnings.push(if stuck { chain(&e) } else { format!("taken back: {}", chain(&e)) });
-                self.results.push(json!({"error": e.to_doc()}));
+                self.results.push(json!({"id": self.target, "error": e.to_doc()}));
                 if self.repairs && stuck {
                     self.failed.get_or_insert(e);
                 }
@@ -777,16 +830,20 @@ impl Run {
         let target = params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default();
         let family = |op: &str| op.split('.').next().unwrap_or_default().to_owned();
         let (open, _) = self.context.open()?;
-        let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target && family(&o.op) == family(op)) else { return Ok(()) };
+        let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target && family(&o.op) == family(op)) else {
+            return Ok(());
+        };
         let why = o.undo_errors.first().map(|e| e.message.clone()).unwrap_or_default();
-        Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op)).remedy(format!("pve-smbgateway repair {target}")))
+        Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op))
+            .remedy(format!("pve-smbgateway repair {target}")))
     }
 
     fn result(&mut self) -> Result<Progress> {
         if let Some(e) = self.failed.take() {
             return Ok(Progress::Failed(json!({"events": [], "outcome": "stuck", "error": e.to_doc()}), e));
         }
-        let result = if self.sections.is_some() { json!({"shares": self.results, "warnings": self.warnings}) } else { self.last.take() };
+        let result =
+            if self.sections.is_some() { json!({"shares": self.results, "warnings": self.warnings}) } else { self.last.take() };
         Ok(Progress::Done(json!({"events": [], "result": result})))
     }
 
@@ -817,15 +874,30 @@ impl Run {
         let c = &self.context;
         let record = observe::record(&*c.host, &c.paths)?;
         let (open, _) = c.open()?;
-        let tasks = reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only, |_| true);
+        let tasks = reconcile::tasks(record.as_ref(), &open, sections, &c.node, c.host.now_ms(), only);
         let all: serde_json::Map<String, Value> = sections.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         for t in tasks {
             self.tasks.push_back(match t {
                 Task::Resume { opid, unwind } => Todo::Resume { opid, unwind, settle: false },
                 Task::Commit(id) => Todo::Commit(id),
-                Task::Create(id) => Todo::Begin { op: "share.create".into(), params: json!({"id": id, "section": sections[&id], "sections": all}) },
-                Task::Update(id) => Todo::Begin { op: "share.update".into(), params: json!({"id": id, "section": sections[&id], "sections": all}) },
-                Task::Delete(id, why) => Todo::Begin { op: "share.delete".into(), params: json!({"id": id, "actor": format!("worker: {why}")}) },
+                Task::Gone(id) => Todo::Gone(id),
+                Task::StillThere(id) => {
+                    self.warnings.push(format!(
+                        "share {id} was removed, but the storage configuration still has its section: remove it there too"
+                    ));
+                    continue;
+                }
+                Task::Create(id) => Todo::Begin {
+                    op: "share.create".into(),
+                    params: json!({"id": id, "section": sections[&id], "sections": all}),
+                },
+                Task::Update(id) => Todo::Begin {
+                    op: "share.update".into(),
+                    params: json!({"id": id, "section": sections[&id], "sections": all}),
+                },
+                Task::Delete(id, why) => {
+                    Todo::Begin { op: "share.delete".into(), params: json!({"id": id, "actor": format!("worker: {why}")}) }
+                }
             });
         }
         c.store().retire(&*c.host)?;
@@ -852,8 +924,13 @@ impl Run {
         if let (Some(why), false) = (hand_edited(&facts), overwrite) {
             let wanted = wanted_conf(c, &facts)?;
             let actual = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
-            let diff = similar::TextDiff::from_lines(&wanted, &actual).unified_diff().context_radius(2).header("as smbgw would write it", "as it is").to_string();
-            self.last = json!({"repaired": false, "why": why, "diff": diff, "remedy": "pve-smbgateway repair native --overwrite"});
+            let diff = similar::TextDiff::from_lines(&wanted, &actual)
+                .unified_diff()
+                .context_radius(2)
+                .header("as smbgw would write it", "as it is")
+                .to_string();
+            self.last =
+                json!({"repaired": false, "why": why, "diff": diff, "remedy": "pve-smbgateway repair native --overwrite"});
             return Ok(());
         }
         self.last = json!({"repaired": true});
@@ -869,17 +946,23 @@ impl Run {
                 let state = self.context.store().read(&*self.context.host, &opid)?;
                 let Some(Ok(state)) = state.map(|f| f.state) else { return Ok(()) };
                 let planner = self.planner(&state.op, &state.params)?;
+                self.target = json!(state.target);
                 let how = Resume { opid, actor: self.actor.clone(), unwind, settle };
                 let c = &self.context;
                 self.current = Some(OpRun::resume(Rc::clone(&c.host), &c.node, &c.paths, &how, planner, self.hand_over())?);
             }
             Todo::Begin { op, params } => {
-                if let Err(e) = self.begin(&op, params) {
+                if let Err(e) = self.begin(&op, params.clone()) {
                     self.warnings.push(chain(&e));
-                    self.results.push(json!({"error": e.to_doc()}));
+                    self.results.push(json!({"id": params_target(&params), "error": e.to_doc()}));
                 }
             }
-            Todo::Commit(id) => self.commit(&id)?,
+            Todo::Commit(id) => self.note(|r| {
+                if let Some(e) = r.shares.get_mut(&id) {
+                    e.committed = true;
+                }
+            })?,
+            Todo::Gone(id) => self.note(|r| _ = r.removed.remove(&id))?,
             Todo::PutBack { overwrite } => self.put_back(overwrite)?,
             Todo::Refresh => self.refresh(),
             Todo::Health => {
@@ -912,7 +995,13 @@ impl Run {
             Ok(None) => return Err(Error::new(Kind::Internal, "an operation of another node is open here")),
             Err(e) => return Err(e),
         };
-        Ok(Box::new(IntentPlanner { intent: intent.clone(), node: c.node.clone(), paths: c.paths.clone(), finish: finish(intent) }))
+        let tree = c.tree_of(&intent)?;
+        Ok(Box::new(IntentPlanner {
+            intent: intent.clone(),
+            node: c.node.clone(),
+            paths: c.paths.clone(),
+            finish: finish(intent, tree),
+        }))
     }
 
     fn begin(&mut self, op: &str, params: Value) -> Result<()> {
@@ -927,12 +1016,16 @@ impl Run {
         let Some((intent, target, warnings)) = c.intent(op, &params, self.password)? else {
             let node = section::section_from_json(&params["section"])?.get("nodes").cloned().unwrap_or_default();
             if self.password {
-                return Err(Error::property("password", format!("is used once and not kept, so add the storage on node {node} itself")));
+                return Err(Error::property(
+                    "password",
+                    format!("is used once and not kept, so add the storage on node {node} itself"),
+                ));
             }
             let (_, section, _) = c.checked(&params)?;
             self.last = json!({"id": params["id"], "state": "recorded", "section": section, "warnings": [format!("node {node} builds the share")]});
             return Ok(());
         };
+        self.target = json!(target);
         let mut params = params;
         params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));
         let opened = Event::Opened {
@@ -944,7 +1037,13 @@ impl Run {
             params: slim(&params),
             process: c.host.own_process(),
         };
-        let planner = Box::new(IntentPlanner { intent: intent.clone(), node: c.node.clone(), paths: c.paths.clone(), finish: finish(intent) });
+        let tree = c.tree_of(&intent)?;
+        let planner = Box::new(IntentPlanner {
+            intent: intent.clone(),
+            node: c.node.clone(),
+            paths: c.paths.clone(),
+            finish: finish(intent, tree),
+        });
         let mut run = OpRun::begin(Rc::clone(&c.host), &c.node, &c.paths, opened, planner, self.hand_over())?;
         for w in warnings {
             run.warn(w);
@@ -972,7 +1071,8 @@ impl Run {
                 e.delete_intent = Some(self.actor.clone());
                 let node = r.node.clone();
                 save_record(c, &paths.record_file, &r)?;
-                self.last = json!({"id": id, "state": "recorded", "kept": {}, "warnings": [format!("node {node} removes the share")]});
+                self.last =
+                    json!({"id": id, "state": "recorded", "kept": {}, "warnings": [format!("node {node} removes the share")]});
                 return Ok(true);
             }
         }
@@ -980,12 +1080,11 @@ impl Run {
         Ok(true)
     }
 
-    fn commit(&mut self, id: &str) -> Result<()> {
+    /// Changes what the record notes about the storage configuration; nothing on the machine depends on it.
+    fn note(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let c = &self.context;
         if let Some(mut r) = observe::record(&*c.host, &c.paths)? {
-            if let Some(e) = r.shares.get_mut(id) {
-                e.committed = true;
-            }
+            change(&mut r);
             save_record(c, &c.paths.record_file, &r)?;
         }
         Ok(())
@@ -1052,20 +1151,23 @@ fn wanted_conf(c: &Context, facts: &Facts) -> Result<String> {
 }
 
 /// The result of an operation, from the facts at its end.
-fn finish(intent: Intent) -> crate::run::exec::Finish {
+fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
     Box::new(move |_, facts, warnings| {
         Ok(match &intent {
             Intent::Create { spec, section, .. } | Intent::Update { spec, section, .. } => json!({
                 "id": spec.id, "share": spec.share, "state": if spec.disabled { "disabled" } else { "ready" }, "section": section, "warnings": warnings,
             }),
             Intent::Delete { id, .. } => {
-                let kept: Vec<&String> = facts.users.iter().filter(|(_, u)| u.comment.starts_with("smbgw ")).map(|(n, _)| n).collect();
+                let kept: Vec<&String> =
+                    facts.users.iter().filter(|(_, u)| u.comment.starts_with("smbgw ")).map(|(n, _)| n).collect();
                 let users = facts.record.as_ref().map(|r| r.users.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
                 let left: Vec<&&String> = kept.iter().filter(|n| !users.contains(n)).collect();
-                json!({"id": id, "state": "removed", "kept": {"accounts": left}, "warnings": warnings})
+                json!({"id": id, "state": "removed", "kept": {"tree": tree, "accounts": left}, "warnings": warnings})
             }
             Intent::Repair { .. } => json!({"repaired": true, "warnings": warnings}),
-            Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => json!({"name": n, "warnings": warnings}),
+            Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
+                json!({"name": n, "warnings": warnings})
+            }
             Intent::GroupCreate(n) | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
             Intent::GroupAdd(g, u) | Intent::GroupDrop(g, u) => json!({"name": g, "user": u, "warnings": warnings}),
         })
@@ -1091,11 +1193,20 @@ fn check_params(op: &str, params: &Value, effect: ops::Effect) -> Result<()> {
     for name in map.keys() {
         let known = operation.required.iter().chain(operation.optional).chain(common).any(|n| n == name);
         if !known {
-            let why = if operation.secrets.contains(&name.as_str()) { "is a secret and is handed over separately, never as a parameter" } else { "is unknown" };
+            let why = if operation.secrets.contains(&name.as_str()) {
+                "is a secret and is handed over separately, never as a parameter"
+            } else {
+                "is unknown"
+            };
             problems.push(Problem::new(shorten(name), why));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("request {op}"), problems)) }
+}
+
+/// What a request is about: a share or an account.
+fn params_target(params: &Value) -> Value {
+    params.get("id").or(params.get("name")).cloned().unwrap_or_default()
 }
 
 fn text(params: &Value, name: &str) -> Result<Option<String>> {

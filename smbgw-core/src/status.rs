@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::ErrorDoc;
-use crate::facts::Facts;
-use crate::host::Space;
+use crate::facts::{Facts, Space};
 use crate::journal::OpState;
 use crate::plan::native::{access_list, hand_edited};
 use crate::plan::samba;
@@ -42,8 +41,8 @@ pub struct Hot {
     pub path: String,
     /// Local file system: `statfs` on it cannot block.
     pub local: bool,
-    /// `f_fsid` of the file system, 0 where there is none that lasts.
-    pub fsid: u64,
+    /// `f_fsid` of the file system in hex, `0` where there is none that lasts. Text, because not every reader of JSON has 64-bit numbers.
+    pub fsid: String,
     /// Space at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub space: Option<SpaceDoc>,
@@ -130,7 +129,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
         active: tree.is_ok() && entry.state != ShareState::Deleting,
         path: entry.tree.path.display().to_string(),
         local: is_local(&entry.tree.fs_type),
-        fsid: entry.tree.fsid,
+        fsid: format!("{:x}", entry.tree.fsid),
         space: look.space.map(|s| SpaceDoc { total: s.total, avail: s.avail, used: s.used }),
     };
     let mut doc = serde_json::to_value(hot).unwrap_or_default();

@@ -13,8 +13,8 @@ use common::{create, furnished, machine};
 use serde_json::{Value, json};
 use smbgw_core::error::{Error, Result};
 use smbgw_core::facts::{Facts, Paths};
-use smbgw_core::host::sim::{Mount, SimHost};
 use smbgw_core::host::Space;
+use smbgw_core::host::sim::{Mount, SimHost};
 use smbgw_core::observe::{self, Need};
 use smbgw_core::plan::step::Effect;
 use smbgw_core::plan::{self, Intent, native};
@@ -104,7 +104,11 @@ fn intent(request: &Value, facts: &Facts) -> Result<(Intent, Vec<String>)> {
     section.remove("password");
     let password = checked.spec.first_user.is_some();
     let spec = Box::new(checked.spec);
-    let intent = if op == "share.create" { Intent::Create { spec, section, password } } else { Intent::Update { spec, section, password } };
+    let intent = if op == "share.create" {
+        Intent::Create { spec, section, password }
+    } else {
+        Intent::Update { spec, section, password }
+    };
     Ok((intent, checked.warnings))
 }
 
@@ -114,7 +118,7 @@ fn problems(e: &Error) -> String {
     for p in &doc.problems {
         text.push_str(&format!("  {}: {}\n", p.property, p.message));
     }
-    for r in &doc.remedy {
+    if let Some(r) = &doc.remedy {
         text.push_str(&format!("remedy: {r}\n"));
     }
     text
@@ -154,7 +158,8 @@ const ALL: [&str; 4] = ["plan.expect", "smb.conf.expect", "status.expect.json", 
 
 fn one(dir: &Path, bless: bool) -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
-    let request: Value = serde_json::from_str(&read("request.json")).unwrap_or_else(|e| panic!("{}: request.json: {e}", dir.display()));
+    let request: Value =
+        serde_json::from_str(&read("request.json")).unwrap_or_else(|e| panic!("{}: request.json: {e}", dir.display()));
     if bless && read("facts.json").is_empty() {
         let text = serde_json::to_string_pretty(&make_facts(&request)).expect("plain data");
         std::fs::write(dir.join("facts.json"), text + "\n").expect("facts.json");
@@ -185,7 +190,8 @@ fn one(dir: &Path, bless: bool) -> Vec<String> {
 fn every_case_comes_out_as_expected() {
     let bless = std::env::var_os("SMBGW_BLESS").is_some();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(&root).expect("tests/golden").map(|e| e.expect("an entry").path()).filter(|p| p.is_dir()).collect();
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(&root).expect("tests/golden").map(|e| e.expect("an entry").path()).filter(|p| p.is_dir()).collect();
     cases.sort();
     assert!(cases.len() >= 15, "{} cases", cases.len());
     let wrong: Vec<String> = cases.iter().flat_map(|dir| one(dir, bless)).collect();

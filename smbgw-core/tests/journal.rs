@@ -99,7 +99,8 @@ fn an_order_that_cannot_have_happened_is_corrupt() {
     let (host, path) = killed(20);
     let text = host.world().files.text(&path);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let event = |n: usize| serde_json::from_str::<Value>(&lines[n][9..]).expect("JSON")["event"].as_str().unwrap_or_default().to_owned();
+    let event =
+        |n: usize| serde_json::from_str::<Value>(&lines[n][9..]).expect("JSON")["event"].as_str().unwrap_or_default().to_owned();
     let n = (2..lines.len()).find(|n| event(*n) == "begun" && event(n + 1) == "done").expect("a whole step");
     let mut swapped = lines.clone();
     swapped.swap(n, n + 1);
@@ -109,7 +110,13 @@ fn an_order_that_cannot_have_happened_is_corrupt() {
     opened_twice.insert(3, lines[0]);
     let headless = lines[1..].to_vec();
     let unplanned: Vec<&str> = lines.iter().enumerate().filter(|(i, _)| event(*i) != "planned").map(|(_, l)| *l).collect();
-    for (what, wrong) in [("swapped", swapped), ("done twice", twice), ("opened twice", opened_twice), ("headless", headless), ("unplanned", unplanned)] {
+    for (what, wrong) in [
+        ("swapped", swapped),
+        ("done twice", twice),
+        ("opened twice", opened_twice),
+        ("headless", headless),
+        ("unplanned", unplanned),
+    ] {
         is_set_aside(&with_journal(&host, &path, wrong.concat().as_bytes()), &path, what);
     }
 }
@@ -143,18 +150,29 @@ fn the_audit_trail_tells_who_when_what_and_each_undo() {
     run(&host, "share.create", params, Some(PASSWORD)).expect("the second time it works");
     let entries = audit(&host, "office");
     let seen: Vec<_> = entries.iter().map(|e| (e["op"].as_str(), e["actor"].as_str(), e["result"].as_str())).collect();
-    assert_eq!(seen, [(Some("share.create"), Some("petra@pve"), Some("done")), (Some("share.create"), Some("petra@pve"), Some("undone"))]);
+    assert_eq!(
+        seen,
+        [(Some("share.create"), Some("petra@pve"), Some("done")), (Some("share.create"), Some("petra@pve"), Some("undone"))]
+    );
     let failed = &entries[1];
     assert!(failed["error"].as_str().is_some_and(|e| e.contains("NT_STATUS_LOGON_FAILURE")), "{failed}");
     assert!(failed["at"].as_i64() >= Some(begin) && failed["until"].as_i64() > failed["at"].as_i64(), "{failed}");
     let undo = failed["undo"].as_array().expect("a list");
     let steps: Vec<&str> = undo.iter().filter_map(|u| u["step"].as_str()).collect();
     let at = |step: &str| steps.iter().position(|s| *s == step).unwrap_or_else(|| panic!("{step} is not in {steps:?}"));
-    assert!(at("samba/include") < at("samba/own-file") && at("samba/own-file") < at("identity/unix") && at("identity/unix") < at("files/tree"), "{steps:?}");
+    assert!(
+        at("samba/include") < at("samba/own-file")
+            && at("samba/own-file") < at("identity/unix")
+            && at("identity/unix") < at("files/tree"),
+        "{steps:?}"
+    );
     let times: Vec<i64> = undo.iter().filter_map(|u| u["at"].as_i64()).collect();
     assert!(times.len() == undo.len() && times.is_sorted());
     assert!(undo.iter().all(|u| u["result"].is_string()));
-    assert_eq!(context(&host).query("audit", &json!({"since": smbgw_core::host::Host::now_ms(&host) + 1})).expect("audit")["entries"], json!([]));
+    assert_eq!(
+        context(&host).query("audit", &json!({"since": smbgw_core::host::Host::now_ms(&host) + 1})).expect("audit")["entries"],
+        json!([])
+    );
 }
 
 /// Creating `lab` failed, and so did the undo of one of its steps.
@@ -162,10 +180,19 @@ fn stuck() -> SimHost {
     let host = machine();
     furnished(&host);
     host.arm_command(Program::Smbclient, "", 1, Trouble::Exits(1, "tree connect failed: NT_STATUS_BAD_NETWORK_NAME\n".into()));
-    host.arm_command(Program::Groupdel, "smbgw-s-lab", 1, Trouble::Exits(10, "groupdel: cannot lock /etc/group; try again later.\n".into()));
+    host.arm_command(
+        Program::Groupdel,
+        "smbgw-s-lab",
+        1,
+        Trouble::Exits(10, "groupdel: cannot lock /etc/group; try again later.\n".into()),
+    );
     let e = create(&host, "lab", "/srv/lab", &[("smbgw-access", "rw:ben")]).expect_err("both fail");
     assert_eq!(e.kind(), Kind::Stuck, "{:#?}", e.to_doc());
-    assert!(e.remedy_text().is_some_and(|r| r.contains("pve-smbgateway repair lab") && r.contains("groupdel smbgw-s-lab")), "{:#?}", e.to_doc());
+    assert!(
+        e.remedy_text().is_some_and(|r| r.contains("pve-smbgateway repair lab") && r.contains("groupdel smbgw-s-lab")),
+        "{:#?}",
+        e.to_doc()
+    );
     host
 }
 
@@ -200,14 +227,22 @@ fn what_is_stuck_says_so_refuses_and_is_finished_by_repair() {
     run(&host, "share.update", back, None).expect("as before");
     run(&host, "share.repair", json!({"id": "lab"}), None).expect("repaired");
     assert_eq!(differences(&before, &host), Vec::<String>::new());
-    assert_eq!(audit(&host, "lab").iter().filter(|e| e["op"] == "share.create").map(|e| e["result"].clone()).collect::<Vec<_>>(), ["undone"]);
+    assert_eq!(
+        audit(&host, "lab").iter().filter(|e| e["op"] == "share.create").map(|e| e["result"].clone()).collect::<Vec<_>>(),
+        ["undone"]
+    );
     create(&host, "lab", "/srv/lab", &[]).expect("and now it works");
 }
 
 #[test]
 fn a_repair_that_fails_again_says_so() {
     let host = stuck();
-    host.arm_command(Program::Groupdel, "smbgw-s-lab", 1, Trouble::Exits(10, "groupdel: cannot lock /etc/group; try again later.\n".into()));
+    host.arm_command(
+        Program::Groupdel,
+        "smbgw-s-lab",
+        1,
+        Trouble::Exits(10, "groupdel: cannot lock /etc/group; try again later.\n".into()),
+    );
     let e = run(&host, "share.repair", json!({"id": "lab"}), None).expect_err("still stuck");
     assert_eq!(e.kind(), Kind::Stuck, "{e}");
     run(&host, "share.repair", json!({"id": "lab"}), None).expect("the second repair");

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{PASSWORD, Case, cases, context, create, differences, furnished, machine, run, section};
+use common::{Case, PASSWORD, cases, context, create, differences, furnished, machine, run, section};
 use serde_json::json;
 use smbgw_core::error::Kind;
 
@@ -46,6 +46,7 @@ fn refusals_name_the_object() {
     assert!(matches!(again.kind(), Kind::Conflict | Kind::Invalid), "{again}");
     let system = create(&host, "lab", "/srv/lab", &[("smbgw-access", "rw:root")]).expect_err("system account");
     assert!(system.to_string().contains("root"), "{system}");
-    let missing = run(&host, "share.update", json!({"id": "lab", "section": section("/srv/nowhere", &[])}), None).expect_err("no tree");
+    let missing =
+        run(&host, "share.update", json!({"id": "lab", "section": section("/srv/nowhere", &[])}), None).expect_err("no tree");
     assert!(missing.to_string().contains("/srv/nowhere"), "{missing}");
 }

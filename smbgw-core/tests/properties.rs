@@ -55,7 +55,9 @@ impl Op {
             Op::UserPassword(u) => ("user.password", json!({"name": USERS[u]}), true),
             Op::UserDisable(u, off) => (if off { "user.disable" } else { "user.enable" }, json!({"name": USERS[u]}), false),
             Op::UserRemove(u) => ("user.remove", json!({"name": USERS[u]}), false),
-            Op::Member(u, add) => (if add { "group.add-member" } else { "group.remove-member" }, json!({"name": "staff", "user": USERS[u]}), false),
+            Op::Member(u, add) => {
+                (if add { "group.add-member" } else { "group.remove-member" }, json!({"name": "staff", "user": USERS[u]}), false)
+            }
             Op::Reconcile => ("reconcile", json!({"sections": {}}), false),
             Op::Repair => ("share.repair", json!({}), false),
         }
@@ -131,9 +133,11 @@ fn consistent(host: &SimHost, numbers: &mut BTreeMap<u32, String>) -> Result<(),
     let check = |ok: bool, what: String| if ok { Ok(()) } else { Err(what) };
     let own = w.files.bytes(common::OWN_CONF).map(sha256_hex).unwrap_or_default();
     check(own == r["conf-sha256"].as_str().unwrap_or_default(), "our file is not the recorded one".into())?;
-    let served: Vec<String> = map("shares").iter().filter(|(_, s)| s["section"]["disable"] != "1").map(|(id, _)| id.clone()).collect();
+    let served: Vec<String> =
+        map("shares").iter().filter(|(_, s)| s["section"]["disable"] != "1").map(|(id, _)| id.clone()).collect();
     let conf = w.files.text(common::OWN_CONF);
-    let stanzas: Vec<String> = SmbConf::parse(&conf).sections().iter().filter(|s| !s.is_global()).map(|s| s.name.clone()).collect();
+    let stanzas: Vec<String> =
+        SmbConf::parse(&conf).sections().iter().filter(|s| !s.is_global()).map(|s| s.name.clone()).collect();
     check(stanzas == served, format!("served {stanzas:?}, wanted {served:?}"))?;
     let includes = w.files.text(common::SMB_CONF).matches("include = /etc/samba/smbgw.conf").count();
     check(includes == usize::from(!served.is_empty()), format!("{includes} include lines for {served:?}"))?;
@@ -148,7 +152,12 @@ fn consistent(host: &SimHost, numbers: &mut BTreeMap<u32, String>) -> Result<(),
     check(w.passdb.keys().all(|n| map("users").contains_key(n)), format!("passdb has more: {:?}", w.passdb.keys()))?;
     check(users.keys().all(|n| map("users").contains_key(n)), format!("passwd has more: {users:?}"))?;
     let groups = accounts(host, "/etc/group");
-    let mut wanted: Vec<String> = map("shares").values().map(|s| s["unix-group"].clone()).chain(map("groups").values().map(|g| g["unix"].clone())).filter_map(|g| g.as_str().map(str::to_owned)).collect();
+    let mut wanted: Vec<String> = map("shares")
+        .values()
+        .map(|s| s["unix-group"].clone())
+        .chain(map("groups").values().map(|g| g["unix"].clone()))
+        .filter_map(|g| g.as_str().map(str::to_owned))
+        .collect();
     wanted.push("smbgw".into());
     check(groups.keys().all(|g| wanted.contains(g)), format!("/etc/group has more: {groups:?}"))?;
     for (what, n) in map("numbers") {
@@ -185,7 +194,9 @@ fn play(steps: &[(Op, Hit)]) -> Result<(), String> {
         }
         let (name, params, password) = op.request();
         let result = run(&host, name, params, password.then_some(PASSWORD));
-        let what = |e: String| format!("step {n}: {op:?} with {hit:?} ({}): {e}", result.as_ref().map_or_else(|e| e.to_string(), |_| "done".into()));
+        let what = |e: String| {
+            format!("step {n}: {op:?} with {hit:?} ({}): {e}", result.as_ref().map_or_else(|e| e.to_string(), |_| "done".into()))
+        };
         if host.is_dead() {
             power_on(&host);
         }
@@ -234,9 +245,14 @@ proptest! {
 fn callers_wait_for_each_other_and_name_the_holder() {
     let host = machine();
     let (a, b) = (context(&host), context(&host));
-    let mut first = a.begin("share.create", &json!({"id": "office", "section": section("/srv/office", &[]), "actor": "petra@pve"})).expect("begun");
+    let mut first = a
+        .begin("share.create", &json!({"id": "office", "section": section("/srv/office", &[]), "actor": "petra@pve"}))
+        .expect("begun");
     first.step().expect("a step");
-    let busy = b.begin("share.create", &json!({"id": "lab", "section": section("/srv/lab", &[]), "lock-wait-ms": 0})).err().expect("busy");
+    let busy = b
+        .begin("share.create", &json!({"id": "lab", "section": section("/srv/lab", &[]), "lock-wait-ms": 0}))
+        .err()
+        .expect("busy");
     assert_eq!(busy.kind(), Kind::Busy);
     assert!(busy.to_string().contains("petra@pve") && busy.to_string().contains("share.create"), "{busy}");
     // Whoever only looks is never in the way, nor waits.

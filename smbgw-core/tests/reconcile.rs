@@ -7,7 +7,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, machine, reconcile, run, section, sections, status};
+use common::{
+    PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, machine, reconcile, run, section, sections,
+    status,
+};
 use serde_json::{Value, json};
 use smbgw_core::error::Kind;
 use smbgw_core::gateway::{Context, Options, Usage};
@@ -95,7 +98,12 @@ fn a_removal_asked_for_on_another_node_is_carried_out_by_the_owner() {
     let said = on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"}));
     assert_eq!(said["state"], "recorded", "{said}");
     assert!(host.connect("anna", PASSWORD, "office").is_ok(), "the other node does nothing itself");
-    assert!(!context(&host).query("sections", &json!({})).expect("sections")["sections"].as_object().expect("an object").contains_key("office"));
+    assert!(
+        !context(&host).query("sections", &json!({})).expect("sections")["sections"]
+            .as_object()
+            .expect("an object")
+            .contains_key("office")
+    );
     reconcile(&host, &json!({})).expect("reconciled");
     assert!(host.connect("anna", PASSWORD, "office").is_err());
     assert_eq!(context(&host).query("status", &json!({"id": "office"})).expect_err("gone").kind(), Kind::NotFound);
@@ -112,7 +120,10 @@ fn disable_and_leaving_the_nodes_stop_serving_and_keep_data_and_users() {
         reconcile(&host, &all).expect("reconciled");
         let w = host.world();
         assert!(host.connect("anna", PASSWORD, "office").is_err(), "{key}");
-        assert!(w.smbd.as_ref().is_none_or(|s| s.sessions.iter().all(|x| x.pid != session || x.shares.is_empty())), "{key}: the session ended");
+        assert!(
+            w.smbd.as_ref().is_none_or(|s| s.sessions.iter().all(|x| x.pid != session || x.shares.is_empty())),
+            "{key}: the session ended"
+        );
         assert_eq!(w.files.text("/srv/office/report.txt"), "data");
         assert!(w.passdb.contains_key("anna"), "{key}");
         assert_eq!(status(&host, "office")["state"], "disabled", "{key}");
@@ -132,8 +143,16 @@ fn smbd_is_started_and_lost_accounts_come_back_as_they_were() {
         w.smbd = None;
         w.files.take("/run/samba/smbd.pid");
         w.passdb.clear();
-        for (file, node) in ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"].map(|f| (f, w.files.get(f).cloned().expect("there"))) {
-            let kept: Vec<String> = w.files.text(file).lines().filter(|l| !["smbgw", "anna", "ben"].iter().any(|n| l.starts_with(n))).map(|l| format!("{l}\n")).collect();
+        for (file, node) in
+            ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"].map(|f| (f, w.files.get(f).cloned().expect("there")))
+        {
+            let kept: Vec<String> = w
+                .files
+                .text(file)
+                .lines()
+                .filter(|l| !["smbgw", "anna", "ben"].iter().any(|n| l.starts_with(n)))
+                .map(|l| format!("{l}\n"))
+                .collect();
             w.files.put(file, kept.concat(), node.mode, node.uid, node.gid);
         }
     });
@@ -173,7 +192,10 @@ fn a_hand_edited_own_file_is_kept_named_and_put_back_on_request() {
     assert_eq!(refused.kind(), Kind::Drift, "{refused}");
     let offer = run(&host, "share.repair", json!({}), None).expect("an offer");
     assert_eq!(offer["repaired"], false, "{offer}");
-    assert!(offer["diff"].as_str().is_some_and(|d| d.contains("-\tbrowseable = yes") && d.contains("+\tbrowseable = no")), "{offer}");
+    assert!(
+        offer["diff"].as_str().is_some_and(|d| d.contains("-\tbrowseable = yes") && d.contains("+\tbrowseable = no")),
+        "{offer}"
+    );
     assert_eq!(host.world().files.text(common::OWN_CONF), edited, "still kept");
     let done = run(&host, "share.repair", json!({"overwrite": true}), None).expect("repaired");
     assert_eq!(done["repaired"], true);
@@ -228,7 +250,8 @@ fn an_interrupted_create_is_finished_or_taken_back_by_its_section() {
 fn a_run_that_was_interrupted_in_a_living_process_is_found_as_well() {
     let host = machine();
     let before = host.snapshot();
-    let mut run = context(&host).begin("share.create", &json!({"id": "office", "section": section("/srv/office", &[])})).expect("begun");
+    let mut run =
+        context(&host).begin("share.create", &json!({"id": "office", "section": section("/srv/office", &[])})).expect("begun");
     for _ in 0..40 {
         run.step().expect("a step");
     }

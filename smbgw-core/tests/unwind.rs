@@ -13,8 +13,8 @@ use common::{Case, PASSWORD, cases, open_marks, outcome, run, sample, scratch_le
 use serde_json::{Value, json};
 use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
-use smbgw_core::host::{Host, Secrets};
 use smbgw_core::host::sim::{Death, Fault, SimHost, World};
+use smbgw_core::host::{Host, Secrets};
 
 /// What a case is compared with.
 struct Scene {
@@ -53,7 +53,8 @@ impl Scene {
     fn settled(&self, host: &SimHost, complete: bool) -> Result<(), String> {
         let (before, after) = (self.as_before(host), self.as_after(host));
         if !before.is_empty() && !(complete && after.is_empty()) {
-            let after = if complete { format!("\n  or, against the complete one:\n    {}", after.join("\n    ")) } else { String::new() };
+            let after =
+                if complete { format!("\n  or, against the complete one:\n    {}", after.join("\n    ")) } else { String::new() };
             return Err(format!("not as before:\n    {}{after}", before.join("\n    ")));
         }
         nothing(scratch_left(host))?;
@@ -111,7 +112,11 @@ fn every_call(fault: Fault) {
             let host = scene.start.snapshot();
             host.arm_call(n, fault);
             let result = scene.case.run(&host);
-            let what = format!("{fault:?} at call {n} of {} (last command: {})", scene.calls, host.commands().last().cloned().unwrap_or_default());
+            let what = format!(
+                "{fault:?} at call {n} of {} (last command: {})",
+                scene.calls,
+                host.commands().last().cloned().unwrap_or_default()
+            );
             assert_eq!(host.armed(), 0, "{}: {what}: never came", scene.case.name);
             let judged = match result {
                 // What only shows the state may fail without harm.
@@ -119,7 +124,11 @@ fn every_call(fault: Fault) {
                 Err(e) if e.kind() == Kind::Stuck => Err(format!("stuck by one failure alone: {}", story(&e))),
                 Err(e) => scene.settled(&host, false).map_err(|w| format!("{w}\n  after {}", story(&e))),
             };
-            let judged = if again.contains(&n) && scene.as_before(&host).is_empty() { judged.and_then(|()| scene.works_now(&host)) } else { judged };
+            let judged = if again.contains(&n) && scene.as_before(&host).is_empty() {
+                judged.and_then(|()| scene.works_now(&host))
+            } else {
+                judged
+            };
             wrong.note(scene, &what, judged);
         }
     }
@@ -195,7 +204,9 @@ fn stays_stuck(scene: &Scene, host: &SimHost, e: &Error) -> Result<(), String> {
     }
     let world = host.world();
     match scene.case.run(host) {
-        Err(refused) if refused.kind() == Kind::Stuck => nothing(world.without(&["/run/smbgw"]).differences(&host.world().without(&["/run/smbgw"]))),
+        Err(refused) if refused.kind() == Kind::Stuck => {
+            nothing(world.without(&["/run/smbgw"]).differences(&host.world().without(&["/run/smbgw"])))
+        }
         other => Err(format!("not refused: {other:?}")),
     }
 }
@@ -295,8 +306,12 @@ fn every_journal_write(fault: impl Fn(Death) -> Fault, how: &[Recovery]) {
                     judged = judged.and_then(|()| scene.settled(&host, true));
                     let case = &scene.case;
                     judged = judged.and_then(|()| match how {
-                        Recovery::Committed if matches!(case.op, "share.create" | "share.update") => nothing(scene.as_after(&host)).map_err(|e| format!("committed, not complete: {e}")),
-                        Recovery::NotCommitted if case.op == "share.create" => nothing(scene.as_before(&host)).map_err(|e| format!("never committed: {e}")),
+                        Recovery::Committed if matches!(case.op, "share.create" | "share.update") => {
+                            nothing(scene.as_after(&host)).map_err(|e| format!("committed, not complete: {e}"))
+                        }
+                        Recovery::NotCommitted if case.op == "share.create" => {
+                            nothing(scene.as_before(&host)).map_err(|e| format!("never committed: {e}"))
+                        }
                         _ => Ok(()),
                     });
                     wrong.note(scene, &what, judged);

@@ -23,10 +23,6 @@ impl Noun for smbgw_buffer {
     fn dispatch(_: &Vec<u8>) -> Option<&Dispatch> {
         None
     }
-
-    fn abandon(body: Vec<u8>) {
-        drop(body);
-    }
 }
 
 /// A buffer with `text` in it.

@@ -35,11 +35,6 @@ impl Noun for smbgw_context {
     fn dispatch(body: &Body) -> Option<&Dispatch> {
         Some(body.log.dispatch())
     }
-
-    fn abandon(body: Body) {
-        // A context opens, starts and locks nothing, so letting it go is memory only. A run is another matter: see run.rs.
-        drop(body);
-    }
 }
 
 /// The options without the library's own, and the log they ask for.

@@ -99,10 +99,6 @@ impl Noun for smbgw_error {
     fn dispatch(_: &Body) -> Option<&Dispatch> {
         None
     }
-
-    fn abandon(body: Body) {
-        drop(body);
-    }
 }
 
 static LAST_RESORT: Slot<Body> = Slot::fixed(

@@ -22,5 +22,5 @@ pub mod run;
 pub mod usage;
 pub mod version;
 
-#[cfg(feature = "test-hooks")]
-pub mod test_hooks;
+#[cfg(test)]
+mod panics;

@@ -2,7 +2,6 @@
 //! `smbgw_run`: one operation that changes something, taken step by step.
 
 use std::ffi::c_char;
-use std::mem;
 
 use serde_json::Value;
 use smbgw_core::gateway::{Progress, Run};
@@ -41,11 +40,6 @@ impl Noun for smbgw_run {
 
     fn dispatch(body: &Body) -> Option<&Dispatch> {
         Some(body.log.dispatch())
-    }
-
-    fn abandon(body: Body) {
-        // Locks, journal and child processes are the parent's.
-        let _never_dropped = mem::ManuallyDrop::new(body.run);
     }
 }
 

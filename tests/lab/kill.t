@@ -56,12 +56,16 @@ Lab::Box::spew('/srv/kept.txt', "kept\n");
 my $create = sub { Lab::Product::create('office', { path => '/srv/office', username => 'anna' }, password => $PASSWORD, @_) };
 my $delete = sub { Lab::Product::remove('office', @_) };
 
-# The state of the machine without any share, taken after one whole life: databases and directories exist now.
-my ($creates, $r) = syncs($create);
-is($r->{rc}, 0, 'a create without a kill works') or BAIL_OUT(Lab::Product::words_of($r));
+# The state of the machine without any share, taken after one whole life: databases and directories exist now, and every later
+# life writes its journal the same way.
+my $r = $create->();
+is($r->{rc}, 0, 'a create works') or BAIL_OUT(Lab::Product::words_of($r));
+$delete->();
+(my $creates, $r) = syncs($create);
+is($r->{rc}, 0, 'a create under the tracer works') or BAIL_OUT(Lab::Product::words_of($r));
 cmp_ok($creates, '>', 4, "it syncs its journal ($creates times)");
 my ($deletes, $d) = syncs($delete);
-is($d->{rc}, 0, 'a delete without a kill works') or diag(Lab::Product::words_of($d));
+is($d->{rc}, 0, 'a delete under the tracer works') or diag(Lab::Product::words_of($d));
 cmp_ok($deletes, '>', 2, "it syncs its journal ($deletes times)");
 my $empty = Lab::Product::footprint();
 
@@ -76,13 +80,19 @@ sub judge {
     my ($what) = @_;
     my $section = Lab::Box::slurp($Lab::Product::SECTIONS) =~ m/^smbgateway: office$/m ? 1 : 0;
     my $works = Lab::Smb::round_trip('anna', $PASSWORD, 'office', 'after.txt', "after\n") eq 'OK' ? 1 : 0;
+    if ($works && !$section) {
+        # built and proven, but killed before the section was written: kept for a while (somebody may be about to write it)
+        Lab::Product::age_uncommitted(200);
+        is(worker()->{rc}, 0, "$what: a share that nobody commits is taken back later");
+        $works = 0;
+    }
     my @left = Lab::Product::left_behind($empty, Lab::Product::footprint());
     if ($works) {
         is($section, 1, "$what: a complete share, and a section for it");
         my $accounts = Lab::Smb::accounts();
         is_deeply([sort keys %$accounts], ['anna'], "$what: no probe account is left");
     } else {
-        is_deeply(\@left, [], "$what: nothing is left");
+        is(join('', map { "$_\n" } @left), '', "$what: nothing is left");
         is($section, 0, "$what: and no section");
     }
     my @temporary = grep { m!(?:\.tmp|\.new|~|\.[A-Za-z0-9]{6,}\.tmp)\z! || m!/\.smbgw! } keys %{ Lab::Box::snapshot('/etc', '/srv', $Lab::Product::STATE, $Lab::Product::RUN) };
@@ -98,14 +108,14 @@ sub away {
     return if Lab::Box::slurp($Lab::Product::SECTIONS) !~ m/office/;
     my $r = $delete->();
     is($r->{rc}, 0, "$what: the share can be removed") or diag(Lab::Product::words_of($r));
-    is_deeply([Lab::Product::left_behind($empty, Lab::Product::footprint())], [], "$what: and leaves nothing");
+    is(join('', map { "$_\n" } Lab::Product::left_behind($empty, Lab::Product::footprint())), '', "$what: and leaves nothing");
     return;
 }
 
 for my $n (points($creates)) {
     subtest "create killed at journal write $n of $creates" => sub {
         my $r = killed_at($n, $create);
-        isnt($r->{rc}, 0, 'it was killed') or return away('a kill that came too late');
+        isnt($r->{rc}, 0, 'it was killed') or return away('the kill came too late');
         my $w = worker();
         is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
         judge('afterwards');
@@ -128,6 +138,8 @@ for my $n (points($deletes)) {
         my $w = worker();
         is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
         judge('afterwards');
+        worker();
+        judge('after the worker ran once more');
         is(Lab::Box::slurp('/srv/office/precious.txt'), 'precious', 'the data is untouched');
         away('after the test');
     };

@@ -211,8 +211,7 @@ sub _secrets {
     my ($sensitive) = @_;
     my $password = $sensitive->{password};
     return {} if !defined($password) || $password eq '';
-    utf8::encode($password) if utf8::is_utf8($password);
-    return { password => $password };
+    return { password => PVE::SMBGateway::Config::octets($password) };
 }
 
 sub _complaints {
@@ -239,14 +238,15 @@ sub _refuse {
     PVE::SMBGateway::Error->throw('invalid', "storage '$storeid' cannot be set up like this", problems => \%problems);
 }
 
-# What the library decided goes into the section that Proxmox is about to write, as octets.
+# What the library decided for the administrator goes into the section that Proxmox is about to write, as octets. Sets and maps of
+# the request stay as Proxmox decoded them.
+my @DECIDED = qw(nodes share smbgw-mode smbgw-gateway);
+
 sub _write_back {
     my ($scfg, $effective, $current) = @_;
-    my $options = PVE::SMBGateway::Schema::options();
-    my %secret = map { $_ => 1 } PVE::SMBGateway::Schema::sensitive();
-    for my $key (sort keys %{ $effective // {} }) {
-        my $value = $effective->{$key};
-        next if !$options->{$key} || $secret{$key} || !defined($value);
+    for my $key (@DECIDED) {
+        my $value = ($effective // {})->{$key};
+        next if !defined($value) || $value eq '';
         next if $current && ($current->{$key} // '') eq $value && !exists($scfg->{$key});
         $scfg->{$key} = $key eq 'nodes' ? { map { $_ => 1 } grep { length } split(/[\s,;]+/, $value) } : $value;
     }
@@ -314,8 +314,8 @@ sub status {
     my ($class, $storeid, $scfg, $cache) = @_;
 
     my ($total, $avail, $used, $active, $age) = eval { local $SIG{__DIE__}; PVE::SMBGateway::Native::usage($storeid) };
-    if (!defined($total)) {
-        my $text = ref($@) ? $@->message() : "$@";
+    if (!defined($total) || $age < 0) {
+        my $text = defined($total) ? "not set up on this node, or the worker has not run" : ref($@) ? $@->message() : "$@";
         $text =~ s/\s+\z//;
         _say($storeid, "no status yet: $text");
         return (0, 0, 0, 0);

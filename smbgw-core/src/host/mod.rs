@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::effect::{Cmd, FileSpec};
 use crate::error::Result;
+pub use crate::facts::Space;
 
 /// Secrets by name, for one run. Never printed; overwritten when dropped.
 #[derive(Default)]
@@ -95,19 +96,6 @@ pub struct TreeSeen {
     pub mounts_inside: Vec<PathBuf>,
     /// The file system is mounted read-only.
     pub read_only: bool,
-}
-
-/// Space of a file system, in bytes, as `statfs(2)` tells it to a user who is not root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Space {
-    /// Size.
-    pub total: u64,
-    /// What a user can still write.
-    pub avail: u64,
-    /// What is written.
-    pub used: u64,
-    /// Which file system it is: the same number as [`TreeSeen::fsid`], so 0 where there is none that lasts.
-    pub fsid: u64,
 }
 
 /// How much of a tree belongs to some owners; see [`Host::survey`].

@@ -20,8 +20,6 @@ pub enum Outcome {
     Undone,
     /// It failed, and undoing failed as well.
     Stuck,
-    /// It was stuck and somebody settled it.
-    Settled,
 }
 
 /// Something that happened. Steps are counted through the whole operation, over all phases and plans.

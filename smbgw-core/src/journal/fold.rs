@@ -118,9 +118,8 @@ impl OpState {
     /// Takes one more event.
     pub fn apply(&mut self, line: &Line) -> Result<()> {
         self.last = line.at;
-        let settled_after_stuck = matches!(line.event, Event::Finished { outcome: Outcome::Settled, .. } | Event::Resumed { .. })
-            && self.outcome == Some(Outcome::Stuck);
-        if self.outcome.is_some() && !settled_after_stuck {
+        let taken_up = matches!(line.event, Event::Resumed { .. }) && self.outcome == Some(Outcome::Stuck);
+        if self.outcome.is_some() && !taken_up {
             return Err(bad("it goes on after its end"));
         }
         match &line.event {

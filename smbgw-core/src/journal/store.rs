@@ -235,22 +235,27 @@ fn audit_entry(s: &OpState, lines: &[Line]) -> Value {
         Some(Outcome::Done) => "done",
         Some(Outcome::Undone) => "undone",
         Some(Outcome::Stuck) => "stuck",
-        Some(Outcome::Settled) => "settled",
         None => "open",
     };
     let name = |n: &usize| s.steps.get(*n).map(|st| st.step.id.clone());
     let undone: Vec<Value> = lines
         .iter()
         .filter_map(|l| match &l.event {
-            Event::UndoDone { step, changed } => Some(json!({"at": l.at, "step": name(step), "result": if *changed { "undone" } else { "nothing to undo" }})),
-            Event::UndoFailed { step, error } => Some(json!({"at": l.at, "step": name(step), "result": "failed", "error": error.message})),
+            Event::UndoDone { step, changed } => {
+                Some(json!({"at": l.at, "step": name(step), "result": if *changed { "undone" } else { "nothing to undo" }}))
+            }
+            Event::UndoFailed { step, error } => {
+                Some(json!({"at": l.at, "step": name(step), "result": "failed", "error": error.message}))
+            }
             _ => None,
         })
         .collect();
     let actors: Vec<Value> = lines
         .iter()
         .filter_map(|l| match &l.event {
-            Event::Resumed { actor, unwind, .. } => Some(json!({"at": l.at, "actor": actor, "what": if *unwind { "undo" } else { "resume" }})),
+            Event::Resumed { actor, unwind, .. } => {
+                Some(json!({"at": l.at, "actor": actor, "what": if *unwind { "undo" } else { "resume" }}))
+            }
             Event::Interrupted { why } => Some(json!({"at": l.at, "what": "interrupted", "why": why})),
             _ => None,
         })
@@ -321,7 +326,8 @@ impl Journal {
             cut(host, self.path.clone(), self.good)?;
             self.suspect = false;
         }
-        let written = if sync { host.append(&self.path, bytes.as_bytes()) } else { host.append_lazily(&self.path, bytes.as_bytes()) };
+        let written =
+            if sync { host.append(&self.path, bytes.as_bytes()) } else { host.append_lazily(&self.path, bytes.as_bytes()) };
         if let Err(e) = written {
             self.suspect = true;
             return Err(e);

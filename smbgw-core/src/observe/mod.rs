@@ -35,7 +35,8 @@ pub fn record(host: &dyn Host, paths: &Paths) -> Result<Option<Record>> {
     match host.read_text(&paths.record_file)? {
         None => Ok(None),
         Some(text) => Record::parse(&text).map(Some).map_err(|e| {
-            e.while_doing(format!("{}", paths.record_file.display())).remedy("restore the file from a backup of the node, or move it away and create the shares again")
+            e.while_doing(format!("{}", paths.record_file.display()))
+                .remedy("restore the file from a backup of the node, or move it away and create the shares again")
         }),
     }
 }
@@ -44,8 +45,11 @@ pub fn record(host: &dyn Host, paths: &Paths) -> Result<Option<Record>> {
 pub fn ask(host: &dyn Host, cmd: &Cmd) -> Result<Output> {
     let out = host.run(cmd, &Secrets::default())?;
     if out.timed_out {
-        return Err(Error::new(Kind::Timeout, format!("{} did not answer within {} s", cmd.program.name(), cmd.timeout_ms / 1000))
-            .story(|s| s.command = Some(cmd.to_string())));
+        return Err(Error::new(
+            Kind::Timeout,
+            format!("{} did not answer within {} s", cmd.program.name(), cmd.timeout_ms / 1000),
+        )
+        .story(|s| s.command = Some(cmd.to_string())));
     }
     Ok(out)
 }
@@ -166,8 +170,12 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
             names.extend(host.list(Path::new(dir))?.into_iter().filter(|n| !n.starts_with([':', '.'])));
         }
     }
-    let registry = global("registry shares").eq_ignore_ascii_case("yes") || global("config backend").eq_ignore_ascii_case("registry");
-    let included = facts.main.as_ref().is_some_and(|f| SmbConf::parse(&f.text).includes().iter().any(|i| i.value.eq_ignore_ascii_case("registry")));
+    let registry =
+        global("registry shares").eq_ignore_ascii_case("yes") || global("config backend").eq_ignore_ascii_case("registry");
+    let included = facts
+        .main
+        .as_ref()
+        .is_some_and(|f| SmbConf::parse(&f.text).includes().iter().any(|i| i.value.eq_ignore_ascii_case("registry")));
     if registry || included {
         let cmd = accounts::samba(facts, Program::Net, &["conf", "listshares"]);
         let out = ask(host, &cmd)?;
@@ -230,7 +238,7 @@ pub fn quick(host: &dyn Host, node: &str, paths: &Paths) -> Result<Facts> {
         systemd: host.has_systemd(),
     };
     for p in Program::ALL {
-        if !host.installed(p) && !(p == Program::Systemctl) {
+        if p != Program::Systemctl && !host.installed(p) {
             facts.missing.insert(p.name().to_owned(), programs::missing(p).remedy_text().unwrap_or_default().to_owned());
         }
     }
@@ -355,7 +363,13 @@ pub fn see(host: &dyn Host, node: &str, paths: &Paths, watch: &Watch, keep: bool
             let same = r.is_some_and(|r| r.hashes.get(user).is_some_and(|h| r.former.get(user) == Some(h)));
             if same { Seen::Present } else { Seen::Absent }
         }
-        Watch::InTree(p, name) => if host.exists(&p.join(name))? { Seen::Present } else { Seen::Absent },
+        Watch::InTree(p, name) => {
+            if host.exists(&p.join(name))? {
+                Seen::Present
+            } else {
+                Seen::Absent
+            }
+        }
     })
 }
 
@@ -382,7 +396,12 @@ pub fn silent_problems(host: &dyn Host, texts: &[(&Path, &str)]) -> Result<Vec<S
             let target = PathBuf::from(&i.value);
             let known = texts.iter().any(|(p, _)| *p == target) || i.value.eq_ignore_ascii_case("registry");
             if i.value.contains('%') {
-                found.push(format!("{} line {}: include {} depends on the client and cannot be checked", path.display(), i.line, i.value));
+                found.push(format!(
+                    "{} line {}: include {} depends on the client and cannot be checked",
+                    path.display(),
+                    i.line,
+                    i.value
+                ));
             } else if !known {
                 match host.read_text(&target)? {
                     None => found.push(format!("{} line {}: include {} does not exist", path.display(), i.line, i.value)),

@@ -60,8 +60,11 @@ pub fn add_group(facts: &Facts, id: &str, title: String, name: &str, gid: u32) -
         None => {}
     }
     if facts.number_taken(gid) && !facts.groups.values().any(|g| g.gid == gid) {
-        return Err(Error::new(Kind::Conflict, format!("number {gid} for the Unix group {name} is taken by an account or a subordinate range"))
-            .remedy("free the number; see /etc/passwd, /etc/subuid and /etc/subgid"));
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("number {gid} for the Unix group {name} is taken by an account or a subordinate range"),
+        )
+        .remedy("free the number; see /etc/passwd, /etc/subuid and /etc/subgid"));
     }
     let step = Step::new(
         id,
@@ -84,10 +87,13 @@ fn groupdel(name: &str) -> Cmd {
 pub fn remove_group(facts: &Facts, id: &str, title: String, name: &str, gid: u32) -> Option<Step> {
     let group = facts.groups.get(name).filter(|g| g.gid == gid)?;
     // 9: it is back already; an undo may be repeated.
-    let mut undo = vec![Effect::Run(Cmd::new(Program::Groupadd, ["--gid", &gid.to_string(), name]).also_ok(&[9]).within_ms(20_000))];
+    let mut undo =
+        vec![Effect::Run(Cmd::new(Program::Groupadd, ["--gid", &gid.to_string(), name]).also_ok(&[9]).within_ms(20_000))];
     undo.extend(group.members.iter().map(|m| Effect::Run(member(true, m, name))));
     Some(
-        Step::new(id, title, Watch::UnixGroup(name.to_owned()), Effect::Run(groupdel(name))).want(Seen::Absent).undo(Undo::Do(undo)),
+        Step::new(id, title, Watch::UnixGroup(name.to_owned()), Effect::Run(groupdel(name)))
+            .want(Seen::Absent)
+            .undo(Undo::Do(undo)),
     )
 }
 
@@ -146,8 +152,11 @@ pub fn add_user(facts: &Facts, id: &str, title: String, name: &str, uid: u32, gi
         None => {}
     }
     if facts.number_taken(uid) {
-        return Err(Error::new(Kind::Conflict, format!("number {uid} for the user {name} is taken by an account or a subordinate range"))
-            .remedy("free the number; see /etc/passwd, /etc/subuid and /etc/subgid"));
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("number {uid} for the user {name} is taken by an account or a subordinate range"),
+        )
+        .remedy("free the number; see /etc/passwd, /etc/subuid and /etc/subgid"));
     }
     // -f removes the account although a process of it may just be ending; its files, had it any, stay (no -r).
     let gone = Cmd::new(Program::Userdel, ["--force", name]).also_ok(&[6]).within_ms(20_000);

@@ -4,10 +4,10 @@
 
 use serde_json::{Value, json};
 
+use super::Intent;
 use super::accounts::{self, GATEWAY_GID, GATEWAY_GROUP, PROBE_COMMENT, PROBE_UID, PROBE_USER, USER_COMMENT};
 use super::samba::{self, MARKER};
 use super::step::{Candidate, Effect, Seen, Step, Undo, Watch};
-use super::Intent;
 use crate::effect::{Cmd, FileSpec, Program};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::facts::{Facts, TreeFact, UnixGroup, UnixUser};
@@ -33,7 +33,9 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Steps {
         ("files", Intent::Create { spec, section, .. } | Intent::Update { spec, section, .. }) => {
             files(spec, section, facts, matches!(intent, Intent::Create { .. }))
         }
-        ("identity", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => first_user(spec, *password, facts),
+        ("identity", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => {
+            first_user(spec, *password, facts)
+        }
         ("samba", _) => go_live(intent, facts),
         ("proof", Intent::Create { spec, .. } | Intent::Update { spec, .. }) => proof(spec, facts),
         ("intent", Intent::Delete { id, actor }) => delete_intent(id, actor, facts),
@@ -56,7 +58,8 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Steps {
 
 fn record(facts: &Facts) -> Result<&Record> {
     facts.record.as_ref().ok_or_else(|| {
-        Error::new(Kind::NotFound, format!("the gateway native does not exist on node {}", facts.node)).remedy("create a share first")
+        Error::new(Kind::NotFound, format!("the gateway native does not exist on node {}", facts.node))
+            .remedy("create a share first")
     })
 }
 
@@ -76,7 +79,8 @@ fn user<'a>(facts: &'a Facts, name: &UserName) -> Result<&'a UserEntry> {
 
 fn group<'a>(facts: &'a Facts, name: &GroupName) -> Result<&'a GroupEntry> {
     record(facts)?.groups.get(name.as_str()).ok_or_else(|| {
-        Error::new(Kind::NotFound, format!("the gateway has no group {name}")).remedy(format!("pve-smbgateway group create {name}"))
+        Error::new(Kind::NotFound, format!("the gateway has no group {name}"))
+            .remedy(format!("pve-smbgateway group create {name}"))
     })
 }
 
@@ -114,7 +118,8 @@ fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> St
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     let old = facts.record.as_ref().and_then(|r| r.shares.get(id));
     match (create, old) {
-        (true, Some(e)) if e.state == ShareState::Ready => {
+        // One that nobody committed is what a killed create left behind: it is built anew, with the same numbers.
+        (true, Some(e)) if e.state == ShareState::Ready && e.committed => {
             return Err(Error::new(Kind::Conflict, format!("share {id} exists already on node {}", facts.node))
                 .remedy(format!("change it with: pve-smbgateway set {id} …")));
         }
@@ -131,7 +136,10 @@ fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> St
     let tree = usable_tree(spec, facts, old, &mut warnings)?;
     for (other_id, other) in facts.record.iter().flat_map(|r| &r.shares).filter(|(o, _)| *o != id) {
         if samba::spec_of(other_id, other, &facts.node).is_ok_and(|o| o.share.folded() == spec.share.folded()) {
-            return Err(Error::property("share", format!("share {other_id} of this gateway has the name {} already", spec.share)));
+            return Err(Error::property(
+                "share",
+                format!("share {other_id} of this gateway has the name {} already", spec.share),
+            ));
         }
     }
     let foreign = samba::foreign_shares(facts);
@@ -155,7 +163,15 @@ fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> St
         delete_intent: None,
     };
     if old != Some(&new) {
-        steps.push(accounts::record("files/share", format!("record share {id}"), Key::Share(id.into()), serde_json::to_value(&new).ok()));
+        steps.push(accounts::record(
+            "files/share",
+            format!("record share {id}"),
+            Key::Share(id.into()),
+            serde_json::to_value(&new).ok(),
+        ));
+    }
+    if facts.record.as_ref().is_some_and(|r| r.removed.contains_key(id)) {
+        steps.push(accounts::record("files/removed", format!("share {id} is wanted again"), Key::Removed(id.into()), None));
     }
     steps.extend(accounts::add_group(
         facts,
@@ -170,9 +186,14 @@ fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> St
         let (dev, ino, uid) = (tree.dev, tree.ino, tree.owner.uid);
         let effect = Effect::SetTree { path: spec.path.clone(), dev, ino, uid, gid, mode };
         steps.push(
-            Step::new("files/tree", format!("give {} to the share's group", spec.path.display()), Watch::Tree(spec.path.clone()), effect)
-                .want(Seen::Tree { dev, ino, uid, gid, mode })
-                .undo(Undo::Restore),
+            Step::new(
+                "files/tree",
+                format!("give {} to the share's group", spec.path.display()),
+                Watch::Tree(spec.path.clone()),
+                effect,
+            )
+            .want(Seen::Tree { dev, ino, uid, gid, mode })
+            .undo(Undo::Restore),
         );
         if tree.populated && create {
             warnings.push(format!(
@@ -196,7 +217,12 @@ fn refuse_system_account(who: &Who, facts: &Facts) -> Result<()> {
     }
 }
 
-fn usable_tree<'a>(spec: &ShareSpec, facts: &'a Facts, old: Option<&ShareEntry>, warnings: &mut Vec<String>) -> Result<&'a TreeFact> {
+fn usable_tree<'a>(
+    spec: &ShareSpec,
+    facts: &'a Facts,
+    old: Option<&ShareEntry>,
+    warnings: &mut Vec<String>,
+) -> Result<&'a TreeFact> {
     let wrong = |why: String| Error::property("path", why);
     let tree = facts.tree(&spec.path).map_err(wrong)?;
     if tree.read_only {
@@ -376,20 +402,28 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             add_include(&without, MARKER, &own_path)?
         }
         IncludeState::Damaged(why) => {
-            return Err(Error::new(Kind::Drift, format!("our include line in {} is damaged: {why}", facts.paths.smb_conf.display()))
-                .remedy("take the two lines out with an editor, then: pve-smbgateway repair native"));
+            return Err(Error::new(
+                Kind::Drift,
+                format!("our include line in {} is damaged: {why}", facts.paths.smb_conf.display()),
+            )
+            .remedy("take the two lines out with an editor, then: pve-smbgateway repair native"));
         }
     };
     let new_main = file_to_be(&facts.paths.smb_conf, Some(main), main_text);
     let own_changes = facts.own.as_ref().is_none_or(|f| f.text != own.content);
     let main_changes = main.text != new_main.content;
-    let revoked = revoked(now_own, &own.content);
+    let mut revoked = revoked(now_own, &own.content);
 
     // A listening port and NetBIOS are read once, at the start.
     let restart = with_globals
         && facts.smbd_running
-        && (!crate::format::smb_params::same_value("smb ports", "445", facts.effective.global.get("smb ports").map_or("", String::as_str)));
-    let after_undo = if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
+        && (!crate::format::smb_params::same_value(
+            "smb ports",
+            "445",
+            facts.effective.global.get("smb ports").map_or("", String::as_str),
+        ));
+    let after_undo =
+        if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
 
     if own_changes || main_changes {
         let ours: Vec<String> = samba::own_sections(&own.content).into_iter().chain(samba::own_sections(now_own)).collect();
@@ -402,20 +436,37 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             ours,
             keep_globals: !with_globals,
         };
-        steps.push(Step::new("samba/candidate", "check the complete candidate configuration", Watch::Nothing, Effect::Candidate(candidate)));
+        steps.push(Step::new(
+            "samba/candidate",
+            "check the complete candidate configuration",
+            Watch::Nothing,
+            Effect::Candidate(candidate),
+        ));
     }
     // Of shares that are no longer served under that name; while they are still in the configuration, or sharesec would not know them.
-    for (n, (name, old)) in facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate() {
+    for (n, (name, old)) in
+        facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
+    {
         steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
     }
     if own_changes {
         let sha = sha256_hex(own.content.as_bytes());
-        steps.push(accounts::record("samba/mark", "record what our configuration file will be", Key::ConfSha256, Some(Value::String(sha))));
+        steps.push(accounts::record(
+            "samba/mark",
+            "record what our configuration file will be",
+            Key::ConfSha256,
+            Some(Value::String(sha)),
+        ));
         steps.push(
-            Step::new("samba/own-file", format!("write {own_path}"), Watch::File(facts.paths.own_conf.clone()), Effect::Write(own.clone()))
-                .before(seen_now(facts.own.as_ref()))
-                .want(seen_file(&own))
-                .undo(Undo::RestoreThen(after_undo.clone())),
+            Step::new(
+                "samba/own-file",
+                format!("write {own_path}"),
+                Watch::File(facts.paths.own_conf.clone()),
+                Effect::Write(own.clone()),
+            )
+            .before(seen_now(facts.own.as_ref()))
+            .want(seen_file(&own))
+            .undo(Undo::RestoreThen(after_undo.clone())),
         );
     }
     if main_changes {
@@ -428,22 +479,41 @@ fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         );
     }
     if !facts.smbd_running {
-        if !record.started_smbd {
-            steps.push(accounts::record("samba/started", "record that smbd did not run", Key::StartedSmbd, Some(Value::Bool(true))));
+        if !record.started_smbd && facts.own.is_none() {
+            steps.push(accounts::record(
+                "samba/started",
+                "record that smbd did not run",
+                Key::StartedSmbd,
+                Some(Value::Bool(true)),
+            ));
         }
         let undo = Undo::Do(vec![Effect::StopSmbd { pid_file: facts.smbd_pid_file(), stop: stop_cmd(facts) }]);
         steps.push(Step::new("samba/start", "start smbd", Watch::Smbd, start_smbd(facts, false)).want(Seen::Running).undo(undo));
     } else if restart {
-        steps.push(Step::new("samba/restart", "restart smbd once: ports and NetBIOS change", Watch::Nothing, start_smbd(facts, true)));
+        steps.push(Step::new(
+            "samba/restart",
+            "restart smbd once: ports and NetBIOS change",
+            Watch::Nothing,
+            start_smbd(facts, true),
+        ));
     } else if own_changes || main_changes {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
     }
-    share_acls(facts, record, &shares, &mut steps)?;
+    for name in share_acls(facts, record, &shares, &mut steps)? {
+        if !revoked.close.contains(&name) && !revoked.denied.contains(&name) {
+            revoked.denied.push(name);
+        }
+    }
     if facts.smbd_running && !restart {
         revoke(facts, &revoked, &mut steps);
     }
     let settings = samba::settings(record, &shares, security, with_globals)?;
-    steps.push(Step::new("samba/effective", "read the effective configuration back", Watch::Nothing, Effect::Effective(settings)));
+    steps.push(Step::new(
+        "samba/effective",
+        "read the effective configuration back",
+        Watch::Nothing,
+        Effect::Effective(settings),
+    ));
     Ok((steps, warnings))
 }
 
@@ -454,15 +524,22 @@ fn revoke(facts: &Facts, revoked: &Revoked, steps: &mut Vec<Step>) {
     }
     for (n, name) in revoked.denied.iter().enumerate() {
         let effect = smbcontrol(facts, &["smbd", "close-denied-share", name]);
-        steps.push(Step::new(format!("samba/denied.{n}"), format!("end sessions of [{name}] that are no longer allowed"), Watch::Nothing, effect));
+        steps.push(Step::new(
+            format!("samba/denied.{n}"),
+            format!("end sessions of [{name}] that are no longer allowed"),
+            Watch::Nothing,
+            effect,
+        ));
     }
 }
 
-/// Share ACLs of the shares that are served, as they must be.
-fn share_acls(facts: &Facts, record: &Record, shares: &[(ShareSpec, ShareEntry)], steps: &mut Vec<Step>) -> Result<()> {
-    for (spec, entry) in shares {
+/// Share ACLs as they must be; those that are no longer needed are removed. Gives the shares whose ACL changes.
+fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &mut Vec<Step>) -> Result<Vec<String>> {
+    let before = steps.len();
+    let mut changed = Vec::new();
+    for (spec, _) in shares {
         let name = spec.share.as_str();
-        let wanted = samba::share_acl(spec, entry, record)?;
+        let wanted = samba::share_acl(spec, record)?;
         let now = facts.acls.get(name);
         match (&wanted, now) {
             (Some(w), n) if n != Some(w) => {
@@ -472,16 +549,24 @@ fn share_acls(facts: &Facts, record: &Record, shares: &[(ShareSpec, ShareEntry)]
                 };
                 let cmd = accounts::samba(facts, Program::Sharesec, &[name, "--replace", &w.join(",")]);
                 steps.push(
-                    Step::new(format!("samba/acl.{}", spec.id), format!("set the share ACL of [{name}]"), Watch::ShareAcl(name.into()), Effect::Run(cmd))
-                        .want(Seen::ShareAcl(w.clone()))
-                        .undo(Undo::Do(vec![Effect::Run(undo)])),
+                    Step::new(
+                        format!("samba/acl.{}", spec.id),
+                        format!("set the share ACL of [{name}]"),
+                        Watch::ShareAcl(name.into()),
+                        Effect::Run(cmd),
+                    )
+                    .want(Seen::ShareAcl(w.clone()))
+                    .undo(Undo::Do(vec![Effect::Run(undo)])),
                 );
             }
             (None, Some(old)) => steps.push(remove_acl(facts, spec.id.as_str(), name, old)),
             _ => {}
         }
+        if steps.len() > before + changed.len() {
+            changed.push(name.to_owned());
+        }
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn drop_acl(facts: &Facts, name: &str) -> Cmd {
@@ -491,9 +576,14 @@ fn drop_acl(facts: &Facts, name: &str) -> Cmd {
 
 fn remove_acl(facts: &Facts, id: &str, name: &str, old: &[String]) -> Step {
     let undo = accounts::samba(facts, Program::Sharesec, &[name, "--replace", &old.join(",")]);
-    Step::new(format!("samba/acl.{id}"), format!("remove the share ACL of [{name}]"), Watch::ShareAcl(name.into()), Effect::Run(drop_acl(facts, name)))
-        .want(Seen::Absent)
-        .undo(Undo::Do(vec![Effect::Run(undo)]))
+    Step::new(
+        format!("samba/acl.{id}"),
+        format!("remove the share ACL of [{name}]"),
+        Watch::ShareAcl(name.into()),
+        Effect::Run(drop_acl(facts, name)),
+    )
+    .want(Seen::Absent)
+    .undo(Undo::Do(vec![Effect::Run(undo)]))
 }
 
 /// Nothing of ours is served any more: line first, then file.
@@ -528,10 +618,15 @@ fn take_down(
     }
     if let Some(f) = &facts.own {
         steps.push(
-            Step::new("samba/own-file", format!("remove {own_path}"), Watch::File(facts.paths.own_conf.clone()), Effect::Remove(facts.paths.own_conf.clone()))
-                .before(seen_now(Some(f)))
-                .want(Seen::Absent)
-                .undo(Undo::RestoreThen(back)),
+            Step::new(
+                "samba/own-file",
+                format!("remove {own_path}"),
+                Watch::File(facts.paths.own_conf.clone()),
+                Effect::Remove(facts.paths.own_conf.clone()),
+            )
+            .before(seen_now(Some(f)))
+            .want(Seen::Absent)
+            .undo(Undo::RestoreThen(back)),
         );
     }
     if !record.conf_sha256.is_empty() {
@@ -544,9 +639,16 @@ fn take_down(
     if stop {
         let undo = Undo::Do(vec![start_smbd(facts, false)]);
         let effect = Effect::StopSmbd { pid_file: facts.smbd_pid_file(), stop: stop_cmd(facts) };
-        steps.push(Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Smbd, effect).want(Seen::Absent).undo(undo));
+        steps.push(
+            Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Smbd, effect).want(Seen::Absent).undo(undo),
+        );
     } else if restart {
-        steps.push(Step::new("samba/restart", "restart smbd once: its own ports come back", Watch::Nothing, start_smbd(facts, true)));
+        steps.push(Step::new(
+            "samba/restart",
+            "restart smbd once: its own ports come back",
+            Watch::Nothing,
+            start_smbd(facts, true),
+        ));
     }
     if record.started_smbd {
         steps.push(accounts::record("samba/started", "forget that smbd did not run", Key::StartedSmbd, None));
@@ -576,14 +678,22 @@ fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
             PROBE_COMMENT,
         )?);
         if !facts.passdb.contains_key(PROBE_USER) {
-            steps.push(accounts::add_samba_user(facts, "proof/password", "give it a random password".into(), PROBE_USER, PROBE_UID, PROBE_SECRET));
+            steps.push(accounts::add_samba_user(
+                facts,
+                "proof/password",
+                "give it a random password".into(),
+                PROBE_USER,
+                PROBE_UID,
+                PROBE_SECRET,
+            ));
         }
         let credentials = Effect::WriteCredentials { path: auth.clone(), user: PROBE_USER.into(), secret: PROBE_SECRET.into() };
         steps.push(
             Step::new("proof/credentials", "write its credentials for the client", Watch::File(auth.clone()), credentials)
                 .undo(Undo::Do(vec![Effect::Remove(auth.clone())])),
         );
-        let port = facts.effective.global.get("smb ports").and_then(|p| p.split([' ', ',']).find(|w| !w.is_empty())).unwrap_or("445");
+        let port =
+            facts.effective.global.get("smb ports").and_then(|p| p.split([' ', ',']).find(|w| !w.is_empty())).unwrap_or("445");
         let commands =
             format!("put \"{}\" {PROBE_FILE}; get {PROBE_FILE} \"{}\"; del {PROBE_FILE}", source.display(), copy.display());
         let unc = format!("//127.0.0.1/{}", spec.share);
@@ -619,10 +729,18 @@ fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
             accounts::remove_samba_user(&later, "proof/password-gone", "remove the probe account from passdb".into(), PROBE_USER)
                 .map(|s| s.undo(gone.clone())),
         );
-        steps.extend(accounts::remove_user(&later, "proof/account-gone", "remove the probe account".into(), PROBE_USER, PROBE_UID).map(|s| s.undo(gone)));
+        steps.extend(
+            accounts::remove_user(&later, "proof/account-gone", "remove the probe account".into(), PROBE_USER, PROBE_UID)
+                .map(|s| s.undo(gone)),
+        );
     }
     entry.state = ShareState::Ready;
-    steps.push(accounts::record("proof/ready", format!("record that share {id} is ready"), Key::Share(id.into()), serde_json::to_value(&entry).ok()));
+    steps.push(accounts::record(
+        "proof/ready",
+        format!("record that share {id} is ready"),
+        Key::Share(id.into()),
+        serde_json::to_value(&entry).ok(),
+    ));
     Ok((steps, Vec::new()))
 }
 
@@ -633,7 +751,12 @@ fn delete_intent(id: &str, actor: &str, facts: &Facts) -> Steps {
     if e.state != ShareState::Deleting {
         e.state = ShareState::Deleting;
         e.delete_intent = Some(actor.to_owned());
-        let step = accounts::record("intent/share", format!("record that share {id} is to go"), Key::Share(id.into()), serde_json::to_value(&e).ok());
+        let step = accounts::record(
+            "intent/share",
+            format!("record that share {id} is to go"),
+            Key::Share(id.into()),
+            serde_json::to_value(&e).ok(),
+        );
         return Ok((vec![step], Vec::new()));
     }
     Ok((Vec::new(), Vec::new()))
@@ -657,8 +780,19 @@ fn drop_accounts(id: &str, facts: &Facts) -> Steps {
             }
         }
         for (name, g) in &r.groups {
-            steps.extend(accounts::remove_group(&later, &format!("identity/group.{name}"), format!("remove group {name}"), &g.unix, g.gid));
-            steps.push(accounts::record(format!("identity/forget-group.{name}"), format!("forget group {name}"), Key::Group(name.clone()), None));
+            steps.extend(accounts::remove_group(
+                &later,
+                &format!("identity/group.{name}"),
+                format!("remove group {name}"),
+                &g.unix,
+                g.gid,
+            ));
+            steps.push(accounts::record(
+                format!("identity/forget-group.{name}"),
+                format!("forget group {name}"),
+                Key::Group(name.clone()),
+                None,
+            ));
         }
     }
     Ok((steps, warnings))
@@ -670,17 +804,37 @@ fn drop_user(name: &str, entry: &UserEntry, facts: &Facts, steps: &mut Vec<Step>
         let effect = Effect::EndSessions(name.to_owned());
         steps.push(Step::new(format!("identity/sessions.{name}"), format!("end the sessions of {name}"), Watch::Nothing, effect));
     }
-    steps.extend(accounts::remove_samba_user(facts, &format!("identity/passdb.{name}"), format!("remove {name} from passdb"), name));
+    steps.extend(accounts::remove_samba_user(
+        facts,
+        &format!("identity/passdb.{name}"),
+        format!("remove {name} from passdb"),
+        name,
+    ));
     let owned = facts.owned.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody looked whom the files belong to"))?;
     let files = owned.by_uid.get(&entry.uid).copied().unwrap_or(0);
     if files > 0 {
-        warnings.push(format!("the account {name} (uid {}) stays, unable to log in: it owns {files} files in the tree", entry.uid));
+        warnings
+            .push(format!("the account {name} (uid {}) stays, unable to log in: it owns {files} files in the tree", entry.uid));
     } else if !owned.complete {
-        warnings.push(format!("the account {name} (uid {}) stays, unable to log in: the tree is too large to tell quickly whether it owns files", entry.uid));
+        warnings.push(format!(
+            "the account {name} (uid {}) stays, unable to log in: the tree is too large to tell quickly whether it owns files",
+            entry.uid
+        ));
     } else {
-        steps.extend(accounts::remove_user(facts, &format!("identity/unix.{name}"), format!("remove the Unix account {name}"), name, entry.uid));
+        steps.extend(accounts::remove_user(
+            facts,
+            &format!("identity/unix.{name}"),
+            format!("remove the Unix account {name}"),
+            name,
+            entry.uid,
+        ));
     }
-    steps.push(accounts::record(format!("identity/forget.{name}"), format!("forget user {name}"), Key::User(name.to_owned()), None));
+    steps.push(accounts::record(
+        format!("identity/forget.{name}"),
+        format!("forget user {name}"),
+        Key::User(name.to_owned()),
+        None,
+    ));
     Ok(())
 }
 
@@ -693,11 +847,23 @@ fn drop_files(id: &str, facts: &Facts) -> Steps {
         Ok(t) if t.ino == e.tree.ino => {
             let (before, ours) = (e.tree_before, e.tree_before.mode | 0o2770);
             if t.owner.gid == e.gid && t.owner.mode == ours {
-                let effect = Effect::SetTree { path: path.clone(), dev: t.dev, ino: t.ino, uid: t.owner.uid, gid: before.gid, mode: before.mode };
+                let effect = Effect::SetTree {
+                    path: path.clone(),
+                    dev: t.dev,
+                    ino: t.ino,
+                    uid: t.owner.uid,
+                    gid: before.gid,
+                    mode: before.mode,
+                };
                 steps.push(
-                    Step::new("files/tree", format!("give {} back its group and mode", path.display()), Watch::Tree(path.clone()), effect)
-                        .want(Seen::Tree { dev: t.dev, ino: t.ino, uid: t.owner.uid, gid: before.gid, mode: before.mode })
-                        .undo(Undo::Restore),
+                    Step::new(
+                        "files/tree",
+                        format!("give {} back its group and mode", path.display()),
+                        Watch::Tree(path.clone()),
+                        effect,
+                    )
+                    .want(Seen::Tree { dev: t.dev, ino: t.ino, uid: t.owner.uid, gid: before.gid, mode: before.mode })
+                    .undo(Undo::Restore),
                 );
             } else if t.owner != before {
                 warnings.push(format!("owner or mode of {} was changed by somebody else and is left as it is", path.display()));
@@ -706,7 +872,13 @@ fn drop_files(id: &str, facts: &Facts) -> Steps {
         Ok(_) => warnings.push(format!("{} is not the tree that was recorded; it is left alone", path.display())),
         Err(why) => warnings.push(format!("{} is left alone: {why}", path.display())),
     }
-    steps.extend(accounts::remove_group(facts, "files/group", format!("remove the Unix group of share {id}"), &e.unix_group, e.gid));
+    steps.extend(accounts::remove_group(
+        facts,
+        "files/group",
+        format!("remove the Unix group of share {id}"),
+        &e.unix_group,
+        e.gid,
+    ));
     if is_last(id, r) {
         let kept = facts.users.values().any(|u| u.gid == GATEWAY_GID);
         if !kept {
@@ -714,6 +886,8 @@ fn drop_files(id: &str, facts: &Facts) -> Steps {
             steps.extend(accounts::remove_group(facts, "files/gateway-group", title, GATEWAY_GROUP, GATEWAY_GID));
         }
     }
+    let at = Some(Value::from(facts.now_ms));
+    steps.push(accounts::record("files/removed", format!("record that share {id} was removed"), Key::Removed(id.into()), at));
     steps.push(accounts::record("files/forget", format!("forget share {id}"), Key::Share(id.into()), None));
     Ok((steps, warnings))
 }
@@ -735,7 +909,13 @@ fn create_user(name: &UserName, facts: &Facts) -> Steps {
     make_record(facts, &mut steps);
     let mut numbers = record_or_new(facts);
     let uid = numbers.number(&format!("user/{name}"), |n| facts.number_taken(n))?;
-    steps.extend(accounts::add_group(facts, "identity/gateway-group", "make the gateway's Unix group".into(), GATEWAY_GROUP, GATEWAY_GID)?);
+    steps.extend(accounts::add_group(
+        facts,
+        "identity/gateway-group",
+        "make the gateway's Unix group".into(),
+        GATEWAY_GROUP,
+        GATEWAY_GID,
+    )?);
     let entry = UserEntry { uid, rid: accounts::rid(uid), disabled: false };
     let key = Key::User(name.to_string());
     if numbers.users.get(name.as_str()) != Some(&entry) {
@@ -743,7 +923,14 @@ fn create_user(name: &UserName, facts: &Facts) -> Steps {
     }
     let title = format!("make the Unix account {name}, without shell, home and password");
     steps.extend(accounts::add_user(facts, "identity/unix", title, name.as_str(), uid, GATEWAY_GID, USER_COMMENT)?);
-    steps.push(accounts::add_samba_user(facts, "identity/passdb", format!("give {name} its password"), name.as_str(), uid, PASSWORD));
+    steps.push(accounts::add_samba_user(
+        facts,
+        "identity/passdb",
+        format!("give {name} its password"),
+        name.as_str(),
+        uid,
+        PASSWORD,
+    ));
     steps.push(keep_hash(name));
     Ok((steps, Vec::new()))
 }
@@ -757,15 +944,27 @@ fn keep_hash(name: &UserName) -> Step {
 fn user_password(name: &UserName, facts: &Facts) -> Steps {
     user(facts, name)?;
     if !facts.passdb.contains_key(name.as_str()) {
-        return Err(Error::new(Kind::Drift, format!("user {name} is in the gateway record but not in passdb")).remedy("pve-smbgateway repair native"));
+        return Err(Error::new(Kind::Drift, format!("user {name} is in the gateway record but not in passdb"))
+            .remedy("pve-smbgateway repair native"));
     }
     let cmd = accounts::samba(facts, Program::Smbpasswd, &["-s", name.as_str()]).secret(PASSWORD, 2).within_ms(20_000);
     let undo = Effect::ImportHash { user: name.to_string(), scratch: facts.paths.run_dir.join("import") };
     // When the password is undone, the record has its former hash again.
-    let by = Step::new("identity/former", format!("put the former NT hash of {name} by"), Watch::Nothing, Effect::PutHashBy(name.to_string()));
+    let by = Step::new(
+        "identity/former",
+        format!("put the former NT hash of {name} by"),
+        Watch::Nothing,
+        Effect::PutHashBy(name.to_string()),
+    );
     let steps = vec![
         by.undo(Undo::None("it is dropped when the operation is over".into())),
-        Step::new("identity/passdb", format!("give {name} another password"), Watch::SambaUser(name.to_string()), Effect::Run(cmd)).undo(Undo::Do(vec![undo])),
+        Step::new(
+            "identity/passdb",
+            format!("give {name} another password"),
+            Watch::SambaUser(name.to_string()),
+            Effect::Run(cmd),
+        )
+        .undo(Undo::Do(vec![undo])),
         keep_hash(name),
     ];
     Ok((steps, Vec::new()))
@@ -777,7 +976,12 @@ fn user_disable(name: &UserName, off: bool, facts: &Facts) -> Steps {
     let word = if off { "disable" } else { "enable" };
     if entry.disabled != off {
         entry.disabled = off;
-        steps.push(accounts::record("identity/record", format!("record: {word} {name}"), Key::User(name.to_string()), serde_json::to_value(&entry).ok()));
+        steps.push(accounts::record(
+            "identity/record",
+            format!("record: {word} {name}"),
+            Key::User(name.to_string()),
+            serde_json::to_value(&entry).ok(),
+        ));
     }
     steps.extend(accounts::switch_samba_user(facts, "identity/passdb", format!("{word} {name}"), name, off));
     if off && facts.smbd_running {
@@ -795,8 +999,20 @@ fn forget_membership(name: &UserName, facts: &Facts) -> Steps {
         if e.members.iter().any(|m| m == name.as_str()) {
             let mut e = e.clone();
             e.members.retain(|m| m != name.as_str());
-            steps.push(accounts::record(format!("intent/group.{g}"), format!("take {name} out of group {g}"), Key::Group(g.clone()), serde_json::to_value(&e).ok()));
-            steps.extend(accounts::membership(facts, &format!("intent/member.{g}"), format!("take {name} out of {}", e.unix), &e.unix, name.as_str(), false));
+            steps.push(accounts::record(
+                format!("intent/group.{g}"),
+                format!("take {name} out of group {g}"),
+                Key::Group(g.clone()),
+                serde_json::to_value(&e).ok(),
+            ));
+            steps.extend(accounts::membership(
+                facts,
+                &format!("intent/member.{g}"),
+                format!("take {name} out of {}", e.unix),
+                &e.unix,
+                name.as_str(),
+                false,
+            ));
         }
     }
     Ok((steps, Vec::new()))
@@ -819,7 +1035,12 @@ fn create_group(name: &GroupName, facts: &Facts) -> Steps {
     let gid = record_or_new(facts).number(&format!("group/{name}"), |n| facts.number_taken(n))?;
     let unix = accounts::unix_group("g", name.as_str(), gid);
     let entry = GroupEntry { unix: unix.clone(), gid, members: Vec::new() };
-    steps.push(accounts::record("identity/record", format!("record group {name}"), Key::Group(name.to_string()), serde_json::to_value(&entry).ok()));
+    steps.push(accounts::record(
+        "identity/record",
+        format!("record group {name}"),
+        Key::Group(name.to_string()),
+        serde_json::to_value(&entry).ok(),
+    ));
     steps.extend(accounts::add_group(facts, "identity/unix", format!("make the Unix group {unix}"), &unix, gid)?);
     Ok((steps, Vec::new()))
 }
@@ -873,13 +1094,31 @@ fn restore_accounts(facts: &Facts) -> Steps {
     let Some(r) = facts.record.as_ref() else { return Ok((Vec::new(), Vec::new())) };
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     if !r.shares.is_empty() || !r.users.is_empty() {
-        steps.extend(accounts::add_group(facts, "identity/gateway-group", "make the gateway's Unix group".into(), GATEWAY_GROUP, GATEWAY_GID)?);
+        steps.extend(accounts::add_group(
+            facts,
+            "identity/gateway-group",
+            "make the gateway's Unix group".into(),
+            GATEWAY_GROUP,
+            GATEWAY_GID,
+        )?);
     }
     for (id, e) in &r.shares {
-        steps.extend(accounts::add_group(facts, &format!("identity/share.{id}"), format!("make the Unix group of share {id}"), &e.unix_group, e.gid)?);
+        steps.extend(accounts::add_group(
+            facts,
+            &format!("identity/share.{id}"),
+            format!("make the Unix group of share {id}"),
+            &e.unix_group,
+            e.gid,
+        )?);
     }
     for (name, g) in &r.groups {
-        steps.extend(accounts::add_group(facts, &format!("identity/group.{name}"), format!("make the Unix group {}", g.unix), &g.unix, g.gid)?);
+        steps.extend(accounts::add_group(
+            facts,
+            &format!("identity/group.{name}"),
+            format!("make the Unix group {}", g.unix),
+            &g.unix,
+            g.gid,
+        )?);
     }
     for (name, u) in &r.users {
         let title = format!("make the Unix account {name}");
@@ -891,7 +1130,10 @@ fn restore_accounts(facts: &Facts) -> Steps {
             let effect = Effect::ImportHash { user: name.clone(), scratch: facts.paths.run_dir.join("import") };
             let title = format!("bring {name} back into passdb");
             let undo = accounts::samba(facts, Program::Pdbedit, &["-x", "-u", name]).also_ok(&[255]);
-            steps.push(Step::new(format!("identity/passdb.{name}"), title, Watch::SambaUser(name.clone()), effect).undo(Undo::Do(vec![Effect::Run(undo)])));
+            steps.push(
+                Step::new(format!("identity/passdb.{name}"), title, Watch::SambaUser(name.clone()), effect)
+                    .undo(Undo::Do(vec![Effect::Run(undo)])),
+            );
         } else {
             warnings.push(format!("user {name} has no password: pve-smbgateway user password {name}"));
         }
@@ -902,11 +1144,13 @@ fn restore_accounts(facts: &Facts) -> Steps {
             let mut later = facts.clone();
             later.groups.entry(g.unix.clone()).or_insert(UnixGroup { gid: g.gid, members: Vec::new() });
             let title = format!("put {m} into {}", g.unix);
-            steps.extend(accounts::membership(&later, &format!("identity/member.{name}.{m}"), title, &g.unix, m, true).map(|mut s| {
-                // Several members join one after the other.
-                s.want = None;
-                s
-            }));
+            steps.extend(accounts::membership(&later, &format!("identity/member.{name}.{m}"), title, &g.unix, m, true).map(
+                |mut s| {
+                    // Several members join one after the other.
+                    s.want = None;
+                    s
+                },
+            ));
         }
     }
     Ok((steps, warnings))

@@ -15,6 +15,7 @@ use crate::spec::section::{self, Surroundings};
 use crate::spec::{Security, ShareSpec};
 use crate::types::NodeName;
 
+use super::accounts::{PROBE_UID, PROBE_USER};
 use super::step::Setting;
 
 /// The comment above our include line in smb.conf.
@@ -24,14 +25,10 @@ pub const MARKER: &str = "# smbgw: managed, do not edit this line and the next";
 ///
 /// `server min protocol`: `SMB3` means 3.1.1 since 4.17 prints it so; NetBIOS and printing are off, guests impossible.
 pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
-    let encrypt = match security {
-        Security::Standard => "desired",
-        Security::High => "required",
-    };
     vec![
         ("server min protocol", "SMB3_11"),
         ("server signing", "mandatory"),
-        ("server smb encrypt", encrypt),
+        ("server smb encrypt", encryption(security)),
         ("map to guest", "Never"),
         ("restrict anonymous", "2"),
         ("ntlm auth", "ntlmv2-only"),
@@ -42,6 +39,13 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
         ("printcap name", "/dev/null"),
         ("allow insecure wide links", "no"),
     ]
+}
+
+fn encryption(security: Security) -> &'static str {
+    match security {
+        Security::Standard => "desired",
+        Security::High => "required",
+    }
 }
 
 /// Weak methods whose parameters are deprecated: setting them, even to `no`, is a warning of `testparm`, and a later Samba may not
@@ -129,7 +133,8 @@ pub fn own_sections(own_text: &str) -> Vec<String> {
 
 /// Shares that are not ours and not stock: files, registry, usershares.
 pub fn foreign_shares(facts: &Facts) -> Vec<String> {
-    let ours: Vec<String> = facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
+    let ours: Vec<String> =
+        facts.own.as_ref().map(|f| own_sections(&f.text)).unwrap_or_default().iter().map(|n| n.to_lowercase()).collect();
     let mut all: Vec<String> = facts
         .effective
         .shares
@@ -149,7 +154,9 @@ pub fn own_sets_globals(own_text: &str) -> bool {
 /// The typed form of a section that was accepted before.
 pub fn spec_of(id: &str, entry: &ShareEntry, node: &str) -> Result<ShareSpec> {
     let around = Surroundings { node: NodeName::new(node)?, sections: section::Sections::new() };
-    section::check(id, &entry.section, &around).map(|c| c.spec).map_err(|e| e.while_doing(format!("recorded section of share {id}")))
+    section::check(id, &entry.section, &around)
+        .map(|c| c.spec)
+        .map_err(|e| e.while_doing(format!("recorded section of share {id}")))
 }
 
 /// Whether the tree is the recorded one, mounted as it must be. `Err` says what is wrong.
@@ -175,15 +182,14 @@ pub fn mount_holds(spec: &ShareSpec, mount_point: &Path) -> std::result::Result<
         MountRule::Tree => &spec.path,
         MountRule::At(p) => p,
     };
-    if mount_point == wanted {
-        Ok(())
-    } else {
-        Err(format!("{} is not mounted (is_mountpoint)", wanted.display()))
-    }
+    if mount_point == wanted { Ok(()) } else { Err(format!("{} is not mounted (is_mountpoint)", wanted.display())) }
 }
 
+/// A share with its entry in the record.
+pub type Served = (ShareSpec, ShareEntry);
+
 /// The shares to serve now, in order of their ids: built or ready, enabled, with their tree in place.
-pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<(ShareSpec, ShareEntry)>, Vec<String>)> {
+pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<Served>, Vec<String>)> {
     let (mut list, mut warnings) = (Vec::new(), Vec::new());
     for (id, entry) in &record.shares {
         if entry.state == ShareState::Deleting {
@@ -217,12 +223,12 @@ fn names(spec: &ShareSpec, record: &Record, wanted: impl Fn(Level) -> bool) -> V
 /// One stanza. Everything that a foreign `[global]` could have set as a default for shares and that would weaken or break
 /// ours is set here too.
 pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Stanza> {
-    // The share's own group has no member but the probe account while a proof runs; it also keeps the lists from being empty, which
-    // Samba would read as "everybody".
-    let own = format!("+{}", entry.unix_group);
-    let list = |mut names: Vec<String>, own: bool, group: &str| {
-        if own {
-            names.push(group.to_owned());
+    // The probe account exists only while a proof runs (an unknown name in a list is skipped); naming it also keeps the lists from
+    // being empty, which Samba would read as "everybody". The share's own group must never be named: `force group` puts it into the token
+    // of every connection, and then a revocation would find everybody still allowed.
+    let list = |mut names: Vec<String>, probe: bool| {
+        if probe {
+            names.push(PROBE_USER.to_owned());
         }
         smb_conf::print_list(&names).map_err(Error::from)
     };
@@ -231,9 +237,9 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     s.set("available", "yes");
     s.set("browseable", "yes");
     s.set("read only", "yes");
-    s.set("valid users", list(names(spec, record, |_| true), true, &own)?);
-    s.set("read list", list(names(spec, record, |l| l == Level::Ro), false, &own)?);
-    s.set("write list", list(names(spec, record, |l| l != Level::Ro), true, &own)?);
+    s.set("valid users", list(names(spec, record, |_| true), true)?);
+    s.set("read list", list(names(spec, record, |l| l == Level::Ro), false)?);
+    s.set("write list", list(names(spec, record, |l| l != Level::Ro), true)?);
     s.set("admin users", "");
     s.set("guest ok", "no");
     s.set("guest only", "no");
@@ -250,17 +256,16 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     s.set("access based share enum", "yes");
     s.set("wide links", "no");
     s.set("vfs objects", "");
-    s.set("root preexec", "");
-    s.set("preexec", "");
-    s.set("printable", "no");
-    if spec.security == Security::High {
-        s.set("server smb encrypt", "required");
+    for program in ["root preexec", "preexec", "root postexec", "postexec", "magic script"] {
+        s.set(program, "");
     }
+    s.set("printable", "no");
+    s.set("server smb encrypt", encryption(spec.security));
     Ok(s)
 }
 
 /// Our whole file. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
-pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Option<Security>) -> Result<String> {
+pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>) -> Result<String> {
     let mut text = format!(
         "# smbgw: managed file of gateway {} ({}). Edits are detected and kept, but the\n# source is storage.cfg: change it with pvesm or pve-smbgateway.\n",
         record.id, record.uuid
@@ -282,7 +287,7 @@ pub fn own_conf(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: O
 }
 
 /// What must be in effect once our file is live.
-pub fn settings(record: &Record, shares: &[(ShareSpec, ShareEntry)], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
+pub fn settings(record: &Record, shares: &[Served], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
     for (name, value) in globals(security) {
         if with_globals || DEMANDED.contains(&name) {
@@ -345,11 +350,11 @@ pub fn foreign_changes(before: &Effective, after: &Effective, ours: &[String], g
 
 /// The share ACL that holds `rw` down to "change" where somebody has `full`: the argument of `sharesec --replace`, by Unix SIDs
 /// (`S-1-22-1-uid`, `S-1-22-2-gid`), which every token of that user or group member holds.
-pub fn share_acl(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Option<Vec<String>>> {
+pub fn share_acl(spec: &ShareSpec, record: &Record) -> Result<Option<Vec<String>>> {
     if !spec.access.has_full() {
         return Ok(None);
     }
-    let mut aces = vec![ace(format!("S-1-22-2-{}", entry.gid), "CHANGE")];
+    let mut aces = vec![ace(format!("S-1-22-1-{PROBE_UID}"), "CHANGE")];
     for (who, level) in spec.access.entries() {
         let sid = match who {
             Who::User(u) => record.users.get(u.as_str()).map(|e| format!("S-1-22-1-{}", e.uid)),
@@ -375,7 +380,9 @@ fn ace(trustee: String, rights: &str) -> Ace {
 pub fn refuse_taken_name(spec: &ShareSpec, foreign: &[String]) -> Result<()> {
     match foreign.iter().find(|f| f.to_lowercase() == spec.share.folded()) {
         None => Ok(()),
-        Some(name) => Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
-            .remedy("choose another name with --share, or rename the other one")),
+        Some(name) => {
+            Err(Error::new(Kind::Conflict, format!("share: the node's Samba already has a share [{name}] that is not ours"))
+                .remedy("choose another name with --share, or rename the other one"))
+        }
     }
 }

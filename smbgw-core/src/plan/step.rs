@@ -122,10 +122,9 @@ impl Seen {
     /// The same thing, whatever a kept content or a clock says: what "unchanged" means.
     pub fn same(&self, other: &Seen) -> bool {
         match (self, other) {
-            (
-                Seen::File { sha256: a, mode: m, uid: u, gid: g, .. },
-                Seen::File { sha256: b, mode: n, uid: v, gid: h, .. },
-            ) => a == b && m == n && u == v && g == h,
+            (Seen::File { sha256: a, mode: m, uid: u, gid: g, .. }, Seen::File { sha256: b, mode: n, uid: v, gid: h, .. }) => {
+                a == b && m == n && u == v && g == h
+            }
             _ => self == other,
         }
     }
@@ -354,7 +353,9 @@ impl fmt::Display for Effect {
             Effect::ImportHash { user, .. } => write!(f, "bring {user} back into passdb from the gateway record"),
             Effect::StopSmbd { stop, .. } => write!(f, "run {stop} and wait until smbd is gone"),
             Effect::StartSmbd { start, restart: None, .. } => write!(f, "run {start} and wait until smbd answers"),
-            Effect::StartSmbd { start, restart: Some(stop), .. } => write!(f, "run {stop}, then {start}, and wait until smbd answers"),
+            Effect::StartSmbd { start, restart: Some(stop), .. } => {
+                write!(f, "run {stop}, then {start}, and wait until smbd answers")
+            }
             Effect::EndSessions(user) => write!(f, "end the sessions of {user}"),
             Effect::Candidate(c) => write!(f, "check the complete candidate of {}", c.live.display()),
             Effect::Effective(list) => write!(f, "read {} settings back", list.len()),
@@ -372,7 +373,9 @@ impl fmt::Display for Undo {
                 f.write_str("put back what was there")?;
                 effects.iter().try_for_each(|e| write!(f, ", then {e}"))
             }
-            Undo::Do(effects) => effects.iter().enumerate().try_for_each(|(i, e)| write!(f, "{}{e}", if i == 0 { "" } else { ", then " })),
+            Undo::Do(effects) => {
+                effects.iter().enumerate().try_for_each(|(i, e)| write!(f, "{}{e}", if i == 0 { "" } else { ", then " }))
+            }
         }
     }
 }

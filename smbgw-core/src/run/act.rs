@@ -156,7 +156,8 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::Write(file) => host.write(file)?,
         Effect::WriteCredentials { path, user, secret } => {
             let value = tools.secrets.get(secret).ok_or_else(|| no_secret(secret))?;
-            let value = std::str::from_utf8(value).map_err(|_| Error::new(Kind::Invalid, format!("secret {secret} is not UTF-8")))?;
+            let value =
+                std::str::from_utf8(value).map_err(|_| Error::new(Kind::Invalid, format!("secret {secret} is not UTF-8")))?;
             private_parent(tools, path)?;
             let content = format!("username = {user}\npassword = {value}\n");
             host.write(&FileSpec { path: path.clone(), content, mode: 0o600, uid: 0, gid: 0 })?;
@@ -194,7 +195,9 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
             Ok(())
         })?,
         Effect::ImportHash { user, scratch } => return import_hash(tools, user, scratch),
-        Effect::StopSmbd { pid_file, stop } => return Ok(stop_smbd(pid_file.clone(), stop.clone(), Box::new(|_| Ok(Flow::Finished)))),
+        Effect::StopSmbd { pid_file, stop } => {
+            return Ok(stop_smbd(pid_file.clone(), stop.clone(), Box::new(|_| Ok(Flow::Finished))));
+        }
         Effect::StartSmbd { pid_file, start, restart } => {
             let (pid_file, start) = (pid_file.clone(), start.clone());
             return Ok(match restart {
@@ -277,7 +280,9 @@ fn keep_hash(tools: &Tools<'_>, user: String) -> Flow {
         cmd,
         Box::new(move |tools, out| {
             let account = smbpasswd::parse(&out.out()).0.into_iter().find(|a| a.name == user);
-            let hash = account.and_then(|a| a.nt_hash).ok_or_else(|| Error::new(Kind::Service, format!("passdb has no NT hash for {user}")))?;
+            let hash = account
+                .and_then(|a| a.nt_hash)
+                .ok_or_else(|| Error::new(Kind::Service, format!("passdb has no NT hash for {user}")))?;
             change_record(tools, |r| {
                 r.hashes.insert(user, NtHash(hash.expose_hex()));
                 Ok(())
@@ -362,7 +367,9 @@ fn ping(tools: &Tools<'_>, asked: u32) -> Flow {
                 return Ok(Flow::Finished);
             }
             if asked >= 10 {
-                return Err(Error::new(Kind::Service, "smbd runs but does not answer").remedy("look into /var/log/samba/log.smbd"));
+                return Err(
+                    Error::new(Kind::Service, "smbd runs but does not answer").remedy("look into /var/log/samba/log.smbd")
+                );
             }
             tools.host.pause(Duration::from_millis(50));
             Ok(ping(tools, asked + 1))
@@ -469,7 +476,8 @@ fn round_trip(tools: &Tools<'_>, client: Cmd, source: FileSpec, copy: PathBuf) -
             if out.status == 0 && same && !refused {
                 return Ok(Flow::Finished);
             }
-            let line = said.lines().find(|l| l.contains("NT_STATUS_")).or(said.lines().last()).unwrap_or("no file came back").to_owned();
+            let line =
+                said.lines().find(|l| l.contains("NT_STATUS_")).or(said.lines().last()).unwrap_or("no file came back").to_owned();
             Err(Error::new(Kind::Service, format!("the proof failed: a client could not log in, write {PROBE_FILE} and read it back: {line}"))
                 .remedy("look into /var/log/samba; a firewall on loopback, 'hosts allow' or an interface list without 127.0.0.1 can be the cause")
                 .story(|s| {

@@ -106,7 +106,14 @@ impl OpRun {
     }
 
     /// Goes on with an operation that was interrupted, forward or back.
-    pub fn resume(host: Rc<dyn Host>, node: &str, paths: &Paths, how: &Resume, planner: Box<dyn Planner>, secrets: Secrets) -> Result<Self> {
+    pub fn resume(
+        host: Rc<dyn Host>,
+        node: &str,
+        paths: &Paths,
+        how: &Resume,
+        planner: Box<dyn Planner>,
+        secrets: Secrets,
+    ) -> Result<Self> {
         let store = Store::new(&paths.state_dir);
         let mut journal = store.reopen(&*host, &how.opid)?;
         let state = journal.state();
@@ -183,9 +190,7 @@ impl OpRun {
                 }
             }
             Direction::Back => {
-                if let Err(e) = self.back() {
-                    return Err(e);
-                }
+                self.back()?;
             }
         }
         self.report()
@@ -196,7 +201,7 @@ impl OpRun {
         let state = self.journal.state();
         match state.outcome {
             None => Ok(Progress::Working(json!({ "events": events }))),
-            Some(Outcome::Done | Outcome::Settled) => Ok(Progress::Done(json!({"events": events, "result": state.result}))),
+            Some(Outcome::Done) => Ok(Progress::Done(json!({"events": events, "result": state.result}))),
             Some(outcome) => {
                 let error = self.final_error(outcome);
                 Ok(Progress::Failed(json!({"events": events, "outcome": outcome, "error": error.to_doc()}), error))
@@ -220,7 +225,7 @@ impl OpRun {
             self.stop_acting();
             self.journal.write(&*self.host, Event::Interrupted { why: why.to_owned() })?;
             self.direction = Direction::Over;
-            }
+        }
         Ok(())
     }
 
@@ -288,7 +293,7 @@ impl OpRun {
         if satisfied {
             // Nothing to do, so nothing is lost if the machine dies between the two.
             self.journal.note(&*self.host, Event::Begun { step: n, seen: seen.clone() })?;
-            return self.step_done(n, seen);
+            return self.step_done(n, seen, false);
         }
         self.journal.write(&*self.host, Event::Begun { step: n, seen })?;
         self.events.push(json!({"event": "begun", "step": step.id, "title": step.title}));
@@ -323,7 +328,7 @@ impl OpRun {
                         return Err(Error::new(Kind::Service, why).story(|s| s.stderr = Some(format!("seen: {seen:?}"))));
                     }
                 }
-                self.step_done(n, seen)
+                self.step_done(n, seen, true)
             }
             act::Step::Started(process) => {
                 self.acting = Some(acting);
@@ -346,11 +351,10 @@ impl OpRun {
             .ok_or_else(|| Error::new(Kind::Internal, "an act goes on without a step"))
     }
 
-    fn step_done(&mut self, n: usize, seen: Seen) -> Result<()> {
+    fn step_done(&mut self, n: usize, seen: Seen, acted: bool) -> Result<()> {
         let ms = self.host.monotonic_ms().saturating_sub(self.began);
         let s = &self.journal.state().steps[n];
-        let changed = s.before.as_ref().is_none_or(|b| !b.same(&seen)) || matches!(s.step.watch, Watch::Nothing);
-        self.events.push(json!({"event": "done", "step": s.step.id, "title": s.step.title, "changed": changed, "ms": ms}));
+        self.events.push(json!({"event": "done", "step": s.step.id, "title": s.step.title, "changed": acted, "ms": ms}));
         self.journal.write(&*self.host, Event::Done { step: n, seen, ms })
     }
 
@@ -471,8 +475,11 @@ impl OpRun {
                 tracing::warn!(what = %step.watch, "changed by somebody else since; accepted as it is");
                 return Ok(Vec::new());
             }
-            return Err(Error::new(Kind::Drift, format!("{} was changed by somebody else since; it is left as it is", step.watch))
-                .remedy("compare it with the journal, put it right by hand, then: pve-smbgateway repair"));
+            return Err(Error::new(
+                Kind::Drift,
+                format!("{} was changed by somebody else since; it is left as it is", step.watch),
+            )
+            .remedy("compare it with the journal, put it right by hand, then: pve-smbgateway repair"));
         }
         Ok(match &step.undo {
             Undo::None(_) => Vec::new(),
@@ -564,7 +571,8 @@ impl OpRun {
         let mut list: Vec<String> = undone.map(|s| format!("undone: {}", s.step.title)).collect();
         if outcome == Outcome::Stuck {
             list.extend(fold::left_over(state));
-            let remedy = format!("finish it with: pve-smbgateway repair {}; by hand: {}", state.target, fold::by_hand(state).join("; "));
+            let remedy =
+                format!("finish it with: pve-smbgateway repair {}; by hand: {}", state.target, fold::by_hand(state).join("; "));
             return error.as_kind(Kind::Stuck).remedy(remedy).story(|s| s.undone = list);
         }
         error.story(|s| s.undone = list)

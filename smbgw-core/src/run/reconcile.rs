@@ -25,6 +25,10 @@ pub enum Task {
     Create(String),
     /// Bring a share to its changed section.
     Update(String),
+    /// The section of a removed share is gone at last.
+    Gone(String),
+    /// The section of a removed share is still there: nothing is built from it.
+    StillThere(String),
     /// Remove a share; why, for the journal.
     Delete(String, String),
 }
@@ -38,17 +42,19 @@ pub fn is_ours(section: &Section, node: &str) -> bool {
 
 /// Whether two sections ask for the same share. What Proxmox keeps for itself does not count.
 pub fn same_section(a: &Section, b: &Section) -> bool {
-    let part = |s: &Section| -> Vec<(String, String)> {
+    // Properties that change nothing about how the share is served.
+    let idle =
+        |k: &str, v: &str| matches!(k, "content" | "content-dirs" | "shared") || (k == "disable" && parse_bool(v) == Some(false));
+    let part = |s: &Section| -> Section {
         s.iter()
-            .filter(|(k, _)| crate::spec::schema::property(k).is_some_and(|p| !p.sensitive))
-            .filter(|(k, v)| !matches!(k.as_str(), "content" | "content-dirs" | "shared") && !(*k == "disable" && parse_bool(v) == Some(false)))
+            .filter(|(k, v)| crate::spec::schema::property(k).is_some_and(|p| !p.sensitive) && !idle(k, v))
             .map(|(k, v)| (k.clone(), if k == "disable" { "1".to_owned() } else { v.clone() }))
             .collect()
     };
     part(a) == part(b)
 }
 
-/// The tasks for one node. `dead` tells whether the process of an open operation is gone.
+/// The tasks for one node. The caller holds the gateway's lock, so whoever ran an operation that is still open is gone.
 pub fn tasks(
     record: Option<&Record>,
     open: &[OpState],
@@ -56,7 +62,6 @@ pub fn tasks(
     node: &str,
     now_ms: i64,
     only: Option<&[String]>,
-    dead: impl Fn(&OpState) -> bool,
 ) -> Vec<Task> {
     let mut tasks = Vec::new();
     let wanted = |id: &str| only.is_none_or(|list| list.iter().any(|i| i == id));
@@ -64,7 +69,7 @@ pub fn tasks(
     let mut busy = Vec::new();
     for o in open {
         busy.push(o.target.clone());
-        if !o.is_stuck() && dead(o) {
+        if !o.is_stuck() {
             // What nobody committed was never promised to anybody.
             let unwind = o.op == "share.create" && section(&o.target).is_none();
             tasks.push(Task::Resume { opid: o.opid.clone(), unwind });
@@ -88,9 +93,16 @@ pub fn tasks(
         }
     }
     for (id, s) in sections.iter().filter(|(id, s)| wanted(id) && is_ours(s, node) && !busy.contains(id)) {
-        if record.is_none_or(|r| !r.shares.contains_key(id)) && !s.get("disable").is_some_and(|d| parse_bool(d) == Some(true)) {
+        if record.is_some_and(|r| r.removed.contains_key(id)) {
+            tasks.push(Task::StillThere(id.clone()));
+        } else if record.is_none_or(|r| !r.shares.contains_key(id))
+            && s.get("disable").is_none_or(|d| parse_bool(d) != Some(true))
+        {
             tasks.push(Task::Create(id.clone()));
         }
+    }
+    for id in record.iter().flat_map(|r| r.removed.keys()).filter(|id| wanted(id) && !sections.contains_key(*id)) {
+        tasks.push(Task::Gone(id.clone()));
     }
     tasks
 }

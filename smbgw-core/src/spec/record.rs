@@ -36,9 +36,6 @@ pub struct Record {
     pub node: String,
     /// Next number to give.
     pub next_id: u32,
-    /// Machine SID of the Samba that serves, as seen at the first create; empty before.
-    #[serde(default)]
-    pub sid: String,
     /// smbd did not run before us: we end it with the last share.
     #[serde(default)]
     pub started_smbd: bool,
@@ -57,6 +54,9 @@ pub struct Record {
     /// Numbers once given, by `user/NAME`, `group/NAME`, `share/ID`: the same name gets the same number again.
     #[serde(default)]
     pub numbers: BTreeMap<String, u32>,
+    /// When a share was removed, by storage id, for as long as storage.cfg still has its section: it must not be built again.
+    #[serde(default)]
+    pub removed: BTreeMap<String, i64>,
     /// NT hashes by user. Secret.
     #[serde(default)]
     pub hashes: BTreeMap<String, NtHash>,
@@ -182,6 +182,8 @@ pub enum Key {
     User(String),
     /// A group.
     Group(String),
+    /// When a share was removed.
+    Removed(String),
 }
 
 impl std::fmt::Display for Key {
@@ -193,6 +195,7 @@ impl std::fmt::Display for Key {
             Key::Share(id) => write!(f, "share {id}"),
             Key::User(n) => write!(f, "user {n}"),
             Key::Group(n) => write!(f, "group {n}"),
+            Key::Removed(id) => write!(f, "removal of {id}"),
         }
     }
 }
@@ -207,13 +210,13 @@ impl Record {
             node: node.to_owned(),
             // The first two are the gateway's own group and the probe account.
             next_id: FIRST_ID + 2,
-            sid: String::new(),
             started_smbd: false,
             conf_sha256: String::new(),
             shares: BTreeMap::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            removed: BTreeMap::new(),
             hashes: BTreeMap::new(),
             former: BTreeMap::new(),
         }
@@ -263,6 +266,7 @@ impl Record {
             Key::Share(id) => self.shares.get(id).and_then(|e| serde_json::to_value(e).ok()),
             Key::User(name) => self.users.get(name).and_then(|e| serde_json::to_value(e).ok()),
             Key::Group(name) => self.groups.get(name).and_then(|e| serde_json::to_value(e).ok()),
+            Key::Removed(id) => self.removed.get(id).map(|at| Value::from(*at)),
         }
     }
 
@@ -302,6 +306,10 @@ impl Record {
                 self.groups.insert(name.clone(), entry);
             }
             (Key::Group(name), None) => drop(self.groups.remove(name)),
+            (Key::Removed(id), v) => match v.and_then(Value::as_i64) {
+                Some(at) => _ = self.removed.insert(id.clone(), at),
+                None => _ = self.removed.remove(id),
+            },
         }
         Ok(())
     }

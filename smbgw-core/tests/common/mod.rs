@@ -109,7 +109,13 @@ pub fn cases() -> Vec<Case> {
             false,
             furnished,
         ),
-        case("change access", "share.update", office(&[("username", "anna"), ("smbgw-access", "ro:@staff,full:ben")]), false, furnished),
+        case(
+            "change access",
+            "share.update",
+            office(&[("username", "anna"), ("smbgw-access", "ro:@staff,full:ben")]),
+            false,
+            furnished,
+        ),
         case("rename", "share.update", office(&[("username", "anna"), ("share", "Büro Süd")]), false, furnished),
         case("disable the only share", "share.update", office(&[("username", "anna"), ("disable", "1")]), false, furnished),
         case("disable one of two", "share.update", office(&[("username", "anna"), ("disable", "1")]), false, two),
@@ -154,7 +160,8 @@ pub fn visible(host: &SimHost) -> World {
     for file in ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"] {
         let Some(node) = w.files.get(file).cloned() else { continue };
         let text = w.files.text(file);
-        let mut lines: Vec<String> = text.lines().map(|l| if file.ends_with("/shadow") { without_day(l) } else { l.to_owned() }).collect();
+        let mut lines: Vec<String> =
+            text.lines().map(|l| if file.ends_with("/shadow") { without_day(l) } else { l.to_owned() }).collect();
         lines.sort();
         w.files.put(file, lines.join("\n"), node.mode, node.uid, node.gid);
     }
@@ -278,7 +285,9 @@ pub fn reconcile(host: &SimHost, sections: &Value) -> Result<Value, Error> {
 }
 
 pub fn status(host: &SimHost, id: &str) -> Value {
-    context(host).query("status", &json!({"id": id, "fresh": true})).unwrap_or_else(|e| panic!("status of {id}: {:#?}", e.to_doc()))
+    context(host)
+        .query("status", &json!({"id": id, "fresh": true}))
+        .unwrap_or_else(|e| panic!("status of {id}: {:#?}", e.to_doc()))
 }
 
 /// Everything, not a sample: minutes instead of seconds.

@@ -63,7 +63,7 @@ sub query {
     my ($self, $op, $params) = @_;
     SMBGW::note('query', $op, $params);
     return { problems => [], warnings => [], effective => {} } if $op eq 'check';
-    return shares() if $op eq 'sections';
+    return { sections => shares() } if $op eq 'sections';
     return { shares => [map { { id => $_, state => 'ready' } } sort keys %{ shares() }] } if $op eq 'list';
     if ($op eq 'status') {
         die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$params->{id}'") if !shares()->{ $params->{id} };
@@ -76,8 +76,7 @@ sub usage {
     my ($self, $id) = @_;
     die SMBGW::Error->new(code => 14, kind => 'forked', message => 'used in another process') if $self->{pid} != $$;
     my @numbers = split(/,/, $ENV{FAKE_SMBGW_USAGE} // '');
-    die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no snapshot of '$id'") if !@numbers;
-    return @numbers;
+    return @numbers ? @numbers : (0, 0, 0, 0, -1);
 }
 
 sub begin {
@@ -104,17 +103,18 @@ sub step {
     return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "smbd does not answer \x{2013} sorry", remedy => 'start it') }
         if SMBGW::mode('fail', $op) || $self->{undo};
     my $shares = SMBGW::Context::shares();
-    my $id = $params->{id};
-    die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$id'") if $op eq 'share.delete' && !delete($shares->{$id});
-    $shares->{$id} = $params->{section} if $op =~ m/\Ashare\.(?:create|update)\z/;
+    my $id = $params->{id} // $params->{name};
+    delete($shares->{$id}) if $op eq 'share.delete';
+    my $asked = $params->{section} // {};
+    my $section = { %$asked, 'smbgw-mode' => 'native', 'smbgw-gateway' => 'native', nodes => 'pve1', share => $asked->{share} // $id };
+    $shares->{$id} = $section if $op =~ m/\Ashare\.(?:create|update)\z/;
     SMBGW::Context::keep($shares);
-    my $section = $params->{section} // {};
+    return { state => 'done', events => [], result => { shares => [map { { id => $_, state => 'ready' } } @{ $params->{ids} // [] }], warnings => [] } } if $op eq 'reconcile';
     return {
         state => 'done',
         events => [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }],
         result => {
-            id => $id, share => $section->{share} // $id, state => 'ready', warnings => [],
-            section => { 'smbgw-mode' => 'native', 'smbgw-gateway' => 'native', nodes => 'pve1', share => $section->{share} // $id },
+            id => $id, share => $section->{share}, state => 'ready', warnings => [], section => $section,
         },
     };
 }

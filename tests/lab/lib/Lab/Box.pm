@@ -281,7 +281,7 @@ sub hide_programs {
 }
 
 sub restore_programs {
-    while (my $dir = pop(@hidden)) { _must('umount', $dir) }
+    while (my $dir = pop(@hidden)) { _must('umount', '--lazy', $dir) }
     return;
 }
 

@@ -7,6 +7,8 @@ package PVE::Cluster;
 use strict;
 use warnings;
 
+use PVE::StandIn;
+
 use base 'Exporter';
 our @EXPORT_OK = qw(cfs_read_file cfs_write_file cfs_register_file cfs_lock_file);
 

@@ -6,6 +6,8 @@ package PVE::INotify;
 use strict;
 use warnings;
 
+use PVE::StandIn;
+
 use POSIX ();
 
 sub nodename {

@@ -7,6 +7,8 @@ package PVE::Storage;
 use strict;
 use warnings;
 
+use PVE::StandIn;
+
 use constant APIVER => $ENV{PVE_STANDIN_APIVER} // 15;
 use constant APIAGE => $ENV{PVE_STANDIN_APIAGE} // (APIVER() - 9);
 

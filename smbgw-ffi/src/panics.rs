@@ -1,13 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A panic inside an exported function becomes an error object; through the C signatures, with the feature `test-hooks`.
+//! A panic inside an exported function becomes an error object, seen through C signatures. The function that panics exists only
+//! in the test program: no build of the library has it.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-use smbgw::error::{
+use crate::boundary::{self, Text};
+use crate::error::{
     SMBGW_E_ARGUMENT, SMBGW_E_INTERNAL, smbgw_error, smbgw_error_code, smbgw_error_detail, smbgw_error_free, smbgw_error_message,
 };
-use smbgw::test_hooks::smbgw_test_panic;
+
+/// A panic payload that panics again when it is dropped: the worst that can be thrown at the boundary.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("a second panic, from the payload of the first"));
+    }
+}
+
+/// Panics with `text` as message, or, when `text` is `bomb`, with a payload that panics when it is dropped.
+///
+/// # Safety
+/// As for every export: `text` points to `text_len` bytes, `err` is NULL or points to a pointer.
+unsafe extern "C" fn smbgw_test_panic(text: *const c_char, text_len: usize, err: *mut *mut smbgw_error) -> i32 {
+    // SAFETY: the pointers are as the caller of this function promises.
+    unsafe {
+        boundary::call("smbgw_test_panic", err, || {
+            let text = Text::new("text", text, text_len).required()?;
+            if text == "bomb" {
+                std::panic::resume_unwind(Box::new(Bomb));
+            }
+            panic!("{text}")
+        })
+    }
+}
 
 fn provoke(text: &[u8]) -> (i32, String, String) {
     let mut err: *mut smbgw_error = ptr::null_mut();
