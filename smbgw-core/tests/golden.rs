@@ -118,7 +118,7 @@ fn problems(e: &Error) -> String {
     for p in &doc.problems {
         text.push_str(&format!("  {}: {}\n", p.property, p.message));
     }
-    for r in doc.remedy.iter() {
+    if let Some(r) = &doc.remedy {
         text.push_str(&format!("remedy: {r}\n"));
     }
     text

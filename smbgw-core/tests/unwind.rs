@@ -107,7 +107,9 @@ fn every_call(fault: Fault) {
     let mut wrong = Wrong::default();
     for (seed, scene) in scenes().iter().enumerate() {
         let again = sample(scene.calls, 6, seed as u64);
-        for n in 1..=scene.calls {
+        // Failing without having acted is tried everywhere, the rest where there is time for it.
+        let places = if fault == Fault::Fails { (1..=scene.calls).collect() } else { sample(scene.calls, 30, seed as u64) };
+        for n in places {
             let host = scene.start.snapshot();
             host.arm_call(n, fault);
             let result = scene.case.run(&host);
@@ -170,7 +172,7 @@ fn a_failing_undo_is_stuck_and_repair_finishes_it() {
     let (mut stuck, mut wrong) = (0, Wrong::default());
     for (seed, scene) in scenes().iter().enumerate() {
         for (n, calls, _) in failures(scene, seed as u64) {
-            for m in sample(calls - n, 8, seed as u64 + n) {
+            for m in sample(calls - n, 5, seed as u64 + n) {
                 let host = scene.start.snapshot();
                 host.fail_call(n);
                 host.fail_call(n + m);
@@ -194,7 +196,7 @@ fn a_failing_undo_is_stuck_and_repair_finishes_it() {
             }
         }
     }
-    assert!(stuck > 20, "hardly an undo failed: {stuck}");
+    assert!(stuck > 10, "hardly an undo failed: {stuck}");
 }
 
 fn stays_stuck(scene: &Scene, host: &SimHost, e: &Error) -> Result<(), String> {
@@ -215,7 +217,7 @@ fn death_during_undo_at_each_journal_write() {
     let mut wrong = Wrong::default();
     for (seed, scene) in scenes().iter().enumerate() {
         for (n, _, writes) in failures(scene, seed as u64 + 7) {
-            for w in sample(writes, 7, seed as u64 + n) {
+            for w in sample(writes, 4, seed as u64 + n) {
                 for fault in [Fault::Dies(Death::Kill), Fault::DiesAfter(Death::PowerCut)] {
                     let host = scene.start.snapshot();
                     host.fail_call(n);
@@ -284,7 +286,7 @@ fn recover(scene: &Scene, host: &SimHost, how: Recovery) -> Result<(), String> {
 fn every_journal_write(fault: impl Fn(Death) -> Fault, how: &[Recovery]) {
     let mut wrong = Wrong::default();
     for (seed, scene) in scenes().iter().enumerate() {
-        for w in sample(scene.writes, 10, seed as u64) {
+        for w in sample(scene.writes, 6, seed as u64) {
             for death in [Death::Kill, Death::PowerCut] {
                 let start = scene.start.snapshot();
                 start.arm_append(w, fault(death));

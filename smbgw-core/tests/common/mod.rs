@@ -154,7 +154,7 @@ impl Case {
 }
 
 /// The visible world, as far as it has to come back: without journals, snapshots and scratch files, which process smbd is, the order of
-/// lines in account files, the clock (days and seconds of a last change), and numbers, which are never taken back.
+/// lines in account files, when something was removed, the clock (days and seconds of a last change), and numbers, which are never taken back.
 pub fn visible(host: &SimHost) -> World {
     let mut w = host.world().without(&["/run/smbgw", "/var/lib/smbgw/ops", "/run/samba/smbd.pid"]);
     for file in ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"] {
@@ -173,7 +173,7 @@ pub fn visible(host: &SimHost) -> World {
     }
     let record = w.files.text(RECORD);
     if let Ok(mut r) = serde_json::from_str::<Value>(&record) {
-        for gone in ["numbers", "next-id", "former"] {
+        for gone in ["numbers", "next-id", "former", "removed"] {
             r.as_object_mut().expect("an object").remove(gone);
         }
         for s in r["shares"].as_object_mut().into_iter().flat_map(|m| m.values_mut()).filter_map(Value::as_object_mut) {
