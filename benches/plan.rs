@@ -14,7 +14,7 @@ use smbgw_core::plan;
 
 fn create(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan: create beside shares");
-    group.measurement_time(Duration::from_secs(3));
+    group.sample_size(20).measurement_time(Duration::from_secs(3));
     for count in [1, 100, 1000] {
         let facts = common::node_with(count);
         let intent = common::create_one_more(&facts);
@@ -35,7 +35,7 @@ fn journal(c: &mut Criterion) {
     let line = Line { at: facts.now_ms, event: Event::Planned { phase: samba.name, first: 0, steps: samba.steps } };
     let text = line.encode();
     let mut group = c.benchmark_group("journal: the plan of a phase beside 100 shares");
-    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.sample_size(20).measurement_time(Duration::from_secs(3)).throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("encode", |b| b.iter(|| black_box(&line).encode()));
     group.bench_function("decode", |b| b.iter(|| Line::decode(black_box(text.trim_end())).expect("a good line")));
     group.finish();

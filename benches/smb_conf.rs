@@ -21,7 +21,7 @@ fn main() {
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("smb.conf: 500 shares");
-    group.measurement_time(Duration::from_secs(3));
+    group.sample_size(20).measurement_time(Duration::from_secs(3));
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("print", |b| b.iter(|| print(black_box(&blocks)).expect("printable")));
     group.bench_function("parse", |b| b.iter(|| SmbConf::parse(black_box(text))));
