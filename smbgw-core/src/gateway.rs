@@ -555,6 +555,7 @@ impl Context {
             sections: None,
             repairs: false,
             given_up: false,
+            taking_back: false,
             target: Value::Null,
             failed: None,
             over: false,
@@ -639,6 +640,8 @@ pub struct Run {
     repairs: bool,
     /// It was given up before its own operation began.
     given_up: bool,
+    /// The operation that runs now was resumed to be taken back.
+    taking_back: bool,
     /// What the operation that runs now is about.
     target: Value,
     failed: Option<Error>,
@@ -782,7 +785,12 @@ impl Run {
                     return Ok(Progress::Failed(v, e));
                 }
                 self.warnings.push(if stuck { chain(&e) } else { format!("taken back: {}", chain(&e)) });
-                self.results.push(json!({"id": self.target, "error": e.to_doc()}));
+                // What was resumed to be taken back, and was, is no failure of this run.
+                self.results.push(if std::mem::take(&mut self.taking_back) && !stuck {
+                    json!({"id": self.target, "state": "undone", "warnings": [chain(&e)]})
+                } else {
+                    json!({"id": self.target, "error": e.to_doc()})
+                });
                 if self.repairs && stuck {
                     self.failed.get_or_insert(e);
                 }
@@ -882,9 +890,11 @@ impl Run {
                 Task::Commit(id) => Todo::Commit(id),
                 Task::Gone(id) => Todo::Gone(id),
                 Task::StillThere(id) => {
-                    self.warnings.push(format!(
+                    let why = format!(
                         "share {id} was removed, but the storage configuration still has its section: remove it there too"
-                    ));
+                    );
+                    self.results.push(json!({"id": id, "state": "removed", "warnings": [why]}));
+                    self.warnings.push(why);
                     continue;
                 }
                 Task::Create(id) => Todo::Begin {
@@ -947,6 +957,7 @@ impl Run {
                 let Some(Ok(state)) = state.map(|f| f.state) else { return Ok(()) };
                 let planner = self.planner(&state.op, &state.params)?;
                 self.target = json!(state.target);
+                self.taking_back = unwind || state.unwinding;
                 let how = Resume { opid, actor: self.actor.clone(), unwind, settle };
                 let c = &self.context;
                 self.current = Some(OpRun::resume(Rc::clone(&c.host), &c.node, &c.paths, &how, planner, self.hand_over())?);
@@ -1026,6 +1037,7 @@ impl Run {
             return Ok(());
         };
         self.target = json!(target);
+        self.taking_back = false;
         let mut params = params;
         params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));
         let opened = Event::Opened {

@@ -52,7 +52,8 @@ impl Scene {
     /// As before, or complete where that is allowed, and nothing of ours lying about.
     fn settled(&self, host: &SimHost, complete: bool) -> Result<(), String> {
         let (before, after) = (self.as_before(host), self.as_after(host));
-        if !before.is_empty() && !(complete && after.is_empty()) {
+        let settled = before.is_empty() || (complete && after.is_empty());
+        if !settled {
             let after =
                 if complete { format!("\n  or, against the complete one:\n    {}", after.join("\n    ")) } else { String::new() };
             return Err(format!("not as before:\n    {}{after}", before.join("\n    ")));

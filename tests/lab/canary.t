@@ -11,6 +11,7 @@ use lib File::Basename::dirname(__FILE__) . '/lib';
 
 use POSIX ();
 use Test::More;
+use Time::HiRes ();
 
 use Lab::Box;
 use Lab::Product;
@@ -21,8 +22,6 @@ Lab::Product::enter();
 
 my $log = Lab::Box::listen_to_log();
 mkdir("/srv/$_") for qw(office other broken killed);
-# a daemon started by a recorded command would be recorded as long as it lives
-Lab::Smb::start();
 
 # Two canaries, so that changing a password is a flow of its own. ASCII without anything that strace would escape.
 my @CANARY = ('Kanarienvogel-4711-gelb', 'Kanarienvogel-0815-blau');
@@ -42,6 +41,7 @@ if (!$sampler) {
                 print {$fh} "$dir/$part: $text\n" if index($text, 'Kanarienvogel') >= 0;
             }
         }
+        Time::HiRes::sleep(0.005);
     }
     POSIX::_exit(0);
 }
@@ -49,10 +49,11 @@ if (!$sampler) {
 my $n = 0;
 my @outputs;
 
-# Runs one call of the command with every execve of it and its children recorded, arguments and environment in full.
+# Runs one call of the command with every execve of it and its children recorded, arguments and environment in full. The
+# tracer runs aside (-D): it stays with a daemon that the command starts.
 sub traced {
     my ($name, $expected, $call) = @_;
-    my $r = $call->(wrap => ['strace', '-f', '-v', '-s', '65536', '-o', "$TRACE." . $n++, '-e', 'trace=execve'], timeout => 120);
+    my $r = $call->(wrap => ['strace', '-D', '-f', '--seccomp-bpf', '-v', '-s', '65536', '-o', "$TRACE." . $n++, '-e', 'trace=execve'], timeout => 120);
     is(($r->{rc} // -1) == 0 ? 'works' : 'fails', $expected, $name) or diag(Lab::Product::words_of($r));
     push @outputs, [$name, $r->{all}];
     return $r;
@@ -102,6 +103,13 @@ unlike(join('', map { $_->[1] } @outputs), qr/\Q$hash\E/i, 'and no command print
 
 traced('delete', 'works', sub { Lab::Product::remove('office', @_) });
 
+# the traps work: a control that both must catch
+my $control = 'Kanarienvogel-Kontrolle';
+Lab::Box::run(['strace', '-D', '-f', '--seccomp-bpf', '-v', '-s', '65536', '-o', "$TRACE.control", '-e', 'trace=execve', 'env', "CONTROL=$control", 'sleep', '0.3']);
+ok(Lab::Box::until_true(sub { index(Lab::Box::slurp("$TRACE.control"), $control) >= 0 }), 'control: the recorder sees argument lists and environments');
+ok(Lab::Box::until_true(sub { index(Lab::Box::slurp($seen), $control) >= 0 }), 'control: the sampler does');
+unlink("$TRACE.control");
+
 kill('KILL', $sampler);
 waitpid($sampler, 0);
 
@@ -115,7 +123,7 @@ for my $canary (@CANARY) {
     is_deeply([map { $_->[0] } grep { index($_->[1], $canary) >= 0 } @outputs], [], 'no command printed it');
     ok(index($log->(), $canary) < 0, 'not in the system log');
 }
-is(Lab::Box::slurp($seen), '', 'never seen in /proc');
+is(join('', grep { index($_, $control) < 0 } split(/^/m, Lab::Box::slurp($seen))), '', 'never seen in /proc');
 is_deeply([files()], [], 'in no file');
 
 done_testing();

@@ -112,21 +112,28 @@ sub away {
     return;
 }
 
+# Lives differ by a write or so: only the last point may not be reached.
+sub too_late {
+    my ($last) = @_;
+    ok($last, 'it ended before the kill, which was meant for its last write');
+    return away('it');
+}
+
 for my $n (points($creates)) {
     subtest "create killed at journal write $n of $creates" => sub {
         my $r = killed_at($n, $create);
-        isnt($r->{rc}, 0, 'it was killed') or return away('the kill came too late');
+        return too_late($n == $creates) if defined($r->{rc}) && $r->{rc} == 0;
+        is($r->{signal}, 9, 'it was killed') or diag(Lab::Product::words_of($r));
         my $w = worker();
         is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
         judge('afterwards');
-        my $again = worker();
-        is($again->{rc}, 0, 'and has nothing to complain about the second time') or diag(Lab::Product::words_of($again));
-        away('after the test') if Lab::Box::slurp($Lab::Product::SECTIONS) =~ m/office/;
-        $r = $create->();
-        is($r->{rc}, 0, 'a new create works') or diag(Lab::Product::words_of($r));
-        away('the new share');
+        away('after the test');
     };
 }
+
+# (that a new create works after each kill is shown by the next one, and the last by this)
+$r = worker();
+is($r->{rc}, 0, 'the worker has nothing to complain about when all is done') or diag(Lab::Product::words_of($r));
 
 for my $n (points($deletes)) {
     subtest "delete killed at journal write $n of $deletes" => sub {
@@ -134,7 +141,8 @@ for my $n (points($deletes)) {
         is($r->{rc}, 0, 'there is a share') or return diag(Lab::Product::words_of($r));
         Lab::Smb::put('anna', $PASSWORD, 'office', 'precious.txt', 'precious');
         $r = killed_at($n, $delete);
-        isnt($r->{rc}, 0, 'the delete was killed') or return;
+        return too_late($n == $deletes) if defined($r->{rc}) && $r->{rc} == 0;
+        is($r->{signal}, 9, 'the delete was killed') or diag(Lab::Product::words_of($r));
         my $w = worker();
         is($w->{rc}, 0, 'the worker finishes') or diag(Lab::Product::words_of($w));
         judge('afterwards');

@@ -78,8 +78,14 @@ sub _cannot {
     for my $program (qw(unshare mount ip hostname cp)) {
         return "this needs the program '$program'" if !defined(which($program));
     }
-    system('unshare --net --mount --uts --ipc --pid --fork true >/dev/null 2>&1') == 0 or return "'unshare' cannot make namespaces here";
-    return undef;
+    my $pid = fork() // return "cannot fork: $!";
+    if (!$pid) {
+        open(STDOUT, '>', '/dev/null');
+        open(STDERR, '>', '/dev/null');
+        exec('unshare', '--net', '--mount', '--uts', '--ipc', '--pid', '--fork', 'true');
+        POSIX::_exit(127);
+    }
+    return wait_for($pid, 30) ? "'unshare' cannot make namespaces here" : undef;
 }
 
 # What earlier runs left behind that were killed before they could clean up.

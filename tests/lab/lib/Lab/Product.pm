@@ -47,7 +47,12 @@ my %env;
 sub install {
     my $stage = _stage();
     return if $stage eq '/';
-    my $r = Lab::Box::run(['mount', '-t', 'overlay', 'overlay', '-o', "lowerdir=$stage/usr:/usr", '/usr']);
+    # at a path without colons and commas, which mean something in mount options and search paths
+    mkdir('/run/lab/stage');
+    my $r = Lab::Box::run(['mount', '--bind', $stage, '/run/lab/stage']);
+    die "cannot bind $stage: $r->{all}" if $r->{rc} != 0;
+    $stage = '/run/lab/stage';
+    $r = Lab::Box::run(['mount', '-t', 'overlay', 'overlay', '-o', "lowerdir=$stage/usr:/usr", '/usr']);
     if ($r->{rc} == 0) {
         Lab::Box::run(['ldconfig']);
         return;
@@ -71,6 +76,7 @@ sub through_proxmox {
     $SECTIONS = '/etc/pve/storage.cfg';
     $env{PVE_STANDIN_DIR} = '/etc/pve';
     $env{PERL5LIB} = join(':', "$Lab::Box::ROOT/tests/pve/lib", grep { defined } $env{PERL5LIB});
+    pvesm(['status']);    # Proxmox makes the directories of its own storages
     return 1;
 }
 
@@ -106,6 +112,7 @@ sub call {
 sub words_of {
     my ($r) = @_;
     my $e = $r->{error} // {};
+    return "rc " . ($r->{rc} // "signal $r->{signal}") . " | $r->{all}" if !defined($e->{message});
     return join(' | ', 'rc ' . ($r->{rc} // "signal $r->{signal}"), grep { defined && length } $e->{message}, $e->{remedy}, $r->{err}, %$e ? JSON::PP->new->canonical->utf8->encode($e) : $r->{out});
 }
 
