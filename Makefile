@@ -135,5 +135,5 @@ run:
 # --- benchmarks ----------------------------------------------------------------------------------------------------------
 
 bench: stage
-	$(CARGO) bench --locked --workspace
+	$(CARGO) bench --locked -p smbgw-core
 	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) $(PERL) benches/table

@@ -118,7 +118,7 @@ fn problems(e: &Error) -> String {
     for p in &doc.problems {
         text.push_str(&format!("  {}: {}\n", p.property, p.message));
     }
-    if let Some(r) = &doc.remedy {
+    for r in doc.remedy.iter() {
         text.push_str(&format!("remedy: {r}\n"));
     }
     text
