@@ -251,7 +251,7 @@ impl Context {
         if flag(params, "create")? {
             let intent =
                 Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
-            let need = Need { trees: vec![checked.spec.path.clone()], owned: false };
+            let need = Need { trees: vec![checked.spec.path.clone()], without_passdb: true, ..Need::default() };
             let planned =
                 observe::facts(&*self.host, &self.node, &self.paths, &need).and_then(|f| plan::phase("files", &intent, &f));
             match planned {
@@ -275,7 +275,7 @@ impl Context {
             Intent::Create { spec, .. } | Intent::Update { spec, .. } => vec![spec.path.clone()],
             _ => Vec::new(),
         };
-        let facts = observe::facts(&*self.host, &self.node, &self.paths, &Need { trees, owned: true })?;
+        let facts = observe::facts(&*self.host, &self.node, &self.paths, &Need { trees, owned: true, ..Need::default() })?;
         let mut plan = plan::ahead(&intent, &facts)?;
         warnings.append(&mut plan.warnings);
         plan.warnings = warnings;

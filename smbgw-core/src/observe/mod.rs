@@ -25,6 +25,8 @@ pub struct Need {
     pub trees: Vec<PathBuf>,
     /// Whom the files in the recorded trees belong to: slow, so only where accounts may go.
     pub owned: bool,
+    /// Not passdb, which costs a process: for phases that do not touch accounts.
+    pub without_passdb: bool,
 }
 
 /// How long the search for owners may take.
@@ -264,7 +266,7 @@ pub fn facts(host: &dyn Host, node: &str, paths: &Paths, need: &Need) -> Result<
         facts.effective = effective(&cmd, &ask(host, &cmd)?)?;
         facts.other_shares = other_shares(host, &facts)?;
         facts.smbd_running = smbd_running(host, &facts.smbd_pid_file());
-        if has(Program::Pdbedit) {
+        if has(Program::Pdbedit) && !need.without_passdb {
             facts.passdb = passdb(host, &facts)?;
         }
         if has(Program::Sharesec) {

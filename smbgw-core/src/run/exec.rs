@@ -639,7 +639,7 @@ impl IntentPlanner {
             Intent::Create { spec, .. } | Intent::Update { spec, .. } => vec![spec.path.clone()],
             _ => Vec::new(),
         };
-        observe::Need { trees, owned: false }
+        observe::Need { trees, ..observe::Need::default() }
     }
 }
 
@@ -651,7 +651,8 @@ impl Planner for IntentPlanner {
     fn plan(&mut self, host: &dyn Host, phase: &str) -> Result<(Vec<Step>, Vec<String>)> {
         use crate::plan::Intent;
         let removes_accounts = phase == "identity" && matches!(self.intent, Intent::Delete { .. } | Intent::UserRemove(_));
-        let need = observe::Need { owned: removes_accounts, ..self.need() };
+        let need =
+            observe::Need { owned: removes_accounts, without_passdb: !matches!(phase, "identity" | "proof"), ..self.need() };
         let facts = observe::facts(host, &self.node, &self.paths, &need)?;
         crate::plan::phase(phase, &self.intent, &facts)
     }
