@@ -53,7 +53,7 @@ fn one_share() -> Facts {
         state_dir: "/var/lib/smbgw".into(),
         record_file: format!("/var/lib/smbgw/gateways/native@{NODE}.json").into(),
     };
-    let need = Need { trees: vec![NEW_TREE.into()], owned: true };
+    let need = Need { trees: vec![NEW_TREE.into()], owned: true, ..Need::default() };
     observe::facts(&host, NODE, &paths, &need).expect("facts")
 }
 
