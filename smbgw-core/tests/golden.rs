@@ -80,7 +80,7 @@ fn make_facts(request: &Value) -> Facts {
         record_file: common::RECORD.into(),
     };
     let tree = request["params"]["section"]["path"].as_str().map(PathBuf::from);
-    let need = Need { trees: tree.into_iter().collect(), owned: true };
+    let need = Need { trees: tree.into_iter().collect(), owned: true, ..Need::default() };
     observe::facts(&host, "pve1", &paths, &need).expect("facts")
 }
 
