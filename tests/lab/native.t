@@ -138,7 +138,8 @@ subtest 'refusals by real clients' => sub {
     isnt(Lab::Smb::client('anna', $PASSWORD{anna}, 'office', 'ls', protocol => 'SMB2_02')->{status}, 'OK', 'SMB2_02');
     is(Lab::Smb::client('nobody', '', 'office', 'ls')->{status}, 'NT_STATUS_LOGON_FAILURE', 'guest');
     is(Lab::Smb::client('nosuchuser', 'x', 'office', 'ls')->{status}, 'NT_STATUS_LOGON_FAILURE', 'an unknown user does not become a guest');
-    is(Lab::Smb::client(undef, undef, 'office', 'ls')->{status}, 'NT_STATUS_ACCESS_DENIED', 'anonymous');
+    # Samba 4.22 drops the connection instead of answering.
+    like(Lab::Smb::client(undef, undef, 'office', 'ls')->{status}, qr/\ANT_STATUS_(?:ACCESS_DENIED|CONNECTION_DISCONNECTED)\z/, 'anonymous');
     is(Lab::Smb::client('anna', 'wrong', 'office', 'ls')->{status}, 'NT_STATUS_LOGON_FAILURE', 'a wrong password');
     my $raw = Lab::RawClient::try_plain(user => 'anna', password => $PASSWORD{anna}, share => 'office');
     is($raw->{mode}, 3, 'the server demands signing');

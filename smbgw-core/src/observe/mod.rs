@@ -195,7 +195,7 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
 
 /// The share ACL, or `None` if the share has none of its own (everybody: full).
 fn acl(host: &dyn Host, facts: &Facts, share: &str) -> Result<Option<Vec<String>>> {
-    let cmd = accounts::samba(facts, Program::Sharesec, &[share, "--view"]);
+    let cmd = accounts::sharesec(facts, &[share, "--view"]);
     let out = ask(host, &cmd)?;
     // A refusal means that there is none; an end by a signal means nothing.
     if out.status < 0 {

@@ -49,6 +49,13 @@ pub fn samba(facts: &Facts, program: Program, args: &[&str]) -> Cmd {
     Cmd::new(program, all)
 }
 
+/// A `sharesec` command. It reads our own file, not smb.conf: from Samba 4.22 on it does not see shares of included files (`Invalid
+/// sharename`; measured with 4.22.11). The database is that of the default `state directory`; another one is refused by the plan.
+pub fn sharesec(facts: &Facts, args: &[&str]) -> Cmd {
+    let own = format!("--configfile={}", facts.paths.own_conf.display());
+    Cmd::new(Program::Sharesec, std::iter::once(own.as_str()).chain(args.iter().copied()))
+}
+
 /// Makes a Unix group if it is not there.
 pub fn add_group(facts: &Facts, id: &str, title: String, name: &str, gid: u32) -> Result<Option<Step>> {
     match facts.groups.get(name) {

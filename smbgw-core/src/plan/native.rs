@@ -540,14 +540,17 @@ fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &
     for (spec, _) in shares {
         let name = spec.share.as_str();
         let wanted = samba::share_acl(spec, record)?;
+        if wanted.is_some() {
+            refuse_other_state_directory(facts)?;
+        }
         let now = facts.acls.get(name);
         match (&wanted, now) {
             (Some(w), n) if n != Some(w) => {
                 let undo = match n {
-                    Some(old) => accounts::samba(facts, Program::Sharesec, &[name, "--replace", &old.join(",")]),
+                    Some(old) => accounts::sharesec(facts, &[name, "--replace", &old.join(",")]),
                     None => drop_acl(facts, name),
                 };
-                let cmd = accounts::samba(facts, Program::Sharesec, &[name, "--replace", &w.join(",")]);
+                let cmd = accounts::sharesec(facts, &[name, "--replace", &w.join(",")]);
                 steps.push(
                     Step::new(
                         format!("samba/acl.{}", spec.id),
@@ -569,13 +572,23 @@ fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &
     Ok(changed)
 }
 
+/// The share ACL lies in the default state directory; where smbd uses another one it would hold nobody down.
+fn refuse_other_state_directory(facts: &Facts) -> Result<()> {
+    match facts.effective.global.get("state directory").map(String::as_str) {
+        None | Some("/var/lib/samba") => Ok(()),
+        Some(other) => {
+            Err(Error::property("smbgw-access", format!("full needs Samba's default state directory, and smb.conf sets {other}")))
+        }
+    }
+}
+
 fn drop_acl(facts: &Facts, name: &str) -> Cmd {
     // 255: there is none.
-    accounts::samba(facts, Program::Sharesec, &[name, "--delete"]).also_ok(&[255])
+    accounts::sharesec(facts, &[name, "--delete"]).also_ok(&[255])
 }
 
 fn remove_acl(facts: &Facts, id: &str, name: &str, old: &[String]) -> Step {
-    let undo = accounts::samba(facts, Program::Sharesec, &[name, "--replace", &old.join(",")]);
+    let undo = accounts::sharesec(facts, &[name, "--replace", &old.join(",")]);
     Step::new(
         format!("samba/acl.{id}"),
         format!("remove the share ACL of [{name}]"),

@@ -549,14 +549,21 @@ fn print_acl(acl: &[Ace]) -> String {
 }
 
 fn sharesec(world: &mut World, words: &[String]) -> Said {
-    let known =
-        [("view", 'v', false), ("replace", 'R', true), ("delete", 'D', false), ("add", 'a', true), ("view-all", '\0', false)];
+    let known = [
+        ("view", 'v', false),
+        ("replace", 'R', true),
+        ("delete", 'D', false),
+        ("add", 'a', true),
+        ("view-all", '\0', false),
+        ("configfile", 's', true),
+    ];
     let given = match args::parse(words, &known) {
         Ok(given) => given,
         Err(option) => return usage(Program::Sharesec, &option),
     };
     let everyone = || vec![Ace { sid: "S-1-1-0".into(), allowed: true, rights: "FULL".into() }];
-    let config = load(&world.files).config.unwrap_or_default();
+    let file = given.value("configfile").unwrap_or(SMB_CONF);
+    let config = config::load(&world.files, Path::new(file)).config.unwrap_or_default();
     if given.has("view-all") {
         let one = |s: &Share| {
             let acl = world.share_acls.get(&s.name.to_lowercase()).cloned().unwrap_or_else(everyone);
