@@ -4,7 +4,7 @@
 
 use crate::effect::{Cmd, Program};
 use crate::error::{Error, Kind, Result};
-use crate::facts::Facts;
+use crate::facts::{Facts, Paths};
 use crate::spec::record::{FIRST_ID, Key};
 use crate::types::UserName;
 
@@ -41,9 +41,14 @@ pub fn unix_group(kind: &str, name: &str, number: u32) -> String {
 
 /// A Samba command that reads the node's smb.conf.
 pub fn samba(facts: &Facts, program: Program, args: &[&str]) -> Cmd {
+    samba_at(&facts.paths, program, args)
+}
+
+/// The same where only the paths are known: smb.conf is named when it is not the one that Samba was built with.
+pub fn samba_at(paths: &Paths, program: Program, args: &[&str]) -> Cmd {
     let mut all: Vec<String> = Vec::with_capacity(args.len() + 1);
-    if facts.paths.smb_conf != std::path::Path::new("/etc/samba/smb.conf") {
-        all.push(format!("--configfile={}", facts.paths.smb_conf.display()));
+    if paths.smb_conf != std::path::Path::new("/etc/samba/smb.conf") {
+        all.push(format!("--configfile={}", paths.smb_conf.display()));
     }
     all.extend(args.iter().map(|a| (*a).to_owned()));
     Cmd::new(program, all)

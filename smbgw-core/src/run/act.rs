@@ -12,6 +12,7 @@ use crate::format::smb_conf::{add_include, remove_include};
 use crate::format::{smbpasswd, smbstatus};
 use crate::host::{Host, Job, Output, ProcessId, Secrets, programs};
 use crate::observe;
+use crate::plan::accounts;
 use crate::plan::native::PROBE_FILE;
 use crate::plan::samba::{self, MARKER};
 use crate::plan::step::{Candidate, Effect};
@@ -266,12 +267,7 @@ fn change_record(tools: &Tools<'_>, change: impl FnOnce(&mut Record) -> Result<(
 
 /// A Samba command that reads this context's smb.conf.
 fn samba_cmd(tools: &Tools<'_>, program: Program, args: &[&str]) -> Cmd {
-    let mut all = Vec::new();
-    if tools.paths.smb_conf != Path::new("/etc/samba/smb.conf") {
-        all.push(format!("--configfile={}", tools.paths.smb_conf.display()));
-    }
-    all.extend(args.iter().map(|a| (*a).to_owned()));
-    Cmd::new(program, all)
+    accounts::samba_at(tools.paths, program, args)
 }
 
 fn keep_hash(tools: &Tools<'_>, user: String) -> Flow {
