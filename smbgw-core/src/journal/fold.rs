@@ -217,13 +217,6 @@ impl OpState {
         self.steps.iter().position(|s| matches!(s.progress, Progress::Waiting | Progress::InDoubt))
     }
 
-    /// The next step to undo, last first.
-    pub fn next_undo(&self) -> Option<usize> {
-        self.steps.iter().rposition(|s| {
-            matches!(s.progress, Progress::Done | Progress::InDoubt | Progress::Failed | Progress::Undoing | Progress::UndoFailed)
-        })
-    }
-
     /// It failed and could not be undone.
     pub fn is_stuck(&self) -> bool {
         self.outcome == Some(Outcome::Stuck)
