@@ -7,13 +7,32 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a step acts. This build knows the node itself; guests become further places.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+use crate::types::VmId;
+
+/// Where a step acts. The same step serves every place: what it runs, reads and writes is found there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// The node the library runs on.
+    #[default]
     Node,
+    /// Inside a container of this node.
+    Ct(VmId),
 }
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Node => f.write_str("node"),
+            Place::Ct(vmid) => write!(f, "ct {vmid}"),
+        }
+    }
+}
+
+/// `smbgw-guest`, the product's hand inside a guest, as the package installs it on a node.
+pub const HAND: &str = "/usr/lib/smbgw/smbgw-guest";
+/// Where it lies inside a guest.
+pub const HAND_INSIDE: &str = "/usr/local/lib/smbgw/smbgw-guest";
 
 /// The programs a step may run: nothing else is ever started. Paths and packages are in [`crate::host::programs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,11 +70,29 @@ pub enum Program {
     Smbd,
     /// `systemctl(1)`
     Systemctl,
+    /// `pct(1)` of Proxmox VE: containers
+    Pct,
+    /// `lxc-info(1)`: whether a container runs, and its first process
+    #[serde(rename = "lxc-info")]
+    LxcInfo,
+    /// `ha-manager(1)` of Proxmox VE
+    #[serde(rename = "ha-manager")]
+    HaManager,
+    /// `debootstrap(8)`: a Debian system into a directory
+    Debootstrap,
+    /// `tar(1)`
+    Tar,
+    /// `install(1)`: copies a program
+    Install,
+    /// `rm(1)`, for directories in which we built something
+    Rm,
+    /// `sha256sum(1)`
+    Sha256sum,
 }
 
 impl Program {
     /// All of them, in the order of the enum.
-    pub const ALL: [Program; 16] = [
+    pub const ALL: [Program; 24] = [
         Program::Groupadd,
         Program::Groupdel,
         Program::Gpasswd,
@@ -72,6 +109,14 @@ impl Program {
         Program::Net,
         Program::Smbd,
         Program::Systemctl,
+        Program::Pct,
+        Program::LxcInfo,
+        Program::HaManager,
+        Program::Debootstrap,
+        Program::Tar,
+        Program::Install,
+        Program::Rm,
+        Program::Sha256sum,
     ];
 
     /// The file name of the program.
@@ -93,6 +138,14 @@ impl Program {
             Program::Net => "net",
             Program::Smbd => "smbd",
             Program::Systemctl => "systemctl",
+            Program::Pct => "pct",
+            Program::LxcInfo => "lxc-info",
+            Program::HaManager => "ha-manager",
+            Program::Debootstrap => "debootstrap",
+            Program::Tar => "tar",
+            Program::Install => "install",
+            Program::Rm => "rm",
+            Program::Sha256sum => "sha256sum",
         }
     }
 }
@@ -117,8 +170,6 @@ pub enum Stdin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Cmd {
-    /// Where it runs.
-    pub place: Place,
     /// What runs.
     pub program: Program,
     /// Its arguments, literally.
@@ -147,10 +198,9 @@ fn is_zero(v: &[i32]) -> bool {
 }
 
 impl Cmd {
-    /// A command on the node with 10 seconds to live.
+    /// A command with 10 seconds to live.
     pub fn new<S: Into<String>>(program: Program, args: impl IntoIterator<Item = S>) -> Self {
         Self {
-            place: Place::Node,
             program,
             args: args.into_iter().map(Into::into).collect(),
             stdin: Stdin::Null,

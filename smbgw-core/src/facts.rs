@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::Place;
+use crate::format::guest_conf::GuestConf;
 use crate::spec::record::{Record, TreeOwner};
+use crate::spec::section::Mode;
+use crate::types::{GatewayId, VmId};
 
 /// Where things lie; the same for all observations of a context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +26,15 @@ pub struct Paths {
     pub state_dir: PathBuf,
     /// The gateway record.
     pub record_file: PathBuf,
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Where its Samba runs. With a container smb.conf, our file and the run directory are those inside.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// Space of a file system, in bytes, as `statfs(2)` tells it to a user who is not root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Space {
     /// Size.
     pub total: u64,
@@ -99,6 +108,12 @@ impl Effective {
         self.shares.iter().find(|(n, _)| n.to_lowercase() == folded).map(|(_, p)| p)
     }
 
+    /// Where smbd writes its pid.
+    pub fn smbd_pid_file(&self) -> PathBuf {
+        let dir = self.global.get("pid directory").map_or("/run/samba", String::as_str);
+        Path::new(dir).join("smbd.pid")
+    }
+
     /// The value in effect: the section's own, else the default that `[global]` gives.
     pub fn value(&self, section: &str, name: &str) -> Option<&str> {
         let global = self.global.get(name).map(String::as_str);
@@ -143,7 +158,150 @@ pub struct Owned {
     pub complete: bool,
 }
 
-/// Everything a plan of a native gateway is made from.
+/// Limits of a container as they must be, or are, in effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Limits {
+    /// Memory in bytes; `None`: no limit.
+    pub memory: Option<u64>,
+    /// Swap in bytes.
+    pub swap: Option<u64>,
+    /// Processors.
+    pub cores: Option<u64>,
+    /// Processes.
+    pub processes: Option<u64>,
+    /// Root inside is nobody special on the node.
+    pub unprivileged: bool,
+    /// AppArmor confines it.
+    pub apparmor: bool,
+}
+
+impl std::fmt::Display for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |n: Option<u64>| n.map_or("unlimited".to_owned(), |n| n.to_string());
+        write!(
+            f,
+            "memory {}, swap {}, processors {}, processes {}, {}, {}",
+            number(self.memory),
+            number(self.swap),
+            number(self.cores),
+            number(self.processes),
+            if self.unprivileged { "unprivileged" } else { "privileged" },
+            if self.apparmor { "AppArmor" } else { "no AppArmor" }
+        )
+    }
+}
+
+impl Limits {
+    /// What is not as wanted; a limit that is tighter than asked for counts too, since the guest would not be what was ordered.
+    pub fn differences(&self, wanted: &Limits) -> Vec<String> {
+        let mut wrong = Vec::new();
+        // The kernel counts memory in pages.
+        let same = |a: Option<u64>, b: Option<u64>| a == b || matches!((a, b), (Some(a), Some(b)) if a / 4096 == b / 4096);
+        let text = |n: Option<u64>| n.map_or("unlimited".to_owned(), |n| n.to_string());
+        for (name, is, must) in [("memory", self.memory, wanted.memory), ("swap", self.swap, wanted.swap)] {
+            if !same(is, must) {
+                wrong.push(format!("{name} is {} bytes instead of {}", text(is), text(must)));
+            }
+        }
+        for (name, is, must) in [("processors", self.cores, wanted.cores), ("processes", self.processes, wanted.processes)] {
+            if is != must {
+                wrong.push(format!("{name}: {} instead of {}", text(is), text(must)));
+            }
+        }
+        if wanted.unprivileged && !self.unprivileged {
+            wrong.push("its root is the node's root".into());
+        }
+        if wanted.apparmor && !self.apparmor {
+            wrong.push("AppArmor does not confine it".into());
+        }
+        wrong
+    }
+}
+
+/// A template as the marker beside its archive describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Template {
+    /// Version of the marker's form.
+    pub schema: u32,
+    /// Its name, by which it is chosen.
+    pub name: String,
+    /// File name of the archive beside the marker.
+    pub archive: String,
+    /// SHA-256 of the archive, hex.
+    pub sha256: String,
+    /// Version of smbgw that built it.
+    pub version: String,
+    /// Debian release in it.
+    pub suite: String,
+    /// Architecture.
+    pub arch: String,
+    /// Version of Samba in it.
+    pub samba: String,
+    /// When it was built, milliseconds since the epoch.
+    pub built_ms: i64,
+    /// Where.
+    pub built_on: String,
+}
+
+/// A template that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TemplateFact {
+    /// What its marker says.
+    pub marker: Template,
+    /// The storage that holds it.
+    pub storage: String,
+    /// The archive.
+    pub path: PathBuf,
+    /// The archive is there.
+    pub present: bool,
+}
+
+/// A container of this node as found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GuestSeen {
+    /// Its configuration.
+    pub conf: GuestConf,
+    /// It runs.
+    pub running: bool,
+    /// The hand inside answers and is of our version; otherwise why not.
+    pub hand: Result<(), String>,
+}
+
+/// What a gateway's container is planned from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GuestFacts {
+    /// Every guest of the cluster and its node.
+    pub used: BTreeMap<VmId, String>,
+    /// The lower and upper bound that the data centre sets for new guests.
+    pub next_id: Option<(u32, u32)>,
+    /// The containers of this node that the record names, as far as they are here.
+    pub here: BTreeMap<VmId, GuestSeen>,
+    /// Containers that carry the gateway's mark although the record does not name them, and their nodes.
+    pub marked: BTreeMap<VmId, String>,
+    /// `pct` can map ids at a mount point.
+    pub idmap: bool,
+    /// AppArmor is there.
+    pub apparmor: bool,
+    /// Containers under the care of the HA manager.
+    pub ha: BTreeSet<VmId>,
+    /// Templates.
+    pub templates: Vec<TemplateFact>,
+    /// Names of templates that gateways are made from.
+    pub used_templates: BTreeSet<String>,
+    /// Storages that can hold a container's disk, the usual ones first.
+    pub storages: Vec<String>,
+    /// Storages that can hold a template, and where.
+    pub template_dirs: Vec<(String, PathBuf)>,
+    /// Who else reaches a tree besides the gateway: exports, other guests. By tree.
+    pub reached: BTreeMap<PathBuf, Vec<String>>,
+}
+
+/// Everything a plan is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Facts {
@@ -153,6 +311,15 @@ pub struct Facts {
     pub now_ms: i64,
     /// Where things lie.
     pub paths: Paths,
+    /// Where Samba runs.
+    #[serde(default)]
+    pub place: Place,
+    /// The place could be looked into; otherwise what belongs to it below is empty.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub reachable: bool,
+    /// Containers; `None` in native mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestFacts>,
     /// The gateway record.
     pub record: Option<Record>,
     /// `/etc/passwd`.
@@ -185,7 +352,17 @@ pub struct Facts {
     pub systemd: bool,
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Facts {
+    /// The container that the record names, if it is on this node.
+    pub fn container(&self) -> Option<(VmId, &GuestSeen)> {
+        let vmid = self.record.as_ref()?.vmid?;
+        Some((vmid, self.guest.as_ref()?.here.get(&vmid)?))
+    }
+
     /// Whether a number is used by an account or lies in a subordinate range.
     pub fn number_taken(&self, n: u32) -> bool {
         self.users.values().any(|u| u.uid == n || u.gid == n)
@@ -204,7 +381,6 @@ impl Facts {
 
     /// Where smbd writes its pid.
     pub fn smbd_pid_file(&self) -> PathBuf {
-        let dir = self.effective.global.get("pid directory").map_or("/run/samba", String::as_str);
-        Path::new(dir).join("smbd.pid")
+        self.effective.smbd_pid_file()
     }
 }

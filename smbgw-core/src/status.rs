@@ -5,12 +5,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::ErrorDoc;
+use crate::error::{Error, ErrorDoc, Kind};
 use crate::facts::{Facts, Space};
 use crate::journal::OpState;
-use crate::plan::native::{access_list, hand_edited};
-use crate::plan::samba;
+use crate::plan::live::hand_edited;
+use crate::plan::samba::{self, access_list};
 use crate::spec::record::{ShareEntry, ShareState};
+use crate::spec::section::Mode;
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -72,8 +73,12 @@ pub fn is_local(fs_type: &str) -> bool {
 /// The document of one share.
 pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     let facts = look.facts;
-    let node = facts.record.as_ref().map_or(facts.node.as_str(), |r| r.node.as_str());
-    let spec = samba::spec_of(id, entry, node);
+    let record = facts.record.as_ref();
+    let node = record.map_or(facts.node.as_str(), |r| r.node.as_str());
+    let spec = record
+        .ok_or_else(|| Error::new(Kind::NotFound, "there is no gateway record"))
+        .and_then(|r| samba::spec_of(id, entry, r));
+    let (mode, gateway) = (facts.paths.mode, facts.paths.gateway.as_str());
     // A user may have the name of a share.
     let about_it = |o: &&OpState| o.target == id && o.op.starts_with("share.");
     let stuck = look.open.iter().filter(about_it).find(|o| o.is_stuck());
@@ -91,7 +96,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     }
     // While an operation is on its way, the record may be one step ahead of the file.
     let settled = look.open.iter().all(OpState::is_stuck);
-    drift.extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair native")));
+    drift.extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair {gateway}")));
     let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
     let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
     if let Err(why) = &tree {
@@ -99,6 +104,9 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     }
     if served && !facts.smbd_running {
         warnings.push("smbd does not run".into());
+    }
+    if mode == Mode::Lxc {
+        warnings.extend(container_warnings(facts, gateway));
     }
     if let Ok(s) = &spec {
         if s.access.is_empty() {
@@ -112,7 +120,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     } else if entry.state == ShareState::Deleting {
         "deleting"
     } else if entry.state == ShareState::Building {
-        "building"
+        if mode == Mode::Lxc { "provisioning" } else { "building" }
     } else if vanished {
         "vanished"
     } else if disabled || elsewhere {
@@ -134,7 +142,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     };
     let mut doc = serde_json::to_value(hot).unwrap_or_default();
     let more = json!({
-        "schema": SCHEMA, "id": id, "share": served_name, "state": state, "mode": "native", "gateway": "native", "node": node,
+        "schema": SCHEMA, "id": id, "share": served_name, "state": state, "mode": mode, "gateway": gateway, "node": node,
         "served": served, "smbd": {"running": facts.smbd_running},
         "security": spec.as_ref().ok().map(|s| s.security), "profile": spec.as_ref().ok().map(|s| s.profile),
         "access": spec.as_ref().map(access_list).unwrap_or_default(),
@@ -145,7 +153,46 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     if let (Some(d), Some(m)) = (doc.as_object_mut(), more.as_object()) {
         d.extend(m.clone());
     }
+    if mode == Mode::Lxc {
+        doc["container"] = container(facts);
+        doc["mount"] = json!(entry.mount);
+    }
     doc
+}
+
+/// The container of a gateway for documents.
+pub fn container(facts: &Facts) -> Value {
+    let seen = facts.container().map(|(_, g)| g);
+    let record = facts.record.as_ref();
+    json!({
+        "vmid": record.and_then(|r| r.vmid), "running": seen.is_some_and(|g| g.running), "template": record.and_then(|r| r.template.clone()),
+        "stopped": record.is_some_and(|r| r.stopped), "unprivileged": seen.and_then(|g| g.conf.get("unprivileged")) == Some("1"),
+        "memory": seen.and_then(|g| g.conf.get("memory")), "cores": seen.and_then(|g| g.conf.get("cores")),
+        "net": seen.and_then(|g| g.conf.get("net0")), "hostname": seen.and_then(|g| g.conf.get("hostname")),
+        "pending": seen.map(|g| g.conf.pending_delete.iter().chain(g.conf.pending.keys()).cloned().collect::<Vec<_>>()).unwrap_or_default(),
+    })
+}
+
+fn container_warnings(facts: &Facts, gateway: &str) -> Vec<String> {
+    let Some(r) = facts.record.as_ref() else { return Vec::new() };
+    let mut list = Vec::new();
+    match (facts.container(), r.vmid) {
+        (None, Some(v)) => list.push(format!("container {v} of gateway {gateway} is not on this node")),
+        (None, None) => {}
+        (Some((v, g)), _) if !g.running => {
+            let why = if r.stopped { format!(": it was stopped; start it with: pve-smbgateway gateway start {gateway}") } else { String::new() };
+            list.push(format!("container {v} does not run{why}"));
+        }
+        (Some((v, g)), _) => {
+            if let Err(why) = &g.hand {
+                list.push(format!("container {v} cannot be looked into: {why}"));
+            }
+            if !g.conf.pending_delete.is_empty() || !g.conf.pending.is_empty() {
+                list.push(format!("changes of container {v} wait for its next start: pve-smbgateway gateway restart {gateway}"));
+            }
+        }
+    }
+    list
 }
 
 fn current(o: &OpState) -> Option<String> {

@@ -65,6 +65,60 @@ macro_rules! name_type {
     };
 }
 
+/// The number of a guest: 100 to 999999999 (`pve-vmid` of pve-common). It is no process id, and nothing but a guest has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct VmId(u32);
+
+impl VmId {
+    /// The smallest that Proxmox VE gives.
+    pub const FIRST: u32 = 100;
+    /// The largest that it knows.
+    pub const LAST: u32 = 999_999_999;
+
+    /// Checks a number and wraps it.
+    pub fn new(number: u32) -> Result<Self, Error> {
+        if (Self::FIRST..=Self::LAST).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(Error::new(Kind::Invalid, format!("{number} is no guest id: it must be {} to {}", Self::FIRST, Self::LAST)))
+        }
+    }
+
+    /// Reads a guest id as people write it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let digits = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
+        match text.parse() {
+            Ok(n) if digits => Self::new(n),
+            _ => Err(Error::new(Kind::Invalid, format!("{:?} is no guest id: it must be a number from 100 on", shorten(text)))),
+        }
+    }
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for VmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<u32> for VmId {
+    type Error = Error;
+    fn try_from(n: u32) -> Result<Self, Error> {
+        Self::new(n)
+    }
+}
+
+impl From<VmId> for u32 {
+    fn from(v: VmId) -> u32 {
+        v.0
+    }
+}
+
 /// At most 64 characters of a hostile text, for messages.
 pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(64) {

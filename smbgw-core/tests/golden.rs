@@ -8,6 +8,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use common::{create, furnished, machine};
 use serde_json::{Value, json};
@@ -17,10 +18,11 @@ use smbgw_core::host::Space;
 use smbgw_core::host::sim::{Mount, SimHost};
 use smbgw_core::observe::{self, Need};
 use smbgw_core::plan::step::Effect;
-use smbgw_core::plan::{self, Intent, native};
-use smbgw_core::spec::section::{self, Surroundings};
+use smbgw_core::host::Machines;
+use smbgw_core::plan::{self, Intent, assume};
+use smbgw_core::spec::section::{self, Mode, Surroundings};
 use smbgw_core::status::{self, Look};
-use smbgw_core::types::NodeName;
+use smbgw_core::types::{GatewayId, NodeName};
 
 fn smb_conf(host: &SimHost, edit: impl Fn(&str) -> String) {
     host.change(|w| {
@@ -78,10 +80,12 @@ fn make_facts(request: &Value) -> Facts {
         run_dir: "/run/smbgw".into(),
         state_dir: "/var/lib/smbgw".into(),
         record_file: common::RECORD.into(),
+        gateway: GatewayId::new("native").expect("a name"),
+        mode: Mode::Native,
     };
     let tree = request["params"]["section"]["path"].as_str().map(PathBuf::from);
     let need = Need { trees: tree.into_iter().collect(), owned: true, ..Need::default() };
-    observe::facts(&host, "pve1", &paths, &need).expect("facts")
+    observe::facts(&Machines::new(Rc::new(host)), "pve1", &paths, &need).expect("facts")
 }
 
 fn intent(request: &Value, facts: &Facts) -> Result<(Intent, Vec<String>)> {
@@ -98,7 +102,7 @@ fn intent(request: &Value, facts: &Facts) -> Result<(Intent, Vec<String>)> {
         known.insert("type".into(), "smbgateway".into());
         sections.entry(id.clone()).or_insert(known);
     }
-    let checked = section::check(&id, &wanted, &Surroundings { node: NodeName::new(&facts.node)?, sections })?;
+    let checked = section::check(&id, &wanted, &Surroundings { sections, ..Surroundings::alone(NodeName::new(&facts.node)?) })?;
     let mut section = wanted;
     section.extend(checked.effective.clone());
     section.remove("password");
@@ -143,7 +147,7 @@ fn outputs(request: &Value, facts: &Facts) -> Vec<(&'static str, String)> {
             let body = if old.is_empty() { file.content.clone() } else { diff };
             conf.push_str(&format!("==> {} {:04o} {}:{}\n{body}", file.path.display(), file.mode, file.uid, file.gid));
         }
-        native::assume(&mut later, step).expect("a step of our own");
+        assume::assume(&mut later, step).expect("a step of our own");
     }
     let id = request["params"]["id"].as_str().unwrap_or_default();
     let status = later.record.as_ref().and_then(|r| r.shares.get(id)).map(|entry| {

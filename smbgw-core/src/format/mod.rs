@@ -2,6 +2,7 @@
 //! Foreign formats, one per file: text in, values out, and back where we write it. Nothing here knows a path to open, a
 //! program to run or what the values are good for. No parser panics or gives up on hostile input.
 
+pub mod guest_conf;
 pub mod mountinfo;
 pub mod passwd;
 pub mod sharesec;
@@ -9,6 +10,7 @@ pub mod smb_conf;
 pub mod smb_params;
 pub mod smbpasswd;
 pub mod smbstatus;
+pub mod storage_cfg;
 pub mod testparm;
 
 use crate::error::{Error, Kind};

@@ -5,19 +5,25 @@
 //! All paths are absolute. Methods that change something leave either the old state or the new one, and what returns `Ok` from
 //! [`Host::append`], [`Host::write`] and [`Host::remove`] is on stable storage.
 
+pub mod guest;
 pub mod programs;
 pub mod real;
 pub mod sim;
 pub mod sys;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::effect::{Cmd, FileSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::Result;
 pub use crate::facts::Space;
+use crate::types::VmId;
 
 /// Secrets by name, for one run. Never printed; overwritten when dropped.
 #[derive(Default)]
@@ -58,9 +64,10 @@ fn wipe(bytes: &mut [u8]) {
 }
 
 /// A file as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSeen {
     /// All of it, as bytes: a foreign file need not be UTF-8.
+    #[serde(with = "guest::hex")]
     pub content: Vec<u8>,
     /// Permission bits (07777).
     pub mode: u32,
@@ -71,7 +78,7 @@ pub struct FileSeen {
 }
 
 /// A directory tree's root as it was seen, through one descriptor opened without following a symlink anywhere on the way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeSeen {
     /// Device number of the file system (`st_dev`).
     pub dev: u64,
@@ -99,7 +106,7 @@ pub struct TreeSeen {
 }
 
 /// How much of a tree belongs to some owners; see [`Host::survey`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
     /// Entries found by owner uid, only for the uids asked for.
     pub by_uid: BTreeMap<u32, u64>,
@@ -112,13 +119,15 @@ pub struct Survey {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// Exit status, or the signal as a negative number.
     pub status: i32,
     /// Standard output, at most 4 MiB.
+    #[serde(with = "guest::hex")]
     pub stdout: Vec<u8>,
     /// Standard error, at most 64 KiB (the end of it).
+    #[serde(with = "guest::hex")]
     pub stderr: Vec<u8>,
     /// It was ended because its time was up.
     pub timed_out: bool,
@@ -137,7 +146,7 @@ impl Output {
 }
 
 /// A process by pid and start time, so that a reused pid is not mistaken for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Process id.
     pub pid: i32,
@@ -154,6 +163,24 @@ pub trait Job {
     /// Ends it now (SIGKILL to the child, and to its whole process group if it is a daemon: others are in ours) and reaps it,
     /// unless it is stuck in the kernel: then it is abandoned. A job that is dropped is ended too, except a daemon.
     fn kill(&mut self);
+}
+
+/// What the numbers of an unprivileged container are higher by on the disk of its node (Proxmox VE's `lxc.idmap = u 0 100000 65536`).
+pub const SHIFT: u32 = 100_000;
+
+/// A walk through a tree that is going on.
+pub trait Walk {
+    /// Goes on for at most `budget`; the number of entries that were changed when it is over.
+    fn go(&mut self, budget: Duration) -> Result<Option<u64>>;
+}
+
+/// A conversation with a program that answers each line with a line, as [`guest::serve`] does.
+pub trait Talk {
+    /// Which process it is on this machine.
+    fn process(&self) -> ProcessId;
+    /// Sends a line and waits for the answer, at most `wait`; the line feed is not part of either. Errors: the program ended (with what
+    /// it said on standard error), the time is up, or the answer is longer than 32 MiB. After an error it is of no use any more.
+    fn ask(&mut self, line: &[u8], wait: Duration) -> Result<Vec<u8>>;
 }
 
 /// A lock that is held until dropped.
@@ -192,6 +219,9 @@ pub trait Host {
     /// Counts the entries of a tree that belong to one of `uids` or `gids`, without following symlinks or leaving the file system; stops after
     /// `budget`.
     fn survey(&self, path: &Path, uids: &[u32], gids: &[u32], budget: Duration) -> Result<Survey>;
+    /// Gives every entry of a tree, the root last, numbers that are [`SHIFT`] higher or lower, without following symlinks or leaving the file
+    /// system. Numbers that are there already stay, so a walk that was cut short can be begun again.
+    fn shift(&self, path: &Path, up: bool) -> Result<Box<dyn Walk>>;
     /// Removes one regular file directly under the root of a tree (our probe file), without following symlinks; no error if absent.
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()>;
     /// Space of the file system at `path`. Callers ask only where it cannot block.
@@ -199,6 +229,9 @@ pub trait Host {
 
     /// Starts a command. An error if its program is not installed (`Unsupported`, with the package to install).
     fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>>;
+    /// Starts a command to talk with; it is ended when the conversation is dropped. Errors as for [`Host::start`]; its deadline is that of
+    /// each question.
+    fn converse(&self, cmd: &Cmd) -> Result<Box<dyn Talk>>;
     /// Whether that very process still runs (a zombie does not).
     fn alive(&self, process: ProcessId) -> bool;
     /// The process behind a pid, if it runs and its program's file name is `program`.
@@ -227,6 +260,53 @@ pub trait Host {
     fn own_ids(&self) -> (u32, u32);
     /// The host name up to the first dot.
     fn node_name(&self) -> Result<String>;
+}
+
+/// The machines of an operation: the node, and the guests on it that were looked into.
+pub struct Machines {
+    node: Rc<dyn Host>,
+    guests: RefCell<BTreeMap<VmId, Rc<guest::Guest>>>,
+}
+
+impl Machines {
+    /// The node alone; a guest is added when it is asked for.
+    pub fn new(node: Rc<dyn Host>) -> Self {
+        Self { node, guests: RefCell::default() }
+    }
+
+    /// The node.
+    pub fn node(&self) -> &dyn Host {
+        &*self.node
+    }
+
+    /// The node, to keep.
+    pub fn shared_node(&self) -> Rc<dyn Host> {
+        Rc::clone(&self.node)
+    }
+
+    /// The machine at a place. Nothing is started before it is asked something.
+    pub fn at(&self, place: Place) -> Rc<dyn Host> {
+        match place {
+            Place::Node => Rc::clone(&self.node),
+            Place::Ct(vmid) => {
+                let mut guests = self.guests.borrow_mut();
+                let made = guests.entry(vmid).or_insert_with(|| Rc::new(guest::Guest::new(Rc::clone(&self.node), vmid)));
+                Rc::<guest::Guest>::clone(made)
+            }
+        }
+    }
+
+    /// Ends the conversation with a guest, which is about to stop, or was started anew.
+    pub fn hang_up(&self, vmid: VmId) {
+        if let Some(g) = self.guests.borrow().get(&vmid) {
+            g.hang_up();
+        }
+    }
+
+    /// The guests that are being talked to.
+    pub fn talking(&self) -> Vec<Place> {
+        self.guests.borrow().iter().filter(|(_, g)| g.talking()).map(|(v, _)| Place::Ct(*v)).collect()
+    }
 }
 
 impl dyn Host + '_ {

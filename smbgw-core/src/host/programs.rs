@@ -55,6 +55,14 @@ pub fn entry_of(program: Program) -> Entry {
         Program::Net => entry(program, &["/usr/bin/net", "/bin/net"], "samba-common-bin", Both),
         Program::Smbd => entry(program, &["/usr/sbin/smbd", "/sbin/smbd"], "samba", Both),
         Program::Systemctl => entry(program, &["/usr/bin/systemctl", "/bin/systemctl"], "systemd", Stderr),
+        Program::Pct => entry(program, &["/usr/sbin/pct"], "pve-container", Both),
+        Program::LxcInfo => entry(program, &["/usr/bin/lxc-info"], "lxc", Both),
+        Program::HaManager => entry(program, &["/usr/sbin/ha-manager"], "pve-ha-manager", Both),
+        Program::Debootstrap => entry(program, &["/usr/sbin/debootstrap"], "debootstrap", Both),
+        Program::Tar => entry(program, &["/usr/bin/tar", "/bin/tar"], "tar", Stderr),
+        Program::Install => entry(program, &["/usr/bin/install", "/bin/install"], "coreutils", Stderr),
+        Program::Rm => entry(program, &["/usr/bin/rm", "/bin/rm"], "coreutils", Stderr),
+        Program::Sha256sum => entry(program, &["/usr/bin/sha256sum", "/bin/sha256sum"], "coreutils", Stderr),
     }
 }
 

@@ -13,7 +13,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -23,13 +23,14 @@ use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{Statfs, fstatfs, statfs};
 use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fdatasync, fsync, pipe2, unlinkat};
 
 use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
-use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen, programs, wipe};
+use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, SHIFT, Survey, Talk, TreeSeen, Walk, programs, wipe};
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo;
@@ -44,6 +45,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const STDIN_LIMIT: usize = 32 << 10;
 /// The whole environment of a child.
 const ENVIRONMENT: [&CStr; 3] = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"LC_ALL=C.UTF-8", c"HOME=/"];
+/// The longest answer in a conversation.
+const ANSWER_LIMIT: usize = 32 << 20;
 /// Levels of directories a survey goes down; each holds two descriptors.
 const SURVEY_DEPTH: usize = 128;
 
@@ -275,6 +278,90 @@ struct Level {
 fn level(fd: OwnedFd) -> io::Result<Level> {
     let entries = Dir::from_fd(fd.try_clone()?)?.into_iter();
     Ok(Level { fd, entries })
+}
+
+/// `Host::shift`: how far it is.
+struct Shifting {
+    path: PathBuf,
+    root: OwnedFd,
+    levels: Vec<Level>,
+    dev: u64,
+    up: bool,
+    changed: u64,
+}
+
+impl Shifting {
+    /// The number to be; one that is not of the range, or there already, stays.
+    fn number(&self, id: u32) -> u32 {
+        match self.up {
+            true if id < 65_536 => id + SHIFT,
+            false if (SHIFT..SHIFT + 65_536).contains(&id) => id - SHIFT,
+            _ => id,
+        }
+    }
+
+    fn chown(&mut self, dir: &OwnedFd, name: &CStr, st: &FileStat) -> Result<()> {
+        let (uid, gid) = (self.number(st.st_uid), self.number(st.st_gid));
+        if (uid, gid) == (st.st_uid, st.st_gid) {
+            return Ok(());
+        }
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
+        match retry(|| fchownat(dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)) {
+            Ok(()) => {
+                self.changed += 1;
+                Ok(())
+            }
+            Err(Errno::ENOENT) => Ok(()),
+            Err(e) => Err(os(&format!("change the owner of {} in", name.to_string_lossy()), &self.path, e)),
+        }
+    }
+}
+
+impl Walk for Shifting {
+    fn go(&mut self, budget: Duration) -> Result<Option<u64>> {
+        let until = Instant::now() + budget;
+        let down = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let mut looked = 0_u32;
+        while let Some(here) = self.levels.last_mut() {
+            looked += 1;
+            if looked % 256 == 0 && Instant::now() >= until {
+                return Ok(None);
+            }
+            let entry = match here.entries.next() {
+                None => {
+                    self.levels.pop();
+                    continue;
+                }
+                Some(entry) => entry.map_err(|e| os("read a directory in", &self.path, e))?,
+            };
+            let name = entry.file_name().to_owned();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let dir = here.fd.try_clone().map_err(|e| os("go through", &self.path, e))?;
+            let st = match fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(st) if st.st_dev == self.dev => st,
+                Ok(_) | Err(Errno::ENOENT) => continue,
+                Err(e) => return Err(os(&format!("look at {} in", name.to_string_lossy()), &self.path, e)),
+            };
+            self.chown(&dir, &name, &st)?;
+            if kind_of(&st) == SFlag::S_IFDIR {
+                if self.levels.len() >= SURVEY_DEPTH * 4 {
+                    return Err(Error::new(Kind::Unsupported, format!("{} is too deep", self.path.display())));
+                }
+                match openat(&dir, name.as_c_str(), down, Mode::empty()) {
+                    Ok(fd) => self.levels.push(level(fd).map_err(|e| os("go through", &self.path, e))?),
+                    Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+                    Err(e) => return Err(os(&format!("open {} in", name.to_string_lossy()), &self.path, e)),
+                }
+            }
+        }
+        // The root last: its number tells that the tree is done.
+        let root = self.root.try_clone().map_err(|e| os("go through", &self.path, e))?;
+        let st = fstat(&root).map_err(|e| os("look at", &self.path, e))?;
+        self.chown(&root, c"", &st)?;
+        Ok(Some(self.changed))
+    }
 }
 
 impl Host for RealHost {
@@ -525,6 +612,15 @@ impl Host for RealHost {
         Ok(seen)
     }
 
+    fn shift(&self, path: &Path, up: bool) -> Result<Box<dyn Walk>> {
+        let failed = |e: io::Error| os("go through", path, e);
+        let root = open_tree(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let dev = fstat(&root).map_err(|e| failed(e.into()))?.st_dev;
+        let keep = root.try_clone().map_err(failed)?;
+        let levels = vec![level(root).map_err(failed)?];
+        Ok(Box::new(Shifting { path: path.to_owned(), root: keep, levels, dev, up, changed: 0 }))
+    }
+
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {
         if name.is_empty() || name == "." || name == ".." || name.contains('/') {
             return Err(Error::new(Kind::Internal, format!("{name:?} is not a file name")));
@@ -571,6 +667,12 @@ impl Host for RealHost {
             wipe(secret);
         }
         job.map(|job| Box::new(job) as Box<dyn Job>).map_err(|e| e.story(|s| s.command = Some(cmd.to_string())))
+    }
+
+    fn converse(&self, cmd: &Cmd) -> Result<Box<dyn Talk>> {
+        let program = locate(cmd.program).ok_or_else(|| programs::missing(cmd.program))?;
+        let talk = talk(program, &cmd.args, Duration::from_millis(cmd.timeout_ms));
+        talk.map(|t| Box::new(t) as Box<dyn Talk>).map_err(|e| e.story(|s| s.command = Some(cmd.to_string())))
     }
 
     fn alive(&self, process: ProcessId) -> bool {
@@ -986,6 +1088,126 @@ impl Drop for RealJob {
     fn drop(&mut self) {
         if !self.daemon {
             self.kill();
+        }
+    }
+}
+
+/// Starts a program whose input we write and whose output we read as the conversation goes.
+fn talk(program: &Path, args: &[String], timeout: Duration) -> Result<RealTalk> {
+    let failed = |e: io::Error| Error::io(format!("cannot start {}", program.display()), e);
+    let nonblocking = |fd: &OwnedFd| retry(|| fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
+    // A socket, because a write into a pipe whose reader is gone raises SIGPIPE in the process that we are a guest of.
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).map_err(|e| failed(e.into()))?;
+    let (out, child_out) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;
+    let (err, child_err) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;
+    nonblocking(&ours).and_then(|_| nonblocking(&out)).and_then(|_| nonblocking(&err)).map_err(|e| failed(e.into()))?;
+    let child = sys::spawn(&Spawn {
+        program,
+        args,
+        env: &ENVIRONMENT,
+        stdio: [theirs.as_fd(), child_out.as_fd(), child_err.as_fd()],
+        daemon: false,
+        deadline: Instant::now() + timeout,
+    })
+    .map_err(failed)?;
+    Ok(RealTalk {
+        name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        child,
+        owner: std::process::id(),
+        to: ours,
+        out: Stream { pipe: Some(out.into()), data: Vec::new(), keep: Keep::Beginning(ANSWER_LIMIT) },
+        err: Stream { pipe: Some(err.into()), data: Vec::new(), keep: Keep::End(STDERR_LIMIT) },
+    })
+}
+
+/// A conversation with a child of ours.
+struct RealTalk {
+    name: String,
+    child: Spawned,
+    owner: u32,
+    to: OwnedFd,
+    out: Stream,
+    err: Stream,
+}
+
+impl RealTalk {
+    /// It ended, or broke its word: what it said on standard error tells why.
+    fn broken(&mut self, what: &str) -> Error {
+        self.child.kill();
+        let _ = self.child.reap_within(GRACE);
+        let said = String::from_utf8_lossy(&self.err.finish()).trim().to_owned();
+        let last = said.lines().last().unwrap_or_default();
+        let why = if last.is_empty() { format!("{} {what}", self.name) } else { format!("{} {what}: {last}", self.name) };
+        Error::new(Kind::Service, why).story(|s| s.stderr = (!said.is_empty()).then_some(said))
+    }
+}
+
+impl Talk for RealTalk {
+    fn process(&self) -> ProcessId {
+        ProcessId { pid: self.child.pid, start: self.child.start }
+    }
+
+    fn ask(&mut self, line: &[u8], wait: Duration) -> Result<Vec<u8>> {
+        if self.owner != std::process::id() {
+            return Err(Error::new(Kind::Forked, format!("{} was started by another process", self.name)));
+        }
+        let until = Instant::now() + wait;
+        let mut left = [line, b"\n"].concat();
+        let mut sent = 0;
+        let answer = loop {
+            while sent < left.len() {
+                match retry(|| send(self.to.as_raw_fd(), &left[sent..], MsgFlags::MSG_NOSIGNAL)) {
+                    Ok(n) => sent += n,
+                    Err(Errno::EAGAIN) => break,
+                    // Its end is seen below, with what it said.
+                    Err(_) => break,
+                }
+            }
+            self.out.pump(1 << 20);
+            self.err.pump(1 << 20);
+            if let Some(at) = self.out.data.iter().position(|b| *b == b'\n') {
+                let rest = self.out.data.split_off(at + 1);
+                let mut answer = std::mem::replace(&mut self.out.data, rest);
+                answer.pop();
+                break Ok(answer);
+            }
+            if self.out.data.len() >= ANSWER_LIMIT {
+                break Err(self.broken("gives an answer without an end"));
+            }
+            if self.out.pipe.is_none() {
+                break Err(self.broken("has ended"));
+            }
+            let now = Instant::now();
+            if now >= until {
+                let mut e = self.broken(&format!("did not answer within {} s", wait.as_secs()));
+                e = e.as_kind(Kind::Timeout);
+                break Err(e);
+            }
+            let mut fds: Vec<PollFd<'_>> = [&self.out, &self.err]
+                .into_iter()
+                .filter_map(|s| s.pipe.as_ref())
+                .map(|f| PollFd::new(f.as_fd(), PollFlags::POLLIN))
+                .collect();
+            if sent < left.len() {
+                fds.push(PollFd::new(self.to.as_fd(), PollFlags::POLLOUT));
+            }
+            let _ = poll(&mut fds, sys::poll_timeout((until - now).min(Duration::from_secs(1))));
+        };
+        wipe(&mut left);
+        answer
+    }
+}
+
+impl Drop for RealTalk {
+    /// Hanging up is the end of its input; a forked copy only closes its descriptors.
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        let _ = shutdown(self.to.as_raw_fd(), Shutdown::Write);
+        if matches!(self.child.reap_within(GRACE), Ended::Running) {
+            self.child.kill();
+            let _ = self.child.reap_within(GRACE);
         }
     }
 }

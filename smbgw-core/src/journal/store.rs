@@ -124,6 +124,17 @@ impl Store {
     /// Operations of a gateway that are not over, or are stuck, oldest first; and the damaged journals, in words. It only looks: whoever asks
     /// need not hold the gateway's lock, so an operation that is just beginning must not be disturbed.
     pub fn open_operations(&self, host: &dyn Host, gateway: &str) -> Result<(Vec<OpState>, Vec<String>)> {
+        let (mut open, damaged) = self.look(host)?;
+        open.retain(|o| o.gateway == gateway);
+        Ok((open, damaged))
+    }
+
+    /// Open and stuck operations of all gateways.
+    pub fn all_open(&self, host: &dyn Host) -> Result<Vec<OpState>> {
+        Ok(self.look(host)?.0)
+    }
+
+    fn look(&self, host: &dyn Host) -> Result<(Vec<OpState>, Vec<String>)> {
         let (mut open, mut damaged) = (Vec::new(), Vec::new());
         // The mark of an open operation is a file of its own, so that this costs nothing when there are 20,000 finished ones.
         for name in host.list(&self.dir)? {
@@ -133,7 +144,7 @@ impl Store {
             let Some(opid) = name.strip_suffix(".open") else { continue };
             let Some(found) = self.read(host, opid)? else { continue };
             match found.state {
-                Ok(s) if s.gateway == gateway && (s.outcome.is_none() || s.is_stuck()) => open.push(s),
+                Ok(s) if s.outcome.is_none() || s.is_stuck() => open.push(s),
                 Err(e) if found.began => damaged.push(format!("{} ({e})", self.path(opid).display())),
                 _ => {}
             }
@@ -142,9 +153,14 @@ impl Store {
     }
 
     /// Sets damaged journals aside and takes marks away that mean nothing any more. Only for whoever holds the gateway's lock.
-    pub fn tidy(&self, host: &dyn Host) -> Result<()> {
+    pub fn tidy(&self, host: &dyn Host, gateway: &str) -> Result<()> {
         for name in host.list(&self.dir)? {
             let Some(opid) = name.strip_suffix(".open") else { continue };
+            // Another gateway's may be just about to begin.
+            let whose = host.read_text(&self.dir.join(&name))?.unwrap_or_default();
+            if !whose.is_empty() && whose != gateway {
+                continue;
+            }
             match self.read(host, opid)? {
                 Some(Found { state: Ok(s), .. }) if s.outcome.is_none() || s.is_stuck() => continue,
                 Some(Found { state: Err(_), began: true, .. }) => drop(self.set_aside(host, opid)?),
@@ -165,10 +181,10 @@ impl Store {
         }
     }
 
-    /// Marks an operation as open; done before its journal is begun, so that none is overlooked.
-    pub fn mark_open(&self, host: &dyn Host, opid: &str) -> Result<()> {
+    /// Marks an operation of a gateway as open; done before its journal is begun, so that none is overlooked.
+    pub fn mark_open(&self, host: &dyn Host, opid: &str, gateway: &str) -> Result<()> {
         host.make_dir(&self.dir, 0o700)?;
-        host.append(&self.dir.join(format!("{opid}.open")), b"")
+        host.append(&self.dir.join(format!("{opid}.open")), gateway.as_bytes())
     }
 
     /// Takes the mark away.

@@ -2,20 +2,23 @@
 //! Looking: [`Host`] becomes [`Facts`], and a step's [`Watch`] becomes what is [`Seen`]. It knows which file or tool shows what; it changes
 //! nothing and decides nothing.
 
+pub mod guests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::effect::{Cmd, Program};
+use crate::effect::{Cmd, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{ConfFile, Effective, Facts, Owned, PassdbUser, Paths, TreeFact, UnixGroup, UnixUser};
 use crate::format::smb_conf::SmbConf;
 use crate::format::{passwd, sharesec, smbpasswd, testparm};
-use crate::host::{Host, Output, Secrets, programs};
+use crate::host::{Host, Machines, Output, Secrets, programs};
 use crate::plan::accounts;
 use crate::plan::samba;
 use crate::plan::step::{Seen, Watch};
 use crate::spec::record::{Record, TreeOwner};
+use crate::spec::section::Mode;
 use crate::types::sha256_hex;
 
 /// What a look must include besides the usual.
@@ -27,6 +30,8 @@ pub struct Need {
     pub owned: bool,
     /// Not passdb, which costs a process: for phases that do not touch accounts.
     pub without_passdb: bool,
+    /// Only the node's part: for phases that do not look inside a guest.
+    pub outside: bool,
 }
 
 /// How long the search for owners may take.
@@ -121,8 +126,8 @@ fn sub_ids(host: &dyn Host) -> Result<Vec<(u32, u32)>> {
     Ok(ranges)
 }
 
-fn passdb(host: &dyn Host, facts: &Facts) -> Result<BTreeMap<String, PassdbUser>> {
-    let cmd = accounts::samba(facts, Program::Pdbedit, &["-L", "-w"]);
+fn passdb(host: &dyn Host, paths: &Paths) -> Result<BTreeMap<String, PassdbUser>> {
+    let cmd = accounts::samba_at(paths, Program::Pdbedit, &["-L", "-w"]);
     let out = ask(host, &cmd)?;
     if out.status != 0 {
         return Err(Error::new(Kind::Service, "Samba's account database cannot be read").story(|s| {
@@ -194,8 +199,8 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
 }
 
 /// The share ACL, or `None` if the share has none of its own (everybody: full).
-fn acl(host: &dyn Host, facts: &Facts, share: &str) -> Result<Option<Vec<String>>> {
-    let cmd = accounts::sharesec(facts, &[share, "--view"]);
+fn acl(host: &dyn Host, paths: &Paths, share: &str) -> Result<Option<Vec<String>>> {
+    let cmd = accounts::sharesec(paths, &[share, "--view"]);
     let out = ask(host, &cmd)?;
     // A refusal means that there is none; an end by a signal means nothing.
     if out.status < 0 {
@@ -216,20 +221,23 @@ fn acl(host: &dyn Host, facts: &Facts, share: &str) -> Result<Option<Vec<String>
     Ok(Some(text.split(',').map(str::to_owned).collect()))
 }
 
-/// Facts that need no program: enough to refuse, to show status, and to begin.
-pub fn quick(host: &dyn Host, node: &str, paths: &Paths) -> Result<Facts> {
-    let (users, groups) = unix_accounts(host)?;
+/// Facts that need no program but those that tell about containers: enough to refuse, to show status, and to begin.
+pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
+    let host = m.node();
     let mut facts = Facts {
         node: node.to_owned(),
         now_ms: host.now_ms(),
         paths: paths.clone(),
+        place: Place::Node,
+        reachable: true,
+        guest: None,
         record: record(host, paths)?,
-        users,
-        groups,
-        sub_ids: sub_ids(host)?,
+        users: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        sub_ids: Vec::new(),
         passdb: BTreeMap::new(),
-        main: conf_file(host, &paths.smb_conf)?,
-        own: conf_file(host, &paths.own_conf)?,
+        main: None,
+        own: None,
         effective: Effective::default(),
         other_shares: BTreeSet::new(),
         trees: BTreeMap::new(),
@@ -237,58 +245,99 @@ pub fn quick(host: &dyn Host, node: &str, paths: &Paths) -> Result<Facts> {
         owned: None,
         smbd_running: false,
         missing: BTreeMap::new(),
-        systemd: host.has_systemd(),
+        systemd: false,
     };
-    for p in Program::ALL {
-        if p != Program::Systemctl && !host.installed(p) {
-            facts.missing.insert(p.name().to_owned(), programs::missing(p).remedy_text().unwrap_or_default().to_owned());
-        }
-    }
     let recorded: Vec<PathBuf> = facts.record.iter().flat_map(|r| r.shares.values().map(|e| e.tree.path.clone())).collect();
     for p in recorded {
         let seen = tree(host, &p);
         facts.trees.insert(p, seen);
     }
-    facts.smbd_running = smbd_running(host, &facts.smbd_pid_file());
+    if paths.mode == Mode::Lxc {
+        facts.guest = Some(guests::look(m, node, facts.record.as_ref())?);
+        missing_programs(host, &mut facts);
+        facts.place = facts.record.as_ref().and_then(|r| r.vmid).map_or(Place::Node, Place::Ct);
+        facts.reachable = facts.container().is_some_and(|(_, g)| g.running && g.hand.is_ok());
+        if !facts.reachable {
+            return Ok(facts);
+        }
+    }
+    let place = m.at(facts.place);
+    inside(&*place, &mut facts)?;
     Ok(facts)
 }
 
+fn missing_programs(host: &dyn Host, facts: &mut Facts) {
+    for p in Program::ALL {
+        if p != Program::Systemctl && !host.installed(p) {
+            facts.missing.insert(p.name().to_owned(), programs::missing(p).remedy_text().unwrap_or_default().to_owned());
+        }
+    }
+}
+
+/// What can be seen of the place without a program.
+fn inside(place: &dyn Host, facts: &mut Facts) -> Result<()> {
+    (facts.users, facts.groups) = unix_accounts(place)?;
+    facts.sub_ids = sub_ids(place)?;
+    facts.main = conf_file(place, &facts.paths.smb_conf)?;
+    facts.own = conf_file(place, &facts.paths.own_conf)?;
+    facts.systemd = place.has_systemd();
+    if facts.guest.is_none() {
+        missing_programs(place, facts);
+    }
+    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file());
+    Ok(())
+}
+
 /// All facts.
-pub fn facts(host: &dyn Host, node: &str, paths: &Paths, need: &Need) -> Result<Facts> {
-    let mut facts = quick(host, node, paths)?;
+pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Facts> {
+    let mut facts = quick(m, node, paths)?;
     for p in &need.trees {
-        let seen = tree(host, p);
+        let seen = tree(m.node(), p);
         facts.trees.insert(p.clone(), seen);
     }
-    let has = |p: Program| host.installed(p);
-    if has(Program::Testparm) && facts.main.is_some() {
-        let cmd = testparm_cmd(&paths.smb_conf);
-        facts.effective = effective(&cmd, &ask(host, &cmd)?)?;
-        facts.other_shares = other_shares(host, &facts)?;
-        facts.smbd_running = smbd_running(host, &facts.smbd_pid_file());
-        if has(Program::Pdbedit) && !need.without_passdb {
-            facts.passdb = passdb(host, &facts)?;
-        }
-        if has(Program::Sharesec) {
-            // Only a share with `dos filemode` ever got an ACL from us; asking costs a process.
-            let own = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
-            let with_acl: Vec<String> = SmbConf::parse(&own)
-                .sections()
-                .iter()
-                .filter(|s| !s.is_global() && s.get("dos filemode").as_deref() == Some("yes"))
-                .map(|s| s.name.clone())
-                .collect();
-            for share in with_acl {
-                if let Some(list) = acl(host, &facts, &share)? {
-                    facts.acls.insert(share, list);
-                }
+    if let Some(mut guest) = facts.guest.take() {
+        guests::look_closer(m.node(), node, &facts, &mut guest)?;
+        facts.guest = Some(guest);
+    }
+    if facts.reachable && !need.outside {
+        let place = m.at(facts.place);
+        deeper(&*place, paths, need, &mut facts)?;
+    }
+    if need.owned {
+        facts.owned = Some(owned(m.node(), &facts));
+    }
+    Ok(facts)
+}
+
+/// What only Samba's own programs can tell.
+fn deeper(place: &dyn Host, paths: &Paths, need: &Need, facts: &mut Facts) -> Result<()> {
+    let has = |p: Program| place.installed(p);
+    if !has(Program::Testparm) || facts.main.is_none() {
+        return Ok(());
+    }
+    let cmd = testparm_cmd(&paths.smb_conf);
+    facts.effective = effective(&cmd, &ask(place, &cmd)?)?;
+    facts.other_shares = other_shares(place, facts)?;
+    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file());
+    if has(Program::Pdbedit) && !need.without_passdb {
+        facts.passdb = passdb(place, paths)?;
+    }
+    if has(Program::Sharesec) {
+        // Only a share with `dos filemode` ever got an ACL from us; asking costs a process.
+        let own = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
+        let with_acl: Vec<String> = SmbConf::parse(&own)
+            .sections()
+            .iter()
+            .filter(|s| !s.is_global() && s.get("dos filemode").as_deref() == Some("yes"))
+            .map(|s| s.name.clone())
+            .collect();
+        for share in with_acl {
+            if let Some(list) = acl(place, paths, &share)? {
+                facts.acls.insert(share, list);
             }
         }
     }
-    if need.owned {
-        facts.owned = Some(owned(host, &facts));
-    }
-    Ok(facts)
+    Ok(())
 }
 
 /// How many files in the recorded trees belong to our users; what cannot be looked at makes the answer incomplete.
@@ -301,12 +350,14 @@ fn owned(host: &dyn Host, facts: &Facts) -> Owned {
     }
     let begin = host.monotonic_ms();
     for entry in record.shares.values() {
+        let shift = entry.mount.map_or(0, |m| m.ids.shift());
+        let uids: Vec<u32> = uids.iter().map(|u| u + shift).collect();
         let left = SURVEY.saturating_sub(Duration::from_millis(host.monotonic_ms().saturating_sub(begin)));
         match host.survey(&entry.tree.path, &uids, &[], left) {
             Ok(s) => {
                 owned.complete &= s.complete;
                 for (uid, n) in s.by_uid {
-                    *owned.by_uid.entry(uid).or_default() += n;
+                    *owned.by_uid.entry(uid - shift).or_default() += n;
                 }
             }
             Err(e) => {
@@ -318,8 +369,11 @@ fn owned(host: &dyn Host, facts: &Facts) -> Owned {
     owned
 }
 
-/// What is seen of the thing a step changes. `keep` keeps a file's content, for an undo.
-pub fn see(host: &dyn Host, node: &str, paths: &Paths, watch: &Watch, keep: bool) -> Result<Seen> {
+/// What is seen of the thing a step changes, in the place where it acts. `keep` keeps a file's content, for an undo.
+pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool) -> Result<Seen> {
+    let node = m.node();
+    let at = m.at(place);
+    let host = &*at;
     Ok(match watch {
         Watch::Nothing => Seen::Nothing,
         Watch::File(p) => match host.read(p, 16 << 20)? {
@@ -333,7 +387,7 @@ pub fn see(host: &dyn Host, node: &str, paths: &Paths, watch: &Watch, keep: bool
             },
         },
         Watch::Tree(p) => {
-            let t = host.tree(p)?;
+            let t = node.tree(p)?;
             Seen::Tree { dev: t.dev, ino: t.ino, uid: t.uid, gid: t.gid, mode: t.mode }
         }
         Watch::UnixUser(name) => match unix_accounts(host)?.0.remove(name) {
@@ -344,45 +398,45 @@ pub fn see(host: &dyn Host, node: &str, paths: &Paths, watch: &Watch, keep: bool
             None => Seen::Absent,
             Some(g) => Seen::UnixGroup { gid: g.gid, members: g.members },
         },
-        Watch::SambaUser(name) => {
-            let facts = quick(host, node, paths)?;
-            match passdb(host, &facts)?.remove(name) {
-                None => Seen::Absent,
-                Some(u) => Seen::SambaUser { disabled: u.disabled, changed: u.changed },
-            }
-        }
-        Watch::ShareAcl(share) => {
-            let facts = quick(host, node, paths)?;
-            acl(host, &facts, share)?.map_or(Seen::Absent, Seen::ShareAcl)
-        }
+        Watch::SambaUser(name) => match passdb(host, paths)?.remove(name) {
+            None => Seen::Absent,
+            Some(u) => Seen::SambaUser { disabled: u.disabled, changed: u.changed },
+        },
+        Watch::ShareAcl(share) => acl(host, paths, share)?.map_or(Seen::Absent, Seen::ShareAcl),
         Watch::Smbd => {
-            let facts = facts_for_pid(host, node, paths)?;
-            if smbd_running(host, &facts.smbd_pid_file()) { Seen::Running } else { Seen::Absent }
-        }
-        Watch::Record(key) => record(host, paths)?.and_then(|r| r.part(key)).map_or(Seen::Absent, Seen::Record),
-        Watch::SameHash(user) => {
-            let r = record(host, paths)?;
-            let same = r.is_some_and(|r| r.hashes.get(user).is_some_and(|h| r.former.get(user) == Some(h)));
-            if same { Seen::Present } else { Seen::Absent }
-        }
-        Watch::InTree(p, name) => {
-            if host.exists(&p.join(name))? {
-                Seen::Present
+            if smbd_running(host, &pid_file(host, paths)?) {
+                Seen::Running
             } else {
                 Seen::Absent
             }
         }
+        Watch::Record(key) => record(node, paths)?.and_then(|r| r.part(key)).map_or(Seen::Absent, Seen::Record),
+        Watch::SameHash(user) => {
+            let r = record(node, paths)?;
+            let same = r.is_some_and(|r| r.hashes.get(user).is_some_and(|h| r.former.get(user) == Some(h)));
+            if same { Seen::Present } else { Seen::Absent }
+        }
+        Watch::InTree(p, name) => present(host.exists(&p.join(name))?),
+        Watch::Dir(p) => present(host.exists(p)?),
+        Watch::Guest(vmid) => guests::see(node, *vmid)?,
+        Watch::GuestLine(vmid, key) => {
+            guests::conf(node, *vmid)?.and_then(|c| c.coming(key).map(str::to_owned)).map_or(Seen::Absent, Seen::Line)
+        }
     })
 }
 
-/// The facts that tell where smbd keeps its pid.
-fn facts_for_pid(host: &dyn Host, node: &str, paths: &Paths) -> Result<Facts> {
-    let mut facts = quick(host, node, paths)?;
-    if host.installed(Program::Testparm) && facts.main.is_some() {
+fn present(there: bool) -> Seen {
+    if there { Seen::Present } else { Seen::Absent }
+}
+
+/// Where smbd keeps its pid.
+fn pid_file(host: &dyn Host, paths: &Paths) -> Result<PathBuf> {
+    let mut global = Effective::default();
+    if host.installed(Program::Testparm) && host.exists(&paths.smb_conf)? {
         let cmd = testparm_cmd(&paths.smb_conf);
-        facts.effective = effective(&cmd, &ask(host, &cmd)?)?;
+        global = effective(&cmd, &ask(host, &cmd)?)?;
     }
-    Ok(facts)
+    Ok(global.smbd_pid_file())
 }
 
 /// What our own checks find where `testparm` is silent: lines without `=`, includes, VFS modules and paths that are not there.

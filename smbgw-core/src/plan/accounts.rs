@@ -5,19 +5,15 @@
 use crate::effect::{Cmd, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, Paths};
-use crate::spec::record::{FIRST_ID, Key};
+use crate::spec::record::Key;
 use crate::types::UserName;
 
 use super::step::{Effect, Seen, Step, Undo, Watch};
 
 /// The gateway's own Unix group: primary group of its users.
 pub const GATEWAY_GROUP: &str = "smbgw";
-/// Its number.
-pub const GATEWAY_GID: u32 = FIRST_ID;
 /// The throw-away account of the proof.
 pub const PROBE_USER: &str = "smbgw-probe";
-/// Its number.
-pub const PROBE_UID: u32 = FIRST_ID + 1;
 /// GECOS field of our users: the mark.
 pub const USER_COMMENT: &str = "smbgw user";
 /// GECOS field of the probe account.
@@ -56,8 +52,8 @@ pub fn samba_at(paths: &Paths, program: Program, args: &[&str]) -> Cmd {
 
 /// A `sharesec` command. It reads our own file, not smb.conf: from Samba 4.22 on it does not see shares of included files (`Invalid
 /// sharename`; measured with 4.22.11). The database is that of the default `state directory`; another one is refused by the plan.
-pub fn sharesec(facts: &Facts, args: &[&str]) -> Cmd {
-    let own = format!("--configfile={}", facts.paths.own_conf.display());
+pub fn sharesec(paths: &Paths, args: &[&str]) -> Cmd {
+    let own = format!("--configfile={}", paths.own_conf.display());
     Cmd::new(Program::Sharesec, std::iter::once(own.as_str()).chain(args.iter().copied()))
 }
 

@@ -1,22 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Decisions: what is wanted and what is there become ordered steps. Pure: the same input gives the same plan. It must not know
-//! the host. Each mode has its own file of substrate; what all modes share is written once.
+//! the host. `substrate` alone knows what a mode needs around Samba; everything else is written once and acts in whatever place
+//! the facts name.
 
 pub mod accounts;
-pub mod native;
+pub mod assume;
+mod common;
+pub mod live;
+pub mod proof;
 pub mod samba;
+mod share;
 pub mod step;
+pub mod substrate;
+pub mod template;
+mod users;
+
+pub use users::PASSWORD;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::Result;
+use crate::effect::Place;
+use crate::error::{Error, Kind, Result};
 use crate::facts::Facts;
 use crate::spec::ShareSpec;
-use crate::spec::section::Section;
-use crate::types::{GroupName, UserName};
+use crate::spec::section::{Mode, Section};
+use crate::types::{GroupName, UserName, VmId};
 use step::Step;
 
 /// What somebody wants to be done.
@@ -69,19 +81,53 @@ pub enum Intent {
     GroupAdd(GroupName, UserName),
     /// Take a user out of a group.
     GroupDrop(GroupName, UserName),
+    /// Start the gateway's container, after looking at its trees.
+    GatewayStart,
+    /// Stop it, until somebody starts it.
+    GatewayStop,
+    /// Stop and start it: what waits for the next start takes effect.
+    GatewayRestart,
+    /// Replace it by one from another template, the newest unless named.
+    GatewayUpgrade(Option<String>),
+    /// Take another number for it, which an administrator gave it.
+    GatewayAdopt(VmId),
+    /// Give everything in a tree the numbers that a container without mapped mounts has, or take them back.
+    TreeShift {
+        /// The tree.
+        path: PathBuf,
+        /// Back to the numbers of the node.
+        back: bool,
+    },
+    /// Build a template.
+    TemplateBuild(template::Build),
+    /// Remove templates that no gateway uses, except for the newest.
+    TemplatePrune {
+        /// How many are kept at least.
+        keep: usize,
+    },
 }
 
 impl Intent {
-    /// Its phases, in order. Each is observed and planned anew.
-    pub fn phases(&self) -> &'static [&'static str] {
+    /// The phases, in order. Each is observed and planned anew.
+    pub fn phases(&self, mode: Mode) -> &'static [&'static str] {
+        let lxc = mode == Mode::Lxc;
         match self {
+            Intent::Create { .. } | Intent::Update { .. } if lxc => &["files", "guest", "identity", "samba", "proof"],
             Intent::Create { .. } | Intent::Update { .. } => &["files", "identity", "samba", "proof"],
+            // The tree is given back when nothing serves it any more.
+            Intent::Delete { .. } if lxc => &["intent", "samba", "identity", "guest", "files"],
             Intent::Delete { .. } => &["intent", "samba", "identity", "files"],
+            Intent::Repair { .. } if lxc => &["guest", "identity", "samba"],
             Intent::Repair { .. } => &["identity", "samba"],
             Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
+            Intent::GatewayStart | Intent::GatewayRestart => &["guest", "identity", "samba"],
+            Intent::GatewayStop | Intent::GatewayAdopt(_) => &["guest"],
+            Intent::GatewayUpgrade(_) => &["guest", "identity", "samba", "proof", "retire"],
+            Intent::TreeShift { .. } => &["tree"],
+            Intent::TemplateBuild(_) | Intent::TemplatePrune { .. } => &["template"],
         }
     }
 
@@ -115,17 +161,59 @@ pub struct Plan {
 
 /// Plans one phase.
 pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, Vec<String>)> {
-    native::phase(name, intent, facts)
+    let inside = matches!(name, "identity" | "samba" | "proof");
+    if inside && !facts.reachable && !matches!(intent, Intent::Delete { .. }) {
+        return substrate::out_of_reach(intent, facts);
+    }
+    let planned = match (name, intent) {
+        ("files", Intent::Create { spec, section, .. }) => share::files(spec, section, facts, true),
+        ("files", Intent::Update { spec, section, .. }) => share::files(spec, section, facts, false),
+        ("identity", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => {
+            users::of_share(spec, *password, facts)
+        }
+        // With its last share a container goes, and one that does not run is told when it starts.
+        ("samba", Intent::Delete { id, .. }) if substrate::goes_with(id, facts) || !facts.reachable => common::nothing(),
+        ("samba", _) => live::go_live(intent, facts),
+        ("proof", Intent::Create { spec, .. } | Intent::Update { spec, .. }) => proof::proof(spec, facts),
+        ("proof", Intent::GatewayUpgrade(_)) => proof::all(facts),
+        ("intent", Intent::Delete { id, actor }) => share::delete_intent(id, actor, facts),
+        ("identity", Intent::Delete { id, .. }) => users::drop_accounts(id, facts),
+        ("files", Intent::Delete { id, .. }) => share::drop_files(id, facts),
+        ("identity", Intent::Repair { .. } | Intent::GatewayStart | Intent::GatewayRestart | Intent::GatewayUpgrade(_)) => {
+            users::restore_accounts(facts)
+        }
+        ("identity", Intent::UserCreate(name)) => users::create_user(name, facts),
+        ("identity", Intent::UserPassword(name)) => users::user_password(name, facts),
+        ("identity", Intent::UserDisable(name, off)) => users::user_disable(name, *off, facts),
+        ("intent", Intent::UserRemove(name)) => users::forget_membership(name, facts),
+        ("identity", Intent::UserRemove(name)) => users::remove_user(name, facts),
+        ("identity", Intent::GroupCreate(name)) => users::create_group(name, facts),
+        ("intent", Intent::GroupRemove(name)) => users::group_unused(name, facts),
+        ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
+        ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),
+        ("identity", Intent::GroupDrop(group, user)) => users::change_group(group, user, false, facts),
+        ("guest" | "retire", _) => substrate::guest(name, intent, facts),
+        ("tree", Intent::TreeShift { path, back }) => substrate::shift(path, *back, facts),
+        ("template", Intent::TemplateBuild(build)) => template::build(build, facts),
+        ("template", Intent::TemplatePrune { keep }) => template::prune(*keep, facts),
+        (phase, _) => Err(Error::new(Kind::Internal, format!("there is no phase {phase} for this intent"))),
+    };
+    let (mut steps, warnings) = planned?;
+    if inside || name == "intent" {
+        // What belongs to the record and the trees stays with the node; the rest happens where Samba is.
+        steps.iter_mut().filter(|s| !s.effect.is_of_the_node()).for_each(|s| s.place = facts.place);
+    }
+    Ok((steps, warnings))
 }
 
 /// Plans everything ahead, for people: each phase on the facts that the phases before it would leave behind.
 pub fn ahead(intent: &Intent, facts: &Facts) -> Result<Plan> {
     let mut facts = facts.clone();
     let mut plan = Plan { phases: Vec::new(), warnings: Vec::new() };
-    for name in intent.phases() {
+    for name in intent.phases(facts.paths.mode) {
         let (steps, warnings) = phase(name, intent, &facts)?;
         for s in &steps {
-            native::assume(&mut facts, s)?;
+            assume::assume(&mut facts, s)?;
         }
         plan.phases.push(Phase { name: (*name).to_owned(), steps });
         for w in warnings {
@@ -138,6 +226,11 @@ pub fn ahead(intent: &Intent, facts: &Facts) -> Result<Plan> {
 }
 
 impl Plan {
+    /// Whether it takes longer than a hook has.
+    pub fn is_long(&self) -> bool {
+        self.phases.iter().flat_map(|p| &p.steps).any(|s| s.class == step::Class::Long)
+    }
+
     /// As text: a line a step, with what undoes it.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -145,7 +238,8 @@ impl Plan {
             let _ = writeln!(out, "phase {}", p.name);
             for s in &p.steps {
                 let effect = s.effect.to_string();
-                let _ = writeln!(out, "  {:<26} {}", s.id, s.title);
+                let place = if s.place == Place::Node { String::new() } else { format!("[{}] ", s.place) };
+                let _ = writeln!(out, "  {:<26} {place}{}", s.id, s.title);
                 if effect != s.title {
                     let _ = writeln!(out, "  {:<26}   {effect}", "");
                 }

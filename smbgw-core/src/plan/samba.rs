@@ -2,7 +2,9 @@
 //! What Samba is told: security profiles, stanzas, our configuration file, and whose the other shares are. Written once for all places.
 //! It knows Samba's parameters (4.17 to 4.22); it must not know phases, nor how a file goes live.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Effective, Facts};
@@ -11,12 +13,15 @@ use crate::format::smb_conf::{self, Section as Stanza, SmbConf};
 use crate::format::smb_params::same_value;
 use crate::spec::access::{Level, Who};
 use crate::spec::record::{Record, ShareEntry, ShareState, TreeId};
-use crate::spec::section::{self, Surroundings};
+use crate::spec::section::{self, Known, Mode, Surroundings};
 use crate::spec::{Security, ShareSpec};
 use crate::types::NodeName;
 
-use super::accounts::{PROBE_UID, PROBE_USER};
+use super::accounts::PROBE_USER;
 use super::step::Setting;
+
+/// Where the trees are inside a guest, by storage id.
+pub const TREES: &str = "/srv/smbgw";
 
 /// The comment above our include line in smb.conf.
 pub const MARKER: &str = "# smbgw: managed, do not edit this line and the next";
@@ -152,8 +157,10 @@ pub fn own_sets_globals(own_text: &str) -> bool {
 }
 
 /// The typed form of a section that was accepted before.
-pub fn spec_of(id: &str, entry: &ShareEntry, node: &str) -> Result<ShareSpec> {
-    let around = Surroundings { node: NodeName::new(node)?, sections: section::Sections::new() };
+pub fn spec_of(id: &str, entry: &ShareEntry, record: &Record) -> Result<ShareSpec> {
+    let mut around = Surroundings::alone(NodeName::new(&record.node)?);
+    let known = Known { node: record.node.clone(), settings: record.settings.clone(), built: false };
+    around.gateways.insert(record.id.clone(), known);
     section::check(id, &entry.section, &around)
         .map(|c| c.spec)
         .map_err(|e| e.while_doing(format!("recorded section of share {id}")))
@@ -195,7 +202,7 @@ pub fn serving(record: &Record, facts: &Facts) -> Result<(Vec<Served>, Vec<Strin
         if entry.state == ShareState::Deleting {
             continue;
         }
-        let spec = spec_of(id, entry, &record.node)?;
+        let spec = spec_of(id, entry, record)?;
         if spec.disabled || spec.node.as_str() != facts.node {
             continue;
         }
@@ -220,6 +227,14 @@ fn names(spec: &ShareSpec, record: &Record, wanted: impl Fn(Level) -> bool) -> V
         .collect()
 }
 
+/// Where a share's tree is to the Samba that serves it.
+pub fn served_path(spec: &ShareSpec) -> PathBuf {
+    match spec.mode {
+        Mode::Native => spec.path.clone(),
+        Mode::Lxc => Path::new(TREES).join(spec.id.as_str()),
+    }
+}
+
 /// One stanza. Everything that a foreign `[global]` could have set as a default for shares and that would weaken or break
 /// ours is set here too.
 pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Stanza> {
@@ -233,7 +248,7 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
         smb_conf::print_list(&names).map_err(Error::from)
     };
     let mut s = Stanza::new(spec.share.as_str());
-    s.set("path", spec.path.display().to_string());
+    s.set("path", served_path(spec).display().to_string());
     s.set("available", "yes");
     s.set("browseable", "yes");
     s.set("read only", "yes");
@@ -354,7 +369,7 @@ pub fn share_acl(spec: &ShareSpec, record: &Record) -> Result<Option<Vec<String>
     if !spec.access.has_full() {
         return Ok(None);
     }
-    let mut aces = vec![ace(format!("S-1-22-1-{PROBE_UID}"), "CHANGE")];
+    let mut aces = vec![ace(format!("S-1-22-1-{}", record.probe_uid()), "CHANGE")];
     for (who, level) in spec.access.entries() {
         let sid = match who {
             Who::User(u) => record.users.get(u.as_str()).map(|e| format!("S-1-22-1-{}", e.uid)),
@@ -385,4 +400,9 @@ pub fn refuse_taken_name(spec: &ShareSpec, foreign: &[String]) -> Result<()> {
                 .remedy("choose another name with --share, or rename the other one"))
         }
     }
+}
+
+/// The access list of a share for documents.
+pub fn access_list(spec: &ShareSpec) -> Vec<Value> {
+    spec.access.entries().map(|(w, l): (&Who, Level)| json!({"who": w.to_string(), "level": l.as_str()})).collect()
 }

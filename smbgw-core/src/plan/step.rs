@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::{Error, Kind, Result};
+use crate::facts::{Limits, Template};
 use crate::spec::record::Key;
+use crate::types::VmId;
 
 /// How long a step takes: `quick` ones may run inside a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,12 @@ pub enum Watch {
     SameHash(String),
     /// A file of ours directly under a tree's root.
     InTree(PathBuf, String),
+    /// A container of the node: whose it is, and whether it runs.
+    Guest(VmId),
+    /// One line of a container's configuration, by its key.
+    GuestLine(VmId, String),
+    /// A directory in which something is built.
+    Dir(PathBuf),
 }
 
 /// What was seen of a [`Watch`]. It goes into the journal, so nothing in it is secret.
@@ -116,6 +124,15 @@ pub enum Seen {
     Record(Value),
     /// Something is there.
     Present,
+    /// A container: whose it is, and whether it runs.
+    Guest {
+        /// Marks of gateways among its tags.
+        marks: Vec<String>,
+        /// It runs.
+        running: bool,
+    },
+    /// A line of a configuration.
+    Line(String),
 }
 
 impl Seen {
@@ -205,6 +222,76 @@ pub enum Effect {
     Candidate(Candidate),
     /// Reads the effective configuration back.
     Effective(Vec<Setting>),
+    /// Runs a command that makes a container of the given number.
+    CreateGuest {
+        /// Its number.
+        vmid: VmId,
+        /// Makes it.
+        cmd: Cmd,
+    },
+    /// Runs a command on a container that is ours: looks for our mark just before.
+    OnGuest {
+        /// Its number.
+        vmid: VmId,
+        /// The gateway's uuid, which is in the mark.
+        uuid: String,
+        /// What is done.
+        cmd: Cmd,
+        /// It is fine if the container is not there any more.
+        gone_ok: bool,
+    },
+    /// Puts a raw line (`lxc.…`) into the configuration of a stopped container that is ours, or takes it out.
+    GuestLine {
+        /// Its number.
+        vmid: VmId,
+        /// The gateway's uuid.
+        uuid: String,
+        /// Key.
+        key: String,
+        /// Value; `None` takes it out.
+        value: Option<String>,
+    },
+    /// Reads the limits of a running container back from the kernel.
+    GuestLimits {
+        /// Its number.
+        vmid: VmId,
+        /// What must be in effect.
+        wanted: Limits,
+    },
+    /// Waits until the init system of a guest has brought it up.
+    AwaitBoot,
+    /// Keeps the SID of the place's Samba in the record.
+    KeepSid,
+    /// Compares a file with its check sum.
+    Checksum {
+        /// Which.
+        path: PathBuf,
+        /// SHA-256, hex.
+        sha256: String,
+    },
+    /// Makes a directory.
+    MakeDir {
+        /// Where.
+        path: PathBuf,
+        /// Mode bits.
+        mode: u32,
+    },
+    /// Removes a directory of ours in which something was built, with everything in it. Never a user's: it must lie below the state directory.
+    RemoveBuild(PathBuf),
+    /// Gives every entry of a tree other numbers; goes on where it was cut short.
+    Shift {
+        /// The tree.
+        path: PathBuf,
+        /// Up by 100000, or down again.
+        up: bool,
+    },
+    /// Finishes a template: its check sum, size and versions go into the marker beside it.
+    MarkTemplate {
+        /// The archive.
+        archive: PathBuf,
+        /// The marker, without what is only known now.
+        marker: Box<Template>,
+    },
     /// A client logs in, writes, reads back and removes a file.
     RoundTrip {
         /// The client's command.
@@ -317,11 +404,44 @@ impl Step {
         self
     }
 
+    /// It acts there.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// It takes minutes rather than seconds.
+    #[must_use]
+    pub fn long(mut self) -> Self {
+        self.class = Class::Long;
+        self
+    }
+
     /// What must be seen before it acts.
     #[must_use]
     pub fn before(mut self, before: Seen) -> Self {
         self.before = Some(before);
         self
+    }
+}
+
+impl Effect {
+    /// Whether it acts on the node wherever Samba is: the record, the trees, containers from outside.
+    pub fn is_of_the_node(&self) -> bool {
+        matches!(
+            self,
+            Effect::SetTree { .. }
+                | Effect::Record(..)
+                | Effect::NewRecord
+                | Effect::PutHashBy(_)
+                | Effect::TakeHashBack(_)
+                | Effect::CreateGuest { .. }
+                | Effect::OnGuest { .. }
+                | Effect::GuestLine { .. }
+                | Effect::GuestLimits { .. }
+                | Effect::Shift { .. }
+        )
     }
 }
 
@@ -360,6 +480,18 @@ impl fmt::Display for Effect {
             Effect::Candidate(c) => write!(f, "check the complete candidate of {}", c.live.display()),
             Effect::Effective(list) => write!(f, "read {} settings back", list.len()),
             Effect::RoundTrip { client, .. } => write!(f, "run {client} and compare"),
+            Effect::CreateGuest { cmd, .. } => write!(f, "run {cmd}"),
+            Effect::OnGuest { cmd, .. } => write!(f, "run {cmd}, if the container is ours"),
+            Effect::GuestLine { vmid, key, value: Some(v), .. } => write!(f, "put \"{key}: {v}\" into the configuration of container {vmid}"),
+            Effect::GuestLine { vmid, key, value: None, .. } => write!(f, "take {key} out of the configuration of container {vmid}"),
+            Effect::GuestLimits { vmid, wanted } => write!(f, "read back from container {vmid}: {wanted}"),
+            Effect::AwaitBoot => f.write_str("run systemctl is-system-running until it is up"),
+            Effect::KeepSid => f.write_str("keep the SID of Samba in the gateway record"),
+            Effect::Checksum { path, sha256 } => write!(f, "compare {} with its check sum {}…", path.display(), sha256.get(..12).unwrap_or(sha256)),
+            Effect::MakeDir { path, mode } => write!(f, "make {} ({mode:04o})", path.display()),
+            Effect::RemoveBuild(path) => write!(f, "remove {} and what was built in it", path.display()),
+            Effect::Shift { path, up } => write!(f, "{} 100000 {} the owner and group of everything in {}", if *up { "add" } else { "take" }, if *up { "to" } else { "from" }, path.display()),
+            Effect::MarkTemplate { archive, .. } => write!(f, "write the marker of {}", archive.display()),
         }
     }
 }
@@ -394,6 +526,9 @@ impl fmt::Display for Watch {
             Watch::SameHash(n) => write!(f, "the gateway record's hash of {n}"),
             Watch::Record(k) => write!(f, "the gateway record ({k})"),
             Watch::InTree(p, n) => write!(f, "{}", p.join(n).display()),
+            Watch::Guest(vmid) => write!(f, "container {vmid}"),
+            Watch::GuestLine(vmid, key) => write!(f, "{key} of container {vmid}"),
+            Watch::Dir(p) => write!(f, "{}", p.display()),
         }
     }
 }

@@ -2,33 +2,46 @@
 //! Carries out one effect. Every effect is a chain of commands and small acts between them, so that the caller gets control back at
 //! least once a second whatever a command does. It knows how each effect is done; it must not know why, nor what is journalled.
 
+mod guests;
+mod template;
+
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::effect::{Cmd, FileSpec, Program};
+use crate::effect::{Cmd, FileSpec, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Effective, Paths};
 use crate::format::smb_conf::{add_include, remove_include};
 use crate::format::{smbpasswd, smbstatus};
-use crate::host::{Host, Job, Output, ProcessId, Secrets, programs};
+use crate::host::{Host, Job, Machines, Output, ProcessId, Secrets, Walk, programs};
 use crate::observe;
 use crate::plan::accounts;
-use crate::plan::native::PROBE_FILE;
+use crate::plan::proof::PROBE_FILE;
 use crate::plan::samba::{self, MARKER};
 use crate::plan::step::{Candidate, Effect};
 use crate::spec::record::{Key, NtHash, Record};
-use crate::spec::section::NATIVE;
+use crate::spec::section::Mode;
 
 /// What an act works with.
 pub struct Tools<'a> {
-    /// The machine.
-    pub host: &'a dyn Host,
+    /// All machines of the operation.
+    pub machines: &'a Machines,
+    /// The one that the step acts on.
+    pub host: Rc<dyn Host>,
     /// This node.
     pub node: &'a str,
     /// Where things lie.
     pub paths: &'a Paths,
     /// Secrets of the run.
     pub secrets: &'a Secrets,
+}
+
+impl Tools<'_> {
+    /// The node: where the record is, and containers are looked at from outside.
+    fn on_node(&self) -> &dyn Host {
+        self.machines.node()
+    }
 }
 
 type Then = Box<dyn FnOnce(&Tools<'_>, Output) -> Result<Flow>>;
@@ -41,6 +54,8 @@ enum Flow {
     Finished,
     /// A command, then something with its output.
     Run(Cmd, Then),
+    /// A walk through a tree.
+    Walk(Box<dyn Walk>),
     /// Until something holds or the time is up, then go on; `what` names it if it never does.
     Wait { what: String, limit_ms: u64, check: Check, next: Next },
 }
@@ -74,6 +89,12 @@ impl Acting {
         match std::mem::replace(&mut self.flow, Flow::Finished) {
             Flow::Finished => Ok(Step::Finished),
             Flow::Run(cmd, then) => self.poll_command(tools, cmd, then),
+            Flow::Walk(mut walk) => {
+                if walk.go(Duration::from_millis(900))?.is_none() {
+                    self.flow = Flow::Walk(walk);
+                }
+                Ok(Step::Working)
+            }
             Flow::Wait { what, limit_ms, check, next } => {
                 let since = *self.waiting_since.get_or_insert_with(|| tools.host.monotonic_ms());
                 if check(tools)? {
@@ -151,7 +172,7 @@ fn private_parent(tools: &Tools<'_>, path: &Path) -> Result<()> {
 }
 
 fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
-    let host = tools.host;
+    let host = &*tools.host;
     match effect {
         Effect::Run(cmd) => return Ok(run(cmd.clone())),
         Effect::Write(file) => host.write(file)?,
@@ -167,20 +188,15 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::RemoveInTree(path, name) => host.remove_in_tree(path, name)?,
         Effect::SetTree { path, dev, ino, uid, gid, mode } => host.set_tree(path, *dev, *ino, *uid, *gid, *mode)?,
         Effect::NewRecord => {
-            let mut bytes = [0_u8; 16];
-            host.random(&mut bytes)?;
-            bytes[6] = bytes[6] & 0x0f | 0x40;
-            bytes[8] = bytes[8] & 0x3f | 0x80;
-            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-            let uuid = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-            if observe::record(host, tools.paths)?.is_none() {
+            let uuid = new_uuid(host)?;
+            if observe::record(tools.on_node(), tools.paths)?.is_none() {
                 if let Some(dir) = tools.paths.record_file.parent() {
-                    host.make_dir(dir, 0o700)?;
+                    tools.on_node().make_dir(dir, 0o700)?;
                 }
-                save(tools, &Record::new(NATIVE, tools.node, &uuid))?;
+                save(tools, &Record::new(tools.paths.gateway.as_str(), tools.node, tools.paths.mode, &uuid))?;
             }
         }
-        Effect::Record(Key::Gateway, None) => host.remove(&tools.paths.record_file)?,
+        Effect::Record(Key::Gateway, None) => tools.on_node().remove(&tools.paths.record_file)?,
         Effect::Record(key, value) => change_record(tools, |r| r.set_part(key, value.as_ref()))?,
         Effect::KeepHash(user) => return Ok(keep_hash(tools, user.clone())),
         Effect::PutHashBy(user) => change_record(tools, |r| {
@@ -227,17 +243,48 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
             ));
         }
         Effect::RoundTrip { client, source, copy } => return round_trip(tools, client.clone(), source.clone(), copy.clone()),
+        Effect::CreateGuest { vmid, cmd } => {
+            tools.machines.hang_up(*vmid);
+            return Ok(run(cmd.clone()));
+        }
+        Effect::OnGuest { vmid, uuid, cmd, gone_ok } => return guests::act(tools, *vmid, uuid, cmd, *gone_ok),
+        Effect::GuestLine { vmid, uuid, key, value } => guests::set_line(tools, *vmid, uuid, key, value.as_deref())?,
+        Effect::GuestLimits { vmid, wanted } => guests::compare_limits(tools, *vmid, wanted)?,
+        Effect::AwaitBoot => return Ok(guests::await_boot()),
+        Effect::KeepSid => return Ok(keep_sid(tools)),
+        Effect::Checksum { path, sha256 } => return Ok(template::checksum(path.clone(), sha256.clone())),
+        Effect::MakeDir { path, mode } => host.make_dir(path, *mode)?,
+        Effect::RemoveBuild(path) => return template::remove_build(tools, path),
+        Effect::Shift { path, up } => return Ok(Flow::Walk(tools.on_node().shift(path, *up)?)),
+        Effect::MarkTemplate { archive, marker } => return Ok(template::mark(archive.clone(), (**marker).clone())),
     }
     Ok(Flow::Finished)
 }
 
+/// A random uuid (version 4).
+pub fn new_uuid(host: &dyn Host) -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    host.random(&mut bytes)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
 /// Removes what acts leave in the run directory when they are cut short: candidates, credentials, hashes on their way into passdb.
 /// Only for whoever holds the gateway's lock, and when no operation needs them any more.
-pub fn sweep(host: &dyn Host, paths: &Paths) {
-    for dir in ["check", "probe", "import"].map(|d| paths.run_dir.join(d)) {
-        let swept = host.list(&dir).and_then(|names| names.iter().try_for_each(|n| host.remove(&dir.join(n))));
-        if let Err(e) = swept {
-            tracing::warn!(dir = %dir.display(), error = %crate::error::chain(&e), "scratch files stay until the next operation");
+pub fn sweep(machines: &Machines, paths: &Paths) {
+    let places = match paths.mode {
+        Mode::Native => vec![Place::Node],
+        // One that nobody talked to has nothing to sweep, or nobody to do it.
+        Mode::Lxc => machines.talking(),
+    };
+    for host in places.into_iter().map(|p| machines.at(p)) {
+        for dir in ["check", "probe", "import"].map(|d| paths.run_dir.join(d)) {
+            let swept = host.list(&dir).and_then(|names| names.iter().try_for_each(|n| host.remove(&dir.join(n))));
+            if let Err(e) = swept {
+                tracing::warn!(dir = %dir.display(), error = %crate::error::chain(&e), "scratch files stay until the next operation");
+            }
         }
     }
 }
@@ -255,11 +302,11 @@ fn any_exit(cmd: Cmd) -> Cmd {
 
 fn save(tools: &Tools<'_>, record: &Record) -> Result<()> {
     let path = tools.paths.record_file.clone();
-    tools.host.write(&FileSpec { path, content: record.print(), mode: 0o600, uid: 0, gid: 0 })
+    tools.on_node().write(&FileSpec { path, content: record.print(), mode: 0o600, uid: 0, gid: 0 })
 }
 
 fn change_record(tools: &Tools<'_>, change: impl FnOnce(&mut Record) -> Result<()>) -> Result<()> {
-    let mut record = observe::record(tools.host, tools.paths)?
+    let mut record = observe::record(tools.on_node(), tools.paths)?
         .ok_or_else(|| Error::new(Kind::NotFound, format!("{} does not exist", tools.paths.record_file.display())))?;
     change(&mut record)?;
     save(tools, &record)
@@ -288,8 +335,25 @@ fn keep_hash(tools: &Tools<'_>, user: String) -> Flow {
     )
 }
 
+fn keep_sid(tools: &Tools<'_>) -> Flow {
+    let cmd = samba_cmd(tools, Program::Net, &["getlocalsid"]);
+    Flow::Run(
+        cmd,
+        Box::new(|tools, out| {
+            let text = out.out();
+            let sid = text.split_whitespace().find(|w| w.starts_with("S-1-5-21-"));
+            let sid = sid.ok_or_else(|| Error::new(Kind::Service, "net getlocalsid tells no SID"))?.to_owned();
+            change_record(tools, |r| {
+                r.sid = Some(sid);
+                Ok(())
+            })?;
+            Ok(Flow::Finished)
+        }),
+    )
+}
+
 fn import_hash(tools: &Tools<'_>, user: &str, scratch: &Path) -> Result<Flow> {
-    let record = observe::record(tools.host, tools.paths)?;
+    let record = observe::record(tools.on_node(), tools.paths)?;
     let found = record.as_ref().and_then(|r| Some((r.users.get(user)?, r.hashes.get(user)?)));
     let Some((entry, hash)) = found else {
         return Err(Error::new(Kind::NotFound, format!("the gateway record has no password of {user}"))
@@ -332,7 +396,7 @@ fn stop_smbd(pid_file: PathBuf, stop: Cmd, next: Next) -> Flow {
             Ok(Flow::Wait {
                 what: "the end of smbd".into(),
                 limit_ms: 15_000,
-                check: Box::new(move |t| Ok(!observe::smbd_running(t.host, &pid_file))),
+                check: Box::new(move |t| Ok(!observe::smbd_running(&*t.host, &pid_file))),
                 next,
             })
         }),
@@ -346,7 +410,7 @@ fn start_smbd(pid_file: PathBuf, start: Cmd) -> Flow {
             Ok(Flow::Wait {
                 what: "the start of smbd (see log.smbd)".into(),
                 limit_ms: 15_000,
-                check: Box::new(move |t| Ok(observe::smbd_running(t.host, &pid_file))),
+                check: Box::new(move |t| Ok(observe::smbd_running(&*t.host, &pid_file))),
                 next: Box::new(|tools| Ok(ping(tools, 0))),
             })
         }),
@@ -405,7 +469,7 @@ fn shut_down(tools: &Tools<'_>, mut left: Vec<ProcessId>, all: Vec<ProcessId>) -
 }
 
 fn candidate(tools: &Tools<'_>, c: Candidate) -> Result<Flow> {
-    let host = tools.host;
+    let host = &*tools.host;
     let live_own = host.read_text(&c.own)?.unwrap_or_default();
     let live_main = host.read_text(&c.live)?.unwrap_or_default();
     let before = observe::silent_problems(host, &[(&c.live, &live_main), (&c.own, &live_own)])?;

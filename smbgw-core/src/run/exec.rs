@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use super::act::{self, Acting, Tools};
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
-use crate::host::{Host, Secrets};
+use crate::effect::Place;
+use crate::host::{Host, Machines, Secrets};
 use crate::journal::event::{Event, Outcome};
 use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
-use crate::plan::native::PROBE_SECRET;
-use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
+use crate::plan::proof::PROBE_SECRET;
+use crate::plan::step::{Effect, Seen, Step, Undo};
+use crate::spec::section::Mode;
 use crate::types::sha256_hex;
 
 /// Where plans come from, and what is told at the end: the part of an operation that knows what it is about.
@@ -23,9 +25,9 @@ pub trait Planner {
     /// The phases, in order.
     fn phases(&self) -> Vec<String>;
     /// Looks and plans one phase. Warnings are told to the caller.
-    fn plan(&mut self, host: &dyn Host, phase: &str) -> Result<(Vec<Step>, Vec<String>)>;
+    fn plan(&mut self, machines: &Machines, phase: &str) -> Result<(Vec<Step>, Vec<String>)>;
     /// The result of an operation that was done; everything is in place by now.
-    fn result(&mut self, host: &dyn Host, warnings: &[String]) -> Result<Value>;
+    fn result(&mut self, machines: &Machines, warnings: &[String]) -> Result<Value>;
 }
 
 /// How far a run is after a step of it.
@@ -65,6 +67,7 @@ pub struct Resume {
 /// An operation that runs.
 pub struct OpRun {
     host: Rc<dyn Host>,
+    machines: Rc<Machines>,
     node: String,
     paths: Paths,
     store: Store,
@@ -86,35 +89,35 @@ pub struct OpRun {
 impl OpRun {
     /// Begins an operation: its journal is opened; nothing else is done yet.
     pub fn begin(
-        host: Rc<dyn Host>,
+        machines: Rc<Machines>,
         node: &str,
         paths: &Paths,
         opened: Event,
         planner: Box<dyn Planner>,
         secrets: Secrets,
     ) -> Result<Self> {
-        let store = Store::new(&paths.state_dir);
+        let (store, host) = (Store::new(&paths.state_dir), machines.shared_node());
         let opid = if let Event::Opened { opid, .. } = &opened { opid.clone() } else { String::new() };
-        let begun = store.mark_open(&*host, &opid).and_then(|()| store.open(&*host, opened));
+        let begun = store.mark_open(&*host, &opid, paths.gateway.as_str()).and_then(|()| store.open(&*host, opened));
         let journal = begun.inspect_err(|e| {
             // Whoever asked is told that it failed, so nobody may carry it out later.
             if !fatal(e) {
                 store.discard(&*host, &opid);
             }
         })?;
-        Ok(Self::new(host, node, paths, store, journal, planner, secrets, Direction::Forward, false))
+        Ok(Self::new(machines, node, paths, store, journal, planner, secrets, Direction::Forward, false))
     }
 
     /// Goes on with an operation that was interrupted, forward or back.
     pub fn resume(
-        host: Rc<dyn Host>,
+        machines: Rc<Machines>,
         node: &str,
         paths: &Paths,
         how: &Resume,
         planner: Box<dyn Planner>,
         secrets: Secrets,
     ) -> Result<Self> {
-        let store = Store::new(&paths.state_dir);
+        let (store, host) = (Store::new(&paths.state_dir), machines.shared_node());
         let mut journal = store.reopen(&*host, &how.opid)?;
         let state = journal.state();
         let unwind = how.unwind || state.unwinding;
@@ -124,12 +127,12 @@ impl OpRun {
         }
         journal.write(&*host, Event::Resumed { process: host.own_process(), actor: how.actor.clone(), unwind })?;
         let direction = if unwind { Direction::Back } else { Direction::Forward };
-        Ok(Self::new(host, node, paths, store, journal, planner, secrets, direction, how.settle))
+        Ok(Self::new(machines, node, paths, store, journal, planner, secrets, direction, how.settle))
     }
 
     #[allow(clippy::too_many_arguments)] // all of them are kept
     fn new(
-        host: Rc<dyn Host>,
+        machines: Rc<Machines>,
         node: &str,
         paths: &Paths,
         store: Store,
@@ -140,7 +143,8 @@ impl OpRun {
         settle: bool,
     ) -> Self {
         Self {
-            host,
+            host: machines.shared_node(),
+            machines,
             node: node.to_owned(),
             paths: paths.clone(),
             store,
@@ -236,8 +240,8 @@ impl OpRun {
         self.undoing.clear();
     }
 
-    fn see(&self, watch: &Watch, keep: bool) -> Result<Seen> {
-        observe::see(&*self.host, &self.node, &self.paths, watch, keep)
+    fn see(&self, step: &Step, keep: bool) -> Result<Seen> {
+        observe::see(&self.machines, step.place, &self.paths, &step.watch, keep)
     }
 
     // ---- forward -------------------------------------------------------------------------------------------------------
@@ -264,7 +268,7 @@ impl OpRun {
     }
 
     fn plan_phase(&mut self, phase: &str) -> Result<()> {
-        let (steps, warnings) = self.planner.plan(&*self.host, phase).map_err(|e| e.while_doing(format!("phase {phase}")))?;
+        let (steps, warnings) = self.planner.plan(&self.machines, phase).map_err(|e| e.while_doing(format!("phase {phase}")))?;
         for w in warnings {
             self.warn(w);
         }
@@ -281,7 +285,7 @@ impl OpRun {
         let (step, phase, in_doubt) = (state.step.clone(), state.phase.clone(), state.progress == StepProgress::InDoubt);
         self.began = self.host.monotonic_ms();
         let keep = matches!(step.undo, Undo::Restore | Undo::RestoreThen(_));
-        let seen = self.see(&step.watch, keep)?;
+        let seen = self.see(&step, keep)?;
         let satisfied = step.want.as_ref().is_some_and(|w| w.same(&seen));
         if !in_doubt && !satisfied {
             if let Some(before) = &step.before {
@@ -300,7 +304,7 @@ impl OpRun {
         if uses_secret(&step.effect, PROBE_SECRET) && self.secrets.get(PROBE_SECRET).is_none() {
             self.draw_probe_password()?;
         }
-        self.acting = Some(Acting::begin(&self.tools(), &step.effect)?);
+        self.acting = Some(Acting::begin(&self.tools(step.place), &step.effect)?);
         self.go_on_acting()
     }
 
@@ -318,10 +322,11 @@ impl OpRun {
     fn go_on_acting(&mut self) -> Result<()> {
         let Some(mut acting) = self.acting.take() else { return Ok(()) };
         let n = self.current()?;
-        match acting.poll(&self.tools())? {
+        let place = self.journal.state().steps[n].step.place;
+        match acting.poll(&self.tools(place))? {
             act::Step::Finished => {
-                let seen = self.see(&self.journal.state().steps[n].step.watch.clone(), false)?;
                 let step = &self.journal.state().steps[n].step;
+                let seen = self.see(step, false)?;
                 if let Some(want) = &step.want {
                     if !want.same(&seen) {
                         let why = format!("{} is not as it must be after the step", step.watch);
@@ -360,7 +365,7 @@ impl OpRun {
 
     fn finish_well(&mut self) -> Result<()> {
         let warnings = self.warnings.clone();
-        let result = self.planner.result(&*self.host, &warnings)?;
+        let result = self.planner.result(&self.machines, &warnings)?;
         self.events.push(json!({"event": "finished", "result": result}));
         self.close(Outcome::Done, result)
     }
@@ -368,7 +373,7 @@ impl OpRun {
     fn close(&mut self, outcome: Outcome, result: Value) -> Result<()> {
         self.journal.write(&*self.host, Event::Finished { outcome, result })?;
         self.direction = Direction::Over;
-        act::sweep(&*self.host, &self.paths);
+        act::sweep(&self.machines, &self.paths);
         if outcome != Outcome::Stuck {
             let opid = self.opid().to_owned();
             // It is over whether or not the mark goes; whoever holds the lock next takes it away.
@@ -453,7 +458,7 @@ impl OpRun {
         if matches!(step.undo, Undo::None(_)) {
             return Ok(Vec::new());
         }
-        let now = self.see(&step.watch, false)?;
+        let now = self.see(step, false)?;
         // Once the undo has begun, a half-way state is our own doing.
         let half_way = s.progress == StepProgress::Undoing || (s.progress == StepProgress::UndoFailed && !s.drifted);
         if now.same(before) {
@@ -510,15 +515,16 @@ impl OpRun {
     /// True when all effects of this undo are done.
     fn poll_undo(&mut self) -> Result<bool> {
         let noted = self.undoing.last().is_some_and(|(_, noted)| *noted);
+        let place = self.journal.state().steps[self.current()?].step.place;
         let polled = match self.acting.take() {
             None => {
                 let Some((effect, _)) = self.undoing.last() else { return Ok(true) };
-                Acting::begin(&self.tools(), effect).map(|a| {
+                Acting::begin(&self.tools(place), effect).map(|a| {
                     self.acting = Some(a);
                     act::Step::Working
                 })
             }
-            Some(mut a) => a.poll(&self.tools()).inspect(|step| {
+            Some(mut a) => a.poll(&self.tools(place)).inspect(|step| {
                 if *step != act::Step::Finished {
                     self.acting = Some(a);
                 }
@@ -578,8 +584,8 @@ impl OpRun {
         error.story(|s| s.undone = list)
     }
 
-    fn tools(&self) -> Tools<'_> {
-        Tools { host: &*self.host, node: &self.node, paths: &self.paths, secrets: &self.secrets }
+    fn tools(&self, place: Place) -> Tools<'_> {
+        Tools { machines: &self.machines, host: self.machines.at(place), node: &self.node, paths: &self.paths, secrets: &self.secrets }
     }
 
     fn draw_probe_password(&mut self) -> Result<()> {
@@ -630,13 +636,14 @@ pub struct IntentPlanner {
 }
 
 /// Makes the result of an operation from the facts at its end.
-pub type Finish = Box<dyn FnMut(&dyn Host, &Facts, &[String]) -> Result<Value>>;
+pub type Finish = Box<dyn FnMut(&Facts, &[String]) -> Result<Value>>;
 
 impl IntentPlanner {
     fn need(&self) -> observe::Need {
         use crate::plan::Intent;
         let trees = match &self.intent {
             Intent::Create { spec, .. } | Intent::Update { spec, .. } => vec![spec.path.clone()],
+            Intent::TreeShift { path, .. } => vec![path.clone()],
             _ => Vec::new(),
         };
         observe::Need { trees, ..observe::Need::default() }
@@ -645,20 +652,25 @@ impl IntentPlanner {
 
 impl Planner for IntentPlanner {
     fn phases(&self) -> Vec<String> {
-        self.intent.phases().iter().map(|p| (*p).to_owned()).collect()
+        self.intent.phases(self.paths.mode).iter().map(|p| (*p).to_owned()).collect()
     }
 
-    fn plan(&mut self, host: &dyn Host, phase: &str) -> Result<(Vec<Step>, Vec<String>)> {
+    fn plan(&mut self, machines: &Machines, phase: &str) -> Result<(Vec<Step>, Vec<String>)> {
         use crate::plan::Intent;
         let removes_accounts = phase == "identity" && matches!(self.intent, Intent::Delete { .. } | Intent::UserRemove(_));
-        let need =
-            observe::Need { owned: removes_accounts, without_passdb: !matches!(phase, "identity" | "proof"), ..self.need() };
-        let facts = observe::facts(host, &self.node, &self.paths, &need)?;
+        let need = observe::Need {
+            owned: removes_accounts,
+            without_passdb: !matches!(phase, "identity" | "proof"),
+            // In native mode the node is the place.
+            outside: self.paths.mode == Mode::Lxc && !matches!(phase, "identity" | "samba" | "proof"),
+            ..self.need()
+        };
+        let facts = observe::facts(machines, &self.node, &self.paths, &need)?;
         crate::plan::phase(phase, &self.intent, &facts)
     }
 
-    fn result(&mut self, host: &dyn Host, warnings: &[String]) -> Result<Value> {
-        let facts = observe::quick(host, &self.node, &self.paths)?;
-        (self.finish)(host, &facts, warnings)
+    fn result(&mut self, machines: &Machines, warnings: &[String]) -> Result<Value> {
+        let facts = observe::quick(machines, &self.node, &self.paths)?;
+        (self.finish)(&facts, warnings)
     }
 }

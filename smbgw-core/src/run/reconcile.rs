@@ -4,7 +4,7 @@
 
 use crate::journal::OpState;
 use crate::spec::record::{Record, ShareState};
-use crate::spec::section::{NATIVE, Section, Sections, parse_bool};
+use crate::spec::section::{Mode, Section, Sections, parse_bool};
 
 /// A create whose section does not appear in storage.cfg within this time is taken back.
 pub const UNCOMMITTED_MS: i64 = 180_000;
@@ -33,19 +33,53 @@ pub enum Task {
     Delete(String, String),
 }
 
-/// Whether a section is a native share of this node.
-pub fn is_ours(section: &Section, node: &str) -> bool {
-    section.get("type").is_none_or(|t| t == "smbgateway")
-        && section.get("smbgw-mode").is_some_and(|m| m == NATIVE)
-        && section.get("nodes").is_some_and(|n| n.split([',', ' ', ';']).any(|x| x == node))
+/// One gateway on one node.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// This node.
+    pub node: &'a str,
+    /// The gateway.
+    pub gateway: &'a str,
+    /// Where its Samba runs.
+    pub mode: Mode,
+}
+
+impl Site<'_> {
+    /// Whether a section is a share of this gateway that this node serves. A container has one owner, which its record names; without a
+    /// record it is the first of the section's nodes.
+    pub fn serves(&self, id: &str, section: &Section, record: Option<&Record>) -> bool {
+        if section.get("type").is_some_and(|t| t != "smbgateway") || section_mode(section) != Some(self.mode) {
+            return false;
+        }
+        let mut nodes = section.get("nodes").map_or("", String::as_str).split([',', ' ', ';']).filter(|n| !n.is_empty());
+        match self.mode {
+            Mode::Native => nodes.any(|n| n == self.node),
+            Mode::Lxc => {
+                let gateway = section.get("smbgw-gateway").map_or(id, String::as_str);
+                let owner = record.map(|r| r.node.as_str()).or(nodes.next()).unwrap_or_default();
+                gateway == self.gateway && owner == self.node
+            }
+        }
+    }
+}
+
+/// The mode of a section, as far as this build knows it.
+pub fn section_mode(section: &Section) -> Option<Mode> {
+    match section.get("smbgw-mode").map(String::as_str) {
+        Some("native") => Some(Mode::Native),
+        Some("lxc") | None => Some(Mode::Lxc),
+        Some(_) => None,
+    }
 }
 
 /// Whether two sections ask for the same share. What Proxmox keeps for itself does not count.
 pub fn same_section(a: &Section, b: &Section) -> bool {
     // Properties that change nothing about how the share is served.
-    let idle =
-        |k: &str, v: &str| matches!(k, "content" | "content-dirs" | "shared") || (k == "disable" && parse_bool(v) == Some(false));
     let part = |s: &Section| -> Section {
+        let native = section_mode(s) == Some(Mode::Native);
+        let idle = |k: &str, v: &str| {
+            matches!(k, "content" | "content-dirs") || (k == "shared" && native) || (k == "disable" && parse_bool(v) == Some(false))
+        };
         s.iter()
             .filter(|(k, v)| crate::spec::schema::property(k).is_some_and(|p| !p.sensitive) && !idle(k, v))
             .map(|(k, v)| (k.clone(), if k == "disable" { "1".to_owned() } else { v.clone() }))
@@ -59,13 +93,13 @@ pub fn tasks(
     record: Option<&Record>,
     open: &[OpState],
     sections: &Sections,
-    node: &str,
+    site: Site<'_>,
     now_ms: i64,
     only: Option<&[String]>,
 ) -> Vec<Task> {
     let mut tasks = Vec::new();
     let wanted = |id: &str| only.is_none_or(|list| list.iter().any(|i| i == id));
-    let section = |id: &str| sections.get(id).filter(|s| is_ours(s, node));
+    let section = |id: &str| sections.get(id).filter(|s| site.serves(id, s, record));
     let mut busy = Vec::new();
     for o in open {
         busy.push(o.target.clone());
@@ -92,7 +126,7 @@ pub fn tasks(
             (None, _) => {}
         }
     }
-    for (id, s) in sections.iter().filter(|(id, s)| wanted(id) && is_ours(s, node) && !busy.contains(id)) {
+    for (id, s) in sections.iter().filter(|(id, s)| wanted(id) && site.serves(id, s, record) && !busy.contains(id)) {
         if record.is_some_and(|r| r.removed.contains_key(id)) {
             tasks.push(Task::StillThere(id.clone()));
         } else if record.is_none_or(|r| !r.shares.contains_key(id))

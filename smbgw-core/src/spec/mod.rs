@@ -3,11 +3,13 @@
 //! with it. Pure: it knows properties, names and rules; it must not look at the machine.
 
 pub mod access;
+pub mod guest;
 pub mod ops;
 pub mod record;
 pub mod schema;
 pub mod section;
 
 pub use access::{Access, Level, Who};
+pub use guest::GuestSpec;
 pub use record::Record;
 pub use section::{Mode, Profile, Section, Sections, Security, ShareSpec, Surroundings};

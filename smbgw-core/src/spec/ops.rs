@@ -52,21 +52,22 @@ const fn run(
 
 const PASSWORD: &[&str] = &["password"];
 
-/// All operations. Every run also takes `actor` (who asked) and `lock-wait-ms`.
+/// All operations. Every run also takes `actor` (who asked) and `lock-wait-ms`. With `defer`, what takes longer than a hook has is recorded
+/// and left to the worker.
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         secrets: PASSWORD,
-        ..run("share.create", &["id", "section"], &["sections"], "Create a share and prove it by a login.")
+        ..run("share.create", &["id", "section"], &["sections", "defer"], "Create a share and prove it by a login.")
     },
     Operation {
         secrets: PASSWORD,
-        ..run("share.update", &["id", "section"], &["sections"], "Bring a share to a changed section.")
+        ..run("share.update", &["id", "section"], &["sections", "defer"], "Bring a share to a changed section.")
     },
-    run("share.delete", &["id"], &[], "Stop serving a share and remove what was made for it; never its data."),
+    run("share.delete", &["id"], &["defer"], "Stop serving a share and remove what was made for it; never its data."),
     run(
         "share.repair",
         &[],
-        &["id", "overwrite", "restore", "sections"],
+        &["id", "gateway", "overwrite", "restore", "sections"],
         "Finish or undo what is stuck or interrupted; put back drift.",
     ),
     Operation { secrets: PASSWORD, ..run("user.create", &["name"], &["gateway"], "Create a local user.") },
@@ -78,14 +79,24 @@ pub const OPERATIONS: &[Operation] = &[
     run("group.remove", &["name"], &["gateway"], "Remove a local group."),
     run("group.add-member", &["name", "user"], &["gateway"], "Put a user into a group."),
     run("group.remove-member", &["name", "user"], &["gateway"], "Take a user out of a group and end its sessions."),
+    run("gateway.start", &["name"], &[], "Start a gateway's container, after looking at its trees."),
+    run("gateway.stop", &["name"], &[], "Stop a gateway's container until somebody starts it."),
+    run("gateway.restart", &["name"], &[], "Stop and start a gateway's container: what waits for the next start takes effect."),
+    run("gateway.upgrade", &["name"], &["template"], "Replace a gateway's container by one from a newer template; users, SID and data stay."),
+    run("gateway.adopt", &["name", "vmid"], &[], "Take the number that an administrator gave a gateway's container."),
+    run("template.build", &[], &["suite", "storage", "mirror", "name"], "Build a template for containers."),
+    run("template.prune", &[], &["keep"], "Remove templates that no gateway uses, the newest excepted."),
+    run("tree.shift", &["path"], &["back"], "Give everything in a tree the numbers of an unprivileged container, or take them back."),
     run("reconcile", &["sections"], &["ids"], "Bring this node to the wanted state and refresh the status snapshots."),
     query("check", &["id", "section"], &["sections", "create"], "All problems of a section, and what it would mean."),
     query("plan", &["op", "params"], &[], "What a run would do."),
-    query("render", &["sections"], &[], "The Samba configuration that sections would give."),
+    query("render", &["sections"], &["gateway"], "The Samba configuration that sections would give."),
     query("status", &["id"], &["fresh"], "The state of a share."),
     query("list", &[], &[], "All shares of this node."),
     query("users", &[], &["gateway"], "Local users."),
     query("groups", &[], &["gateway"], "Local groups."),
+    query("gateways", &[], &[], "All gateways, and the containers of this node's."),
+    query("templates", &[], &[], "Templates for containers on this node."),
     query("audit", &[], &["id", "since", "limit"], "Who did what, when, with which result."),
     query("schema", &[], &[], "The tables of properties and operations."),
     query("sections", &[], &[], "The sections kept in the gateway record."),

@@ -10,17 +10,25 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::section::Section;
+use super::section::{Mode, Section};
 use crate::error::{Error, Kind, Result};
+use crate::types::VmId;
 
 /// The version of the form.
 pub const SCHEMA: u32 = 1;
 
-/// First number of a native gateway: above `UID_MAX` (60000) and systemd's ranges, below the first subordinate id (100000);
-/// Debian policy 9.2 leaves 65536 and up to the administrator, and no tool of Debian allocates from there by itself.
-pub const FIRST_ID: u32 = 70_000;
-/// One past the last number of a native gateway.
-pub const END_ID: u32 = 80_000;
+/// The numbers of a gateway's users and groups: first, and one past the last.
+///
+/// On a node they are above `UID_MAX` (60000) and systemd's ranges and below the first subordinate id (100000); Debian policy 9.2 leaves
+/// 65536 and up to the administrator, and no tool of Debian allocates from there by itself. An unprivileged container knows the
+/// numbers below 65536 only; there they are beside those that a domain needs (10000 and up, `idmap config`), and nobody else makes
+/// accounts in it.
+pub const fn numbers_of(mode: Mode) -> (u32, u32) {
+    match mode {
+        Mode::Native => (70_000, 80_000),
+        Mode::Lxc => (8_000, 10_000),
+    }
+}
 
 /// A gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +42,30 @@ pub struct Record {
     pub uuid: String,
     /// Owner node.
     pub node: String,
+    /// Where its Samba runs.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Its container: recorded before the first command that uses the number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmid: Option<VmId>,
+    /// The container that an upgrade replaces, until it is destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<VmId>,
+    /// Settings of the container by property, as its sections stated them last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: Section,
+    /// The template that its container was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Hardware address of its interface: an upgraded container keeps it, and so what DHCP gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hwaddr: Option<String>,
+    /// The SID of its Samba: a container that is built anew gets it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// An administrator stopped it: the worker does not start it.
+    #[serde(default)]
+    pub stopped: bool,
     /// Next number to give.
     pub next_id: u32,
     /// smbd did not run before us: we end it with the last share.
@@ -109,6 +141,9 @@ pub struct ShareEntry {
     pub tree: TreeId,
     /// Group and mode of the root before us.
     pub tree_before: TreeOwner,
+    /// How the tree gets into the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<Mount>,
     /// Who asked for the removal and when, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_intent: Option<String>,
@@ -126,6 +161,36 @@ pub struct TreeId {
     pub fsid: u64,
     /// File system type.
     pub fs_type: String,
+}
+
+/// A tree as a mount point of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// Which `mpN` of the container.
+    pub slot: u8,
+    /// What the numbers of users become on the disk.
+    pub ids: Ids,
+}
+
+/// How the numbers inside a container appear on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ids {
+    /// Unchanged: the mount is id-mapped (`idmap=passthrough`).
+    Same,
+    /// 100000 higher, as the container's processes have them on the node.
+    Shifted,
+}
+
+impl Ids {
+    /// What is added to a number inside.
+    pub fn shift(self) -> u32 {
+        match self {
+            Ids::Same => 0,
+            Ids::Shifted => 100_000,
+        }
+    }
 }
 
 /// Owner and mode of a tree's root.
@@ -184,6 +249,20 @@ pub enum Key {
     Group(String),
     /// When a share was removed.
     Removed(String),
+    /// The container's number.
+    Vmid,
+    /// The container that an upgrade replaces.
+    Retired,
+    /// The container's settings.
+    Settings,
+    /// The template it was made from.
+    Template,
+    /// The container's hardware address.
+    Hwaddr,
+    /// The SID of its Samba.
+    Sid,
+    /// An administrator stopped it.
+    Stopped,
 }
 
 impl std::fmt::Display for Key {
@@ -196,20 +275,35 @@ impl std::fmt::Display for Key {
             Key::User(n) => write!(f, "user {n}"),
             Key::Group(n) => write!(f, "group {n}"),
             Key::Removed(id) => write!(f, "removal of {id}"),
+            Key::Vmid => f.write_str("container"),
+            Key::Retired => f.write_str("replaced container"),
+            Key::Settings => f.write_str("settings"),
+            Key::Template => f.write_str("template"),
+            Key::Hwaddr => f.write_str("hardware address"),
+            Key::Sid => f.write_str("SID"),
+            Key::Stopped => f.write_str("stopped"),
         }
     }
 }
 
 impl Record {
     /// A new record.
-    pub fn new(id: &str, node: &str, uuid: &str) -> Self {
+    pub fn new(id: &str, node: &str, mode: Mode, uuid: &str) -> Self {
         Self {
             schema: SCHEMA,
             id: id.to_owned(),
             uuid: uuid.to_owned(),
             node: node.to_owned(),
+            mode,
+            vmid: None,
+            retired: None,
+            settings: Section::new(),
+            template: None,
+            hwaddr: None,
+            sid: None,
+            stopped: false,
             // The first two are the gateway's own group and the probe account.
-            next_id: FIRST_ID + 2,
+            next_id: numbers_of(mode).0 + 2,
             started_smbd: false,
             conf_sha256: String::new(),
             shares: BTreeMap::new(),
@@ -248,8 +342,9 @@ impl Record {
         while taken(self.next_id) {
             self.next_id += 1;
         }
-        if self.next_id >= END_ID {
-            return Err(Error::new(Kind::Unsupported, format!("the gateway has no number left below {END_ID} for {what}")));
+        let end = numbers_of(self.mode).1;
+        if self.next_id >= end {
+            return Err(Error::new(Kind::Unsupported, format!("the gateway has no number left below {end} for {what}")));
         }
         let n = self.next_id;
         self.next_id += 1;
@@ -267,6 +362,13 @@ impl Record {
             Key::User(name) => self.users.get(name).and_then(|e| serde_json::to_value(e).ok()),
             Key::Group(name) => self.groups.get(name).and_then(|e| serde_json::to_value(e).ok()),
             Key::Removed(id) => self.removed.get(id).map(|at| Value::from(*at)),
+            Key::Vmid => self.vmid.map(|v| Value::from(v.number())),
+            Key::Retired => self.retired.map(|v| Value::from(v.number())),
+            Key::Settings => (!self.settings.is_empty()).then(|| serde_json::json!(self.settings)),
+            Key::Template => self.template.clone().map(Value::String),
+            Key::Hwaddr => self.hwaddr.clone().map(Value::String),
+            Key::Sid => self.sid.clone().map(Value::String),
+            Key::Stopped => self.stopped.then_some(Value::Bool(true)),
         }
     }
 
@@ -276,8 +378,18 @@ impl Record {
             serde_json::from_value(value.clone())
                 .map_err(|e| Error::new(Kind::Internal, format!("record part {key} has the wrong form")).caused_by(e))
         }
+        fn maybe<T: serde::de::DeserializeOwned>(key: &Key, value: Option<&Value>) -> Result<Option<T>> {
+            value.map(|v| typed(key, v)).transpose()
+        }
         match (key, value) {
             (Key::Gateway, _) => {}
+            (Key::Vmid, v) => self.vmid = maybe(key, v)?,
+            (Key::Retired, v) => self.retired = maybe(key, v)?,
+            (Key::Settings, v) => self.settings = maybe(key, v)?.unwrap_or_default(),
+            (Key::Template, v) => self.template = maybe(key, v)?,
+            (Key::Hwaddr, v) => self.hwaddr = maybe(key, v)?,
+            (Key::Sid, v) => self.sid = maybe(key, v)?,
+            (Key::Stopped, v) => self.stopped = v.is_some(),
             (Key::StartedSmbd, v) => self.started_smbd = v.is_some(),
             (Key::ConfSha256, v) => self.conf_sha256 = v.and_then(Value::as_str).unwrap_or_default().to_owned(),
             (Key::Share(id), Some(v)) => {
@@ -314,6 +426,16 @@ impl Record {
         Ok(())
     }
 
+    /// The gateway's own group.
+    pub fn gateway_gid(&self) -> u32 {
+        numbers_of(self.mode).0
+    }
+
+    /// The probe account.
+    pub fn probe_uid(&self) -> u32 {
+        numbers_of(self.mode).0 + 1
+    }
+
     fn remember(&mut self, what: String, number: u32) {
         self.numbers.insert(what, number);
         self.next_id = self.next_id.max(number + 1);
@@ -326,7 +448,7 @@ mod tests {
 
     #[test]
     fn numbers_are_never_given_twice_and_come_back() {
-        let mut r = Record::new("native", "pve1", "u");
+        let mut r = Record::new("native", "pve1", Mode::Native, "u");
         let a = r.number("user/anna", |_| false).expect("room");
         let b = r.number("user/ben", |n| n == a + 1).expect("room");
         assert_eq!(b, a + 2);
@@ -337,7 +459,7 @@ mod tests {
 
     #[test]
     fn parts_hold_no_hash_and_print_round_trips() {
-        let mut r = Record::new("native", "pve1", "u");
+        let mut r = Record::new("native", "pve1", Mode::Native, "u");
         r.set_part(&Key::User("anna".into()), Some(&serde_json::json!({"uid": 70002}))).expect("fine");
         r.hashes.insert("anna".into(), NtHash("C0FFEE".into()));
         assert!(!format!("{:?}{:?}", r.part(&Key::User("anna".into())), r.hashes).contains("C0FFEE"));

@@ -31,6 +31,14 @@ pub enum Form {
     Access,
     /// A boolean or an absolute path (`is_mountpoint`).
     BoolOrPath,
+    /// A whole number.
+    Number,
+    /// The network of a guest: `bridge=…,ip=…`.
+    Net,
+    /// `STORAGE` or `STORAGE:GIB`.
+    RootFs,
+    /// The name of a template.
+    Template,
 }
 
 /// One property.
@@ -56,7 +64,8 @@ pub struct Property {
     pub modes: &'static [&'static str],
 }
 
-const ALL: &[&str] = &["native"];
+const ALL: &[&str] = &["native", "lxc"];
+const GUEST: &[&str] = &["lxc"];
 
 const fn core(name: &'static str, form: Form, text: &'static str) -> Property {
     Property { name, form, default: None, text, core: true, required: false, fixed: false, sensitive: false, modes: ALL }
@@ -66,14 +75,23 @@ const fn ours(name: &'static str, form: Form, default: Option<&'static str>, tex
     Property { name, form, default, text, core: false, required: false, fixed: false, sensitive: false, modes: ALL }
 }
 
-/// The words of `smbgw-mode`. `lxc` and `vm` are known names that this build answers with a refusal.
+/// The container of a gateway: belongs to the gateway, and may be stated in any of its sections.
+const fn guest(name: &'static str, form: Form, default: Option<&'static str>, text: &'static str) -> Property {
+    Property { modes: GUEST, ..ours(name, form, default, text) }
+}
+
+/// The words of `smbgw-mode`. `vm` is a known name that this build answers with a refusal.
 pub const MODES: &[&str] = &["native", "lxc", "vm"];
 
 /// All properties, in the order in which people want to read them.
 pub const PROPERTIES: &[Property] = &[
     Property { required: true, fixed: true, ..core("path", Form::Path, "Tree to export: an absolute path without symlinks.") },
     core("share", Form::Share, "Share name that clients see; default: the storage id."),
-    core("nodes", Form::Nodes, "The node that serves the share; default: the node it was created on."),
+    core(
+        "nodes",
+        Form::Nodes,
+        "The node that serves the share; default: the node it was created on. In mode lxc also further nodes to which its container may move.",
+    ),
     core("disable", Form::Bool, "Stop serving; data and users stay."),
     core("shared", Form::Bool, "The tree has the same content on all listed nodes."),
     core(
@@ -99,7 +117,12 @@ pub const PROPERTIES: &[Property] = &[
     },
     Property {
         fixed: true,
-        ..ours("smbgw-gateway", Form::Gateway, None, "Gateway that serves the share; in native mode always 'native'.")
+        ..ours(
+            "smbgw-gateway",
+            Form::Gateway,
+            None,
+            "Gateway that serves the share; in native mode always 'native', in mode lxc by default the storage id. Shares of one gateway live in one container.",
+        )
     },
     ours("smbgw-access", Form::Access, None, "Who may do what: rw:@group,ro:user,full:user. 'full' may change permissions."),
     ours(
@@ -109,6 +132,24 @@ pub const PROPERTIES: &[Property] = &[
         "standard: SMB 3.1.1 with signing; high: encryption required as well.",
     ),
     ours("smbgw-profile", Form::Enum(&["office"]), Some("office"), "Option set: office (people share files)."),
+    guest(
+        "smbgw-net",
+        Form::Net,
+        Some("bridge=vmbr0,ip=dhcp,ip6=auto"),
+        "Network of the gateway's container: bridge=BRIDGE,ip=CIDR|dhcp|none,gw=IP,ip6=CIDR|auto|dhcp|none,gw6=IP,tag=VLAN,mtu=BYTES,firewall=0|1.",
+    ),
+    guest("smbgw-memory", Form::Number, Some("256"), "Memory of the gateway's container in MiB, from 128."),
+    guest("smbgw-swap", Form::Number, Some("256"), "Swap of the gateway's container in MiB."),
+    guest("smbgw-cores", Form::Number, Some("1"), "Processors of the gateway's container."),
+    guest("smbgw-processes", Form::Number, Some("1000"), "Most processes in the gateway's container; each client is one."),
+    guest(
+        "smbgw-rootfs",
+        Form::RootFs,
+        None,
+        "Storage and size in GiB of the container's own disk, as STORAGE or STORAGE:GIB; default: 2 GiB on local-zfs, local-lvm, local or the first storage that takes containers.",
+    ),
+    guest("smbgw-template", Form::Template, None, "Template of the container by its name; default: the newest one."),
+    guest("smbgw-vmid", Form::Number, None, "Number of the container; default: the next free one."),
 ];
 
 /// Looks a property up.
@@ -131,6 +172,10 @@ impl Form {
             Form::User => ("string", "user"),
             Form::Access => ("string", "access-list"),
             Form::BoolOrPath => ("string", "boolean-or-path"),
+            Form::Number => ("integer", "number"),
+            Form::Net => ("string", "net"),
+            Form::RootFs => ("string", "rootfs"),
+            Form::Template => ("string", "template"),
         }
     }
 }

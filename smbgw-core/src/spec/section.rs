@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::access::{Access, Level, Who};
+use super::guest::{self, GuestSpec};
 use super::schema;
 use crate::error::{Error, Problem, Result};
 use crate::types::{GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
@@ -62,11 +63,24 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 }
 
 /// Where Samba runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The node's own Samba.
+    #[default]
     Native,
+    /// A container.
+    Lxc,
+}
+
+impl Mode {
+    /// As written in the property.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Native => "native",
+            Mode::Lxc => "lxc",
+        }
+    }
 }
 
 /// Security profile of a gateway.
@@ -122,8 +136,14 @@ pub struct ShareSpec {
     pub mode: Mode,
     /// Which gateway.
     pub gateway: GatewayId,
-    /// The node that serves it.
+    /// The node that serves it: the gateway's owner.
     pub node: NodeName,
+    /// Where it may be served: with a container, also nodes to which that may move.
+    pub nodes: Vec<NodeName>,
+    /// The tree has the same content on all of them.
+    pub shared: bool,
+    /// The container, in mode lxc.
+    pub guest: Option<GuestSpec>,
     /// Not served for now.
     pub disabled: bool,
     /// Who may do what; the first user is in it.
@@ -156,6 +176,26 @@ pub struct Surroundings {
     pub node: NodeName,
     /// All sections, this one's older version included (it is skipped by id).
     pub sections: Sections,
+    /// The gateways that exist already.
+    pub gateways: BTreeMap<String, Known>,
+}
+
+impl Surroundings {
+    /// A node without any other section.
+    pub fn alone(node: NodeName) -> Self {
+        Self { node, sections: Sections::new(), gateways: BTreeMap::new() }
+    }
+}
+
+/// A gateway that exists, as far as a check of sections needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its owner node.
+    pub node: String,
+    /// Its settings, also those whose section is gone.
+    pub settings: Section,
+    /// Its container exists.
+    pub built: bool,
 }
 
 /// Trees that belong to the system; neither they nor, unless marked, anything below is exported.
@@ -399,17 +439,15 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         c.complain("domain", "this build cannot join a domain; leave it out and use local users");
     }
 
-    match c.word("smbgw-mode") {
-        Some("native") | None => {}
+    let mode = match c.word("smbgw-mode") {
+        Some("native") => Mode::Native,
+        Some("lxc") | None => Mode::Lxc,
         Some(other) => {
-            let how = if c.get("smbgw-mode").is_some() { "" } else { " (the default)" };
-            c.complain("smbgw-mode", format!("this build cannot do mode {other}{how}; use --smbgw-mode native"));
+            c.complain("smbgw-mode", format!("this build cannot do mode {other}; use lxc or native"));
+            Mode::Lxc
         }
-    }
-    let gateway = c.typed("smbgw-gateway", GatewayId::new);
-    if gateway.as_ref().is_some_and(|g| g.as_str() != NATIVE) {
-        c.complain("smbgw-gateway", "in native mode a node has one gateway, named 'native'");
-    }
+    };
+    let gateway = gateway_of(&mut c, id, mode);
 
     let path = match c.get("path") {
         None => {
@@ -429,6 +467,9 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
                         c.complain("path", why);
                     }
                 }
+                if mode == Mode::Lxc && text.contains([',', '=']) {
+                    c.complain("path", "contains ',' or '=', which a mount point of a container cannot hold");
+                }
                 Some(p)
             }
         },
@@ -445,21 +486,23 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         },
     };
 
-    let nodes: Vec<NodeName> = match c.get("nodes") {
-        None => vec![around.node.clone()],
-        Some(text) => list(text)
-            .filter_map(|n| match NodeName::new(n) {
-                Ok(n) => Some(n),
-                Err(e) => {
-                    c.complain("nodes", e.to_string());
-                    None
-                }
-            })
-            .collect(),
+    let siblings = siblings(id, mode, gateway.as_ref(), around);
+    let nodes = nodes_of(&mut c, mode, &siblings, around);
+    let owner = gateway.as_ref().and_then(|g| around.gateways.get(g.as_str())).and_then(|k| NodeName::new(&k.node).ok());
+    let node = match (mode, owner) {
+        (Mode::Lxc, Some(owner)) => Some(owner),
+        // The node of the request if it is in the list, else the first.
+        _ => nodes.iter().find(|n| **n == around.node).or(nodes.first()).cloned(),
     };
-    if nodes.len() > 1 {
-        c.complain("nodes", "a native share without CTDB is served by exactly one node; name one");
-    }
+    let guest = match (mode, &gateway) {
+        (Mode::Lxc, Some(g)) => Some(guest_of(&mut c, id, g, &siblings, around)),
+        _ => {
+            for name in guest::PROPERTIES.iter().filter(|n| mode == Mode::Native && section.contains_key(**n)) {
+                c.complain(name, "has a meaning in mode lxc only");
+            }
+            None
+        }
+    };
 
     let mut access = match c.get("smbgw-access").map(Access::parse) {
         None => Access::default(),
@@ -480,7 +523,7 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
     }
 
     let disabled = c.flag("disable");
-    c.flag("shared");
+    let shared = c.flag("shared");
     let mount = match c.get("is_mountpoint") {
         None => MountRule::Any,
         Some(text) => match parse_bool(text) {
@@ -507,26 +550,30 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         _ => Security::Standard,
     };
     c.word("smbgw-profile");
-    check_siblings(&mut c, id, share.as_ref(), nodes.first(), security, around);
+    check_siblings(&mut c, id, share.as_ref(), node.as_ref(), security, &siblings);
 
-    let (Ok(store), Some(path), Some(share), Some(node), true) =
-        (store, path, share, nodes.first().cloned(), c.problems.is_empty())
+    let (Ok(store), Some(path), Some(share), Some(node), Some(gateway), true) =
+        (store, path, share, node, gateway, c.problems.is_empty())
     else {
         return Err(Error::invalid(format!("section '{}'", shorten(id)), c.problems));
     };
+    let list: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
     let effective = Section::from([
-        ("smbgw-mode".to_owned(), "native".to_owned()),
-        ("smbgw-gateway".to_owned(), NATIVE.to_owned()),
-        ("nodes".to_owned(), node.to_string()),
+        ("smbgw-mode".to_owned(), mode.as_str().to_owned()),
+        ("smbgw-gateway".to_owned(), gateway.to_string()),
+        ("nodes".to_owned(), list.join(",")),
         ("share".to_owned(), share.to_string()),
     ]);
     let spec = ShareSpec {
         id: store,
         share,
         path,
-        mode: Mode::Native,
-        gateway: GatewayId::new(NATIVE)?,
+        mode,
+        gateway,
         node,
+        nodes,
+        shared,
+        guest,
         disabled,
         access,
         first_user,
@@ -535,6 +582,97 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         mount,
     };
     Ok(Checked { spec, effective, warnings: c.warnings })
+}
+
+/// The gateway of a section.
+fn gateway_of(c: &mut Checker<'_>, id: &str, mode: Mode) -> Option<GatewayId> {
+    let stated = c.typed("smbgw-gateway", GatewayId::new);
+    match mode {
+        Mode::Native => {
+            if stated.is_some_and(|g| g.as_str() != NATIVE) {
+                c.complain("smbgw-gateway", "in native mode a node has one gateway, named 'native'");
+            }
+            GatewayId::new(NATIVE).ok()
+        }
+        Mode::Lxc => {
+            let gateway = if c.get("smbgw-gateway").is_some() { stated } else { GatewayId::new(id).ok() };
+            if gateway.as_ref().is_some_and(|g| g.as_str() == NATIVE) {
+                c.complain("smbgw-gateway", "'native' is the name of the node's own gateway; choose another, or --smbgw-mode native");
+            } else if gateway.as_ref().is_some_and(|g| guest::hostname(g).is_empty()) {
+                c.complain("smbgw-gateway", "gives no host name: it needs a letter or digit among its first 15 characters");
+            }
+            gateway
+        }
+    }
+}
+
+/// The other sections of the same gateway; with native mode, those of the same node.
+fn siblings(id: &str, mode: Mode, gateway: Option<&GatewayId>, around: &Surroundings) -> Sections {
+    let same = |other: &str, s: &Section| {
+        let theirs = s.get("smbgw-mode").map_or("lxc", String::as_str);
+        let named = s.get("smbgw-gateway").map_or(if theirs == "native" { NATIVE } else { other }, String::as_str);
+        other != id
+            && s.get("type").is_none_or(|t| t == "smbgateway")
+            && theirs == mode.as_str()
+            && gateway.is_some_and(|g| g.as_str() == named)
+    };
+    around.sections.iter().filter(|(o, s)| same(o, s)).map(|(o, s)| (o.clone(), s.clone())).collect()
+}
+
+/// The nodes of a section. Shares of one container are where that is.
+fn nodes_of(c: &mut Checker<'_>, mode: Mode, siblings: &Sections, around: &Surroundings) -> Vec<NodeName> {
+    let sorted = |text: &str| {
+        let mut names: Vec<String> = list(text).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let elsewhere = match mode {
+        Mode::Native => None,
+        Mode::Lxc => siblings.iter().find_map(|(o, s)| s.get("nodes").filter(|n| !n.is_empty()).map(|n| (o, n.as_str()))),
+    };
+    let text = match (c.get("nodes"), elsewhere) {
+        (None, None) => return vec![around.node.clone()],
+        (None, Some((_, theirs))) => theirs.to_owned(),
+        (Some(mine), other) => {
+            if let Some((other, theirs)) = other.filter(|(_, theirs)| sorted(theirs) != sorted(mine)) {
+                c.complain(
+                    "nodes",
+                    format!("is {} but that of '{other}' is {theirs}; shares of one gateway must agree", shorten(mine)),
+                );
+            }
+            mine.to_owned()
+        }
+    };
+    let mut nodes = Vec::new();
+    for n in list(&text) {
+        match NodeName::new(n) {
+            Ok(n) => nodes.push(n),
+            Err(e) => c.complain("nodes", e.to_string()),
+        }
+    }
+    if mode == Mode::Native && nodes.len() > 1 {
+        c.complain("nodes", "a native share without CTDB is served by exactly one node; name one");
+    }
+    nodes
+}
+
+/// The container of a section's gateway: what its sections state, over what the gateway had before.
+fn guest_of(c: &mut Checker<'_>, id: &str, gateway: &GatewayId, siblings: &Sections, around: &Surroundings) -> GuestSpec {
+    let known = around.gateways.get(gateway.as_str());
+    let mut settings = known.map(|k| k.settings.clone()).unwrap_or_default();
+    siblings.values().for_each(|s| settings.extend(guest::stated(s)));
+    let stated = guest::stated(c.section);
+    for (name, why) in guest::FIXED {
+        let changed = |value: &String| known.is_some_and(|k| k.built && k.settings.get(name) != Some(value));
+        if stated.get(name).is_some_and(changed) {
+            c.complain(name, why);
+        }
+    }
+    settings.extend(stated);
+    c.problems.extend(guest::disagreements(id, c.section, siblings));
+    let (spec, problems) = GuestSpec::read(gateway, &settings);
+    c.problems.extend(problems);
+    spec
 }
 
 /// `content`: nothing by default; what root executes or boots from is refused on a tree that share users can write.
@@ -580,12 +718,13 @@ fn check_siblings(
     share: Option<&ShareName>,
     node: Option<&NodeName>,
     security: Security,
-    around: &Surroundings,
+    siblings: &Sections,
 ) {
-    for (other_id, other) in &around.sections {
-        let ours = other.get("type").is_none_or(|t| t == "smbgateway") && other.get("smbgw-mode").is_some_and(|m| m == "native");
+    for (other_id, other) in siblings {
+        // Each node has a native gateway of its own.
+        let native = other.get("smbgw-mode").is_some_and(|m| m == "native");
         let their_node = other.get("nodes").map(String::as_str).unwrap_or_default();
-        if other_id == id || !ours || node.is_none_or(|n| n.as_str() != their_node) {
+        if native && node.is_none_or(|n| n.as_str() != their_node) {
             continue;
         }
         let their_share = other.get("share").unwrap_or(other_id).to_lowercase();
@@ -601,6 +740,45 @@ fn check_siblings(
     }
 }
 
+/// The directory of a storage that holds container templates, and the storages that have one here: id and directory, `local` first.
+pub fn template_directories(sections: &Sections, node: &str) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(String, PathBuf)> = sections
+        .iter()
+        .filter(|(_, s)| usable(s, node) && contents(s).contains(&"vztmpl"))
+        .filter_map(|(id, s)| {
+            let root = s.get("path").map(PathBuf::from).or_else(|| implied_path(id, s))?;
+            let own = s.get("content-dirs").map(String::as_str).unwrap_or_default().split(',');
+            let own = own.filter_map(|p| p.split_once('=')).find(|(k, _)| k.trim() == "vztmpl");
+            Some((id.clone(), root.join(own.map_or("template/cache", |(_, d)| d.trim().trim_matches('/')))))
+        })
+        .collect();
+    found.sort_by_key(|(id, _)| (id != "local", id.clone()));
+    found
+}
+
+/// Storages on which a container's disk can be made, the usual ones first.
+pub fn container_storages(sections: &Sections, node: &str) -> Vec<String> {
+    let mut found: Vec<String> =
+        sections.iter().filter(|(_, s)| usable(s, node) && contents(s).contains(&"rootdir")).map(|(id, _)| id.clone()).collect();
+    let rank = |id: &str| ["local-zfs", "local-lvm", "local-btrfs", "local"].iter().position(|n| *n == id).unwrap_or(9);
+    found.sort_by_key(|id| (rank(id), id.clone()));
+    found
+}
+
+fn usable(s: &Section, node: &str) -> bool {
+    let off = s.get("disable").is_some_and(|d| parse_bool(d) != Some(false));
+    !off && s.get("nodes").is_none_or(|n| list(n).any(|n| n == node))
+}
+
+/// Content types of a storage; where none are stated, the defaults of pve-storage.
+fn contents(s: &Section) -> Vec<&str> {
+    match (s.get("content"), s.get("type").map(String::as_str)) {
+        (Some(c), _) => list(c).collect(),
+        (None, Some("lvmthin" | "zfspool" | "lvm" | "btrfs")) => vec!["images", "rootdir"],
+        (None, _) => Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -612,6 +790,7 @@ mod tests {
         Surroundings {
             node: NodeName::new("pve1").expect("valid"),
             sections: sections.iter().map(|(id, s)| ((*id).to_owned(), to(s))).collect(),
+            gateways: BTreeMap::new(),
         }
     }
 
@@ -641,7 +820,7 @@ mod tests {
         let mut s = section(&[
             ("share", "a]b"),
             ("smbgw-access", "anna,rw:X"),
-            ("nodes", "a b"),
+            ("nodes", "a_b"),
             ("smbgw-quota", "1G"),
             ("content", "snippets"),
         ]);
@@ -655,12 +834,74 @@ mod tests {
         assert_eq!(e.kind(), Kind::Invalid);
     }
 
-    #[test]
-    fn lxc_is_the_default_and_says_so() {
-        let mut s = section(&[]);
+    fn lxc(pairs: &[(&str, &str)], around: &Surroundings) -> Result<Checked> {
+        let mut s = section(pairs);
         s.remove("smbgw-mode");
-        let e = check("office", &s, &around(&[])).expect_err("lxc does not exist yet");
-        assert!(e.to_string().contains("cannot do mode lxc (the default)"), "{e}");
+        check("office", &s, around)
+    }
+
+    #[test]
+    fn lxc_is_the_default_and_its_gateway_has_the_name_of_the_storage() {
+        let got = lxc(&[("nodes", "pve2,pve1"), ("smbgw-memory", "512")], &around(&[])).expect("valid");
+        let wanted = [("smbgw-mode", "lxc"), ("smbgw-gateway", "office"), ("nodes", "pve2,pve1"), ("share", "office")];
+        assert!(wanted.iter().all(|(k, v)| got.effective[*k] == *v), "{:?}", got.effective);
+        assert_eq!(got.spec.node.as_str(), "pve1", "the node of the request owns it if it is in the list");
+        assert_eq!(got.spec.guest.expect("a container").memory, 512);
+        let got = lxc(&[("nodes", "pve3,pve2")], &around(&[])).expect("valid");
+        assert_eq!(got.spec.node.as_str(), "pve3", "else the first");
+        for (pair, property) in [
+            (("smbgw-gateway", "native"), "smbgw-gateway"),
+            (("smbgw-memory", "12"), "smbgw-memory"),
+            (("smbgw-net", "ip=1"), "smbgw-net"),
+            (("path", "/tank/a,b"), "path"),
+        ] {
+            let e = lxc(&[pair], &around(&[])).expect_err(property);
+            assert_eq!(e.problems()[0].property, property);
+        }
+        let e = check("office", &section(&[("smbgw-cores", "2")]), &around(&[])).expect_err("native has no container");
+        assert_eq!(e.problems()[0].property, "smbgw-cores");
+    }
+
+    #[test]
+    fn shares_of_one_container_agree_and_both_are_named() {
+        let files: &[(&str, &str)] = &[
+            ("type", "smbgateway"),
+            ("path", "/tank/b"),
+            ("smbgw-gateway", "files"),
+            ("nodes", "pve2,pve1"),
+            ("smbgw-memory", "512"),
+        ];
+        let mut a = around(&[("b", files), ("files2", &[("type", "smbgateway"), ("path", "/tank/c"), ("nodes", "pve1")])]);
+        let got = lxc(&[("smbgw-gateway", "files")], &a).expect("what is not said is inherited");
+        assert_eq!((got.effective["nodes"].as_str(), got.spec.guest.expect("a container").memory), ("pve2,pve1", 512));
+        let e = lxc(&[("smbgw-gateway", "files"), ("smbgw-memory", "256"), ("nodes", "pve1"), ("share", "B")], &a).expect_err("three");
+        for property in ["smbgw-memory", "nodes", "share"] {
+            assert!(e.problems().iter().any(|p| p.property == property && p.message.contains("'b'")), "{property}: {e}");
+        }
+        // The owner is the one that the gateway has, and what it was built with stays.
+        let known = Known { node: "pve2".into(), settings: Section::from([("smbgw-swap".into(), "64".into())]), built: true };
+        a.gateways.insert("files".into(), known);
+        let got = lxc(&[("smbgw-gateway", "files")], &a).expect("valid");
+        assert_eq!((got.spec.node.as_str(), got.spec.guest.expect("a container").swap), ("pve2", 64));
+        let e = lxc(&[("smbgw-gateway", "files"), ("smbgw-vmid", "200")], &a).expect_err("it has a number");
+        assert_eq!(e.problems()[0].property, "smbgw-vmid");
+    }
+
+    #[test]
+    fn storages_for_containers() {
+        let to = |p: &[(&str, &str)]| p.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Section>();
+        let all = Sections::from([
+            ("local".to_owned(), to(&[("type", "dir"), ("path", "/var/lib/vz"), ("content", "iso,vztmpl,backup")])),
+            ("local-lvm".to_owned(), to(&[("type", "lvmthin")])),
+            ("a".to_owned(), to(&[("type", "nfs"), ("content", "vztmpl rootdir"), ("content-dirs", "vztmpl=t")])),
+            ("b".to_owned(), to(&[("type", "dir"), ("path", "/b"), ("content", "vztmpl"), ("nodes", "pve9")])),
+            ("c".to_owned(), to(&[("type", "dir"), ("path", "/c"), ("content", "rootdir"), ("disable", "1")])),
+        ]);
+        assert_eq!(
+            template_directories(&all, "pve1"),
+            [("local".to_owned(), "/var/lib/vz/template/cache".into()), ("a".to_owned(), PathBuf::from("/mnt/pve/a/t"))]
+        );
+        assert_eq!(container_storages(&all, "pve1"), ["local-lvm", "a"]);
     }
 
     #[test]

@@ -190,6 +190,23 @@ impl Files {
         self.nodes.retain(|p, _| !p.starts_with(path));
     }
 
+    /// Gives everything below a path numbers that are 100000 higher or lower.
+    pub fn shift(&mut self, path: &Path, up: bool) -> Result<u64> {
+        self.tree(path)?;
+        let to = |id: u32| match up {
+            true if id < 65_536 => id + 100_000,
+            false if (100_000..165_536).contains(&id) => id - 100_000,
+            _ => id,
+        };
+        let mut changed = 0;
+        for (_, n) in self.nodes.iter_mut().filter(|(p, _)| p.starts_with(path)) {
+            let was = (n.uid, n.gid);
+            (n.uid, n.gid) = (to(n.uid), to(n.gid));
+            changed += u64::from(was != (n.uid, n.gid));
+        }
+        Ok(changed)
+    }
+
     /// Mounts an empty file system.
     pub fn mount(&mut self, at: impl AsRef<Path>, mount: Mount) {
         let at = at.as_ref();

@@ -25,6 +25,7 @@ mod client;
 mod config;
 mod faults;
 mod files;
+mod guests;
 mod samba;
 #[cfg(test)]
 mod tests;
@@ -40,12 +41,14 @@ use std::time::Duration;
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::host::programs;
-use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TreeSeen};
+use crate::host::guest::Server;
+use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
 pub use config::{Config, Share};
 pub use faults::{Death, Fault, Trouble};
 pub use files::{Detached, Files, Mount, Node, Thing};
+pub use guests::Guest;
 pub use samba::{Access, Account, Ace, PID_FILE, SMB_CONF, Session, Smbd, nt_hash};
 pub use world::{STOCK_SMB_CONF, World};
 
@@ -173,6 +176,8 @@ impl Machine {
                 accounts::run(self, cmd.program, &cmd.args)
             }
             Program::Smbclient => client::run(self, &cmd.args),
+            Program::Pct | Program::LxcInfo | Program::HaManager => guests::run(self, cmd.program, &cmd.args),
+            Program::Debootstrap | Program::Tar | Program::Install | Program::Rm | Program::Sha256sum => guests::build(self, cmd.program, &cmd.args),
             program => samba::run(self, program, &cmd.args, stdin),
         }
     }
@@ -180,7 +185,7 @@ impl Machine {
 
 /// The simulated machine. See the head of this module.
 #[derive(Clone)]
-pub struct SimHost(Rc<RefCell<Machine>>);
+pub struct SimHost(Rc<RefCell<Machine>>, Option<u32>);
 
 impl Default for SimHost {
     fn default() -> Self {
@@ -212,12 +217,12 @@ impl SimHost {
             appends: 0,
             dead: None,
             commands: Vec::new(),
-        })))
+        })), None)
     }
 
     /// Another machine in the same state; what happens to one does not touch the other.
     pub fn snapshot(&self) -> Self {
-        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())), self.1)
     }
 
     /// The world as it is, to keep and compare.
@@ -382,7 +387,9 @@ impl SimHost {
     fn act<T>(&self, what: &str, work: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
         let mut m = self.0.borrow_mut();
         m.tick()?;
-        match m.fault(false) {
+        let fault = m.fault(false);
+        let work = |m: &mut Machine| guests::inside(m, self.1, work);
+        match fault {
             None => work(&mut m),
             Some(Fault::Fails) => Err(injected(what)),
             Some(Fault::FailsAfter) => work(&mut m).and(Err(injected(what))),
@@ -398,7 +405,12 @@ impl SimHost {
     fn look<T>(&self, look: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
         let mut m = self.0.borrow_mut();
         m.tick()?;
-        look(&mut m)
+        guests::inside(&mut m, self.1, look)
+    }
+
+    /// The same machine seen from inside a container of it.
+    fn within(&self, vmid: u32) -> Self {
+        Self(Rc::clone(&self.0), Some(vmid))
     }
 
     fn append_somehow(&self, path: &Path, bytes: &[u8], lazily: bool) -> Result<()> {
@@ -478,6 +490,54 @@ impl Drop for SimJob {
     }
 }
 
+/// A walk that was over when it began.
+struct SimWalk(u64);
+
+impl Walk for SimWalk {
+    fn go(&mut self, _: Duration) -> Result<Option<u64>> {
+        Ok(Some(self.0))
+    }
+}
+
+/// A conversation with the product's hand in a container; it ends when the container stops.
+struct SimTalk {
+    machine: Rc<RefCell<Machine>>,
+    process: ProcessId,
+    vmid: u32,
+    server: Server,
+}
+
+impl Talk for SimTalk {
+    fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    fn ask(&mut self, line: &[u8], _: Duration) -> Result<Vec<u8>> {
+        {
+            let mut m = self.machine.borrow_mut();
+            m.tick()?;
+            // Whoever started the guest anew ended this process.
+            if !m.processes.contains_key(&self.process.pid) {
+                return Err(Error::new(Kind::Service, "pct has ended"));
+            }
+            if let Some(other) = guests::other_version(&m.world, self.vmid) {
+                return serde_json::to_vec(&serde_json::json!({"ok": other})).map_err(|e| Error::new(Kind::Internal, e.to_string()));
+            }
+        }
+        let answer = self.server.answer(line);
+        // Death inside is death of the one machine there is.
+        if self.machine.borrow().dead.is_some() { Err(dead()) } else { Ok(answer) }
+    }
+}
+
+impl Drop for SimTalk {
+    fn drop(&mut self) {
+        if let Ok(mut m) = self.machine.try_borrow_mut() {
+            m.processes.remove(&self.process.pid);
+        }
+    }
+}
+
 struct SimLock {
     machine: Rc<RefCell<Machine>>,
     path: PathBuf,
@@ -554,6 +614,11 @@ impl Host for SimHost {
         self.look(|m| m.world.files.survey(path, uids, gids))
     }
 
+    fn shift(&self, path: &Path, up: bool) -> Result<Box<dyn Walk>> {
+        let changed = self.act(&format!("shift {}", path.display()), |m| m.world.files.shift(path, up))?;
+        Ok(Box::new(SimWalk(changed)))
+    }
+
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {
         self.act(&format!("remove {name} in {}", path.display()), |m| m.world.files.remove_in_tree(path, name))
     }
@@ -565,7 +630,8 @@ impl Host for SimHost {
     fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>> {
         let mut m = self.0.borrow_mut();
         m.tick()?;
-        if !m.world.installed.contains(&cmd.program) {
+        let installed = guests::inside(&mut m, self.1, |m| Ok(m.world.installed.contains(&cmd.program)))?;
+        if !installed {
             return Err(programs::missing(cmd.program));
         }
         let mut stdin = Vec::new();
@@ -590,24 +656,28 @@ impl Host for SimHost {
             Some(Fault::FailsAfter) => Some(Trouble::ExitsAfter(-libc::SIGKILL, String::new())),
             Some(Fault::Dies(death) | Fault::DiesTorn(death, _)) => return Err(m.die(death)),
             Some(Fault::DiesAfter(death)) => {
-                m.run(cmd, &stdin);
+                let said = guests::inside(&mut m, self.1, |m| Ok(m.run(cmd, &stdin)));
+                drop(said);
                 return Err(m.die(death));
             }
+        };
+        let run = |m: &mut Machine, stdin: &[u8]| {
+            guests::inside(m, self.1, |m| Ok(m.run(cmd, stdin))).unwrap_or_else(|e| Said::err(1, crate::error::chain(&e)))
         };
         let started = m.uptime_ms;
         let deadline = started + cmd.timeout_ms;
         let said = match trouble {
             Some(Trouble::Exits(status, err)) => Some(Said::err(status, err)),
             Some(Trouble::ExitsAfter(status, err)) => {
-                m.run(cmd, &stdin);
+                run(&mut m, &stdin);
                 Some(Said::err(status, err))
             }
             Some(Trouble::Hangs) => None,
             Some(Trouble::HangsAfter) => {
-                m.run(cmd, &stdin);
+                run(&mut m, &stdin);
                 None
             }
-            None => Some(m.run(cmd, &stdin)),
+            None => Some(run(&mut m, &stdin)),
         };
         let mut output = said.map(|s| Output { status: s.status, stdout: s.out.into(), stderr: s.err.into(), timed_out: false });
         if output.is_some() && m.uptime_ms > deadline {
@@ -617,15 +687,32 @@ impl Host for SimHost {
         Ok(Box::new(SimJob { machine: Rc::clone(&self.0), process, output, deadline }))
     }
 
+    fn converse(&self, cmd: &Cmd) -> Result<Box<dyn Talk>> {
+        let vmid = self.act(&cmd.to_string(), |m| {
+            m.commands.push(cmd.to_string());
+            guests::entrance(&m.world, cmd)
+        })?;
+        let mut m = self.0.borrow_mut();
+        let pid = m.new_pid();
+        let process = ProcessId { pid, start: m.uptime_ms / 10 };
+        m.processes.insert(pid, Process { start: process.start, program: cmd.program });
+        let server = Server::new(Rc::new(self.within(vmid)));
+        Ok(Box::new(SimTalk { machine: Rc::clone(&self.0), process, vmid, server }))
+    }
+
     fn alive(&self, process: ProcessId) -> bool {
-        let m = self.0.borrow();
+        let mut m = self.0.borrow_mut();
+        if self.1.is_some() {
+            return guests::inside(&mut m, self.1, |m| Ok(m.start_of(process.pid).is_some_and(|(s, _)| s == process.start))).unwrap_or(false);
+        }
         m.dead.is_none() && (process == m.own || m.start_of(process.pid).is_some_and(|(start, _)| start == process.start))
     }
 
     fn process(&self, pid: i32, program: &str) -> Option<ProcessId> {
-        let m = self.0.borrow();
-        let (start, found) = m.start_of(pid)?;
-        (m.dead.is_none() && found.name() == program).then_some(ProcessId { pid, start })
+        let mut m = self.0.borrow_mut();
+        let dead = m.dead.is_some();
+        let (start, found) = guests::inside(&mut m, self.1, |m| Ok(m.start_of(pid))).ok()??;
+        (!dead && found.name() == program).then_some(ProcessId { pid, start })
     }
 
     fn end(&self, process: ProcessId) -> Result<()> {
@@ -638,11 +725,11 @@ impl Host for SimHost {
     }
 
     fn has_systemd(&self) -> bool {
-        self.0.borrow().world.systemd
+        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.systemd)).unwrap_or(false)
     }
 
     fn installed(&self, program: Program) -> bool {
-        self.0.borrow().world.installed.contains(&program)
+        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.installed.contains(&program))).unwrap_or(false)
     }
 
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {

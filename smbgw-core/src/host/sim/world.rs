@@ -10,6 +10,7 @@ use crate::effect::Program;
 
 use super::config;
 use super::files::{Files, Node, Thing};
+use super::guests::Guest;
 use super::samba::{Account, Ace, SMB_CONF, Smbd};
 
 /// Everything an administrator can see of the machine. Equal worlds cannot be told apart.
@@ -31,6 +32,8 @@ pub struct World {
     pub smbd_enabled: bool,
     /// Programs of the table that are there.
     pub installed: BTreeSet<Program>,
+    /// Containers by number. Their configuration is in `/etc/pve`.
+    pub guests: BTreeMap<u32, Guest>,
 }
 
 /// Debian 12's account files, cut to what matters.
@@ -113,6 +116,7 @@ impl World {
             systemd: false,
             smbd_enabled: false,
             installed: Program::ALL.into_iter().collect(),
+            guests: BTreeMap::new(),
         }
     }
 
@@ -155,6 +159,19 @@ impl World {
         if let (Some(old), Some(new)) = (&self.smbd, &other.smbd) {
             field("sessions", format!("{:?}", old.sessions), format!("{:?}", new.sessions));
             field("loaded configuration", config::print(&old.config, false), config::print(&new.config, false));
+        }
+        for vmid in self.guests.keys().chain(other.guests.keys()).collect::<BTreeSet<_>>() {
+            match (self.guests.get(vmid), other.guests.get(vmid)) {
+                (Some(_), None) => lines.push(format!("container {vmid}: gone")),
+                (None, Some(_)) => lines.push(format!("container {vmid}: new")),
+                (Some(old), Some(new)) => {
+                    if old.running != new.running || old.mounts != new.mounts {
+                        lines.push(format!("container {vmid}: running {} {:?} became {} {:?}", old.running, old.mounts, new.running, new.mounts));
+                    }
+                    lines.extend(old.world.differences(&new.world).into_iter().map(|l| format!("container {vmid}: {l}")));
+                }
+                (None, None) => {}
+            }
         }
         if lines.is_empty() && self != other {
             lines.push("the worlds differ in something that has no words: mounts or unprinted settings".into());

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A reconcile: one gateway after the other, each under its own lock. One that is busy or broken keeps none of the others waiting.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::one::{Goal, One, save_record};
+use super::run::summary;
+use super::{Context, Progress};
+use crate::error::{Error, Kind, Result, chain};
+use crate::facts::Paths;
+use crate::observe;
+use crate::plan::substrate::lxc::mark;
+use crate::spec::section::{Mode, Sections};
+
+/// A reconcile that is going on.
+pub(super) struct Many {
+    context: Context,
+    actor: String,
+    wait: Option<i64>,
+    sections: Sections,
+    only: Option<Vec<String>>,
+    left: VecDeque<Paths>,
+    current: Option<One>,
+    results: Vec<Value>,
+    warnings: Vec<String>,
+    /// The first gateway whose turn failed as a whole.
+    failed: Option<Error>,
+    over: bool,
+}
+
+impl Many {
+    pub(super) fn begin(context: &Context, actor: &str, wait: Option<i64>, sections: Sections, only: Option<Vec<String>>) -> Result<Self> {
+        let mut left = context.to_reconcile(&sections)?;
+        let mut this = Self {
+            context: context.clone(),
+            actor: actor.to_owned(),
+            wait,
+            sections,
+            only,
+            current: None,
+            results: Vec::new(),
+            warnings: Vec::new(),
+            failed: None,
+            over: false,
+            left: VecDeque::new(),
+        };
+        // With a single gateway a caller hears at once that it is busy.
+        if left.len() == 1 {
+            if let Some(paths) = left.pop_front() {
+                this.current = Some(this.turn(&paths)?);
+            }
+        }
+        this.left = left;
+        Ok(this)
+    }
+
+    /// The turn of one gateway.
+    fn turn(&self, paths: &Paths) -> Result<One> {
+        let mut one = self.context.one(paths, "reconcile", &self.actor, self.wait)?;
+        one.recover = true;
+        one.goal = Goal::Reconcile { sections: self.sections.clone(), only: self.only.clone() };
+        Ok(one)
+    }
+
+    pub(super) fn step(&mut self) -> Result<Progress> {
+        if self.over {
+            return Err(Error::new(Kind::Argument, "the run is over"));
+        }
+        let Some(one) = self.current.as_mut() else { return self.next() };
+        let gateway = one.paths.gateway.to_string();
+        let progress = one.step();
+        match progress {
+            Ok(Progress::Working(v)) => Ok(Progress::Working(v)),
+            Ok(Progress::Done(v)) => {
+                self.current = None;
+                let result = &v["result"];
+                self.results.extend(result["shares"].as_array().cloned().unwrap_or_default());
+                self.warnings.extend(result["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+                self.go_on(v)
+            }
+            Ok(Progress::Failed(v, e)) => {
+                self.current = None;
+                self.warnings.push(format!("gateway {gateway}: {}", chain(&e)));
+                self.failed.get_or_insert(e);
+                self.go_on(v)
+            }
+            Err(e) => {
+                self.current = None;
+                self.over = true;
+                Err(e)
+            }
+        }
+    }
+
+    fn go_on(&mut self, v: Value) -> Result<Progress> {
+        if self.left.is_empty() { self.end(&v["events"]) } else { Ok(Progress::Working(json!({"events": v["events"]}))) }
+    }
+
+    fn end(&mut self, events: &Value) -> Result<Progress> {
+        self.over = true;
+        let result = summary(&self.results, &self.warnings);
+        match self.failed.take() {
+            Some(e) => Ok(Progress::Failed(json!({"events": events, "outcome": "refused", "error": e.to_doc(), "result": result}), e)),
+            None => Ok(Progress::Done(json!({"events": events, "result": result}))),
+        }
+    }
+
+    fn next(&mut self) -> Result<Progress> {
+        let Some(paths) = self.left.pop_front() else { return self.end(&json!([])) };
+        match self.acts_for(&paths).and_then(|ours| if ours { self.turn(&paths).map(Some) } else { Ok(None) }) {
+            Ok(one) => self.current = one,
+            // Somebody works on it at this moment; the next reconcile comes soon.
+            Err(e) if e.kind() == Kind::Busy => self.warnings.push(format!("gateway {}: {}", paths.gateway, chain(&e))),
+            Err(e) => {
+                self.warnings.push(format!("gateway {}: {}", paths.gateway, chain(&e)));
+                self.failed.get_or_insert(e);
+            }
+        }
+        Ok(Progress::Working(json!({"events": []})))
+    }
+
+    /// Whether this node acts for a gateway. One whose container was moved here by an administrator, to a node that its shares name, is this
+    /// node's from now on.
+    fn acts_for(&self, paths: &Paths) -> Result<bool> {
+        let c = &self.context;
+        if paths.mode == Mode::Native {
+            return Ok(true);
+        }
+        let Some(mut r) = observe::record(&*c.host, paths)? else { return Ok(true) };
+        if r.node == c.node {
+            return Ok(true);
+        }
+        let Some(vmid) = r.vmid else { return Ok(false) };
+        let here = observe::guests::conf(&*c.host, vmid)?.is_some_and(|conf| conf.has_tag(&mark(&r.uuid)));
+        let named = r.shares.values().all(|e| e.section.get("nodes").is_some_and(|n| n.split([',', ' ', ';']).any(|x| x == c.node)));
+        if here && named {
+            r.node.clone_from(&c.node);
+            save_record(c, &paths.record_file, &r)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Nothing of a reconcile is taken back; it stops.
+    pub(super) fn unwind(&mut self) -> Result<()> {
+        self.left.clear();
+        match self.current.as_mut() {
+            Some(one) => one.unwind(),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn interrupt(&mut self) -> Result<()> {
+        self.left.clear();
+        self.over = true;
+        match self.current.take() {
+            Some(mut one) => one.interrupt(),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn opid(&self) -> Option<&str> {
+        self.current.as_ref().and_then(One::opid)
+    }
+}

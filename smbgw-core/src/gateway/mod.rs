@@ -1,0 +1,773 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The facade: everything a caller can ask for, by the table of operations. It knows parameters, locks, and which planner serves which
+//! operation; it must not know C, Perl, nor how a step is done. `smbgw-ffi` imports this module and [`crate::error`], nothing else.
+
+mod defer;
+mod many;
+mod one;
+mod params;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::effect::FileSpec;
+use crate::error::{Error, Kind, Problem, Result, chain};
+use crate::facts::{Facts, Paths};
+use crate::host::real::RealHost;
+use crate::host::{Host, Machines};
+use crate::journal::OpState;
+use crate::journal::store::Store;
+use crate::observe::{self, Need};
+use crate::plan::{self, Intent, samba, template};
+use crate::run::reconcile::section_mode;
+use crate::spec::record::{Record, ShareEntry, ShareState, TreeId, TreeOwner};
+use crate::spec::section::{self, Checked, Known, Mode, NATIVE, Section, Sections, Surroundings};
+use crate::spec::{ops, schema};
+use crate::status::{self, Hot, Look, STALE_MS};
+use crate::types::{GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
+
+use params::{check_params, flag, number, required, text};
+pub use run::Run;
+
+/// Where a context keeps things and what it works on. Keys are kebab-case in JSON; all have defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Journals and, without Proxmox, the gateway record.
+    pub state_dir: PathBuf,
+    /// Snapshots, locks, scratch files; gone after a boot.
+    pub run_dir: PathBuf,
+    /// Gateway records; default `/etc/pve/priv/smbgw/gateways` where `/etc/pve/priv` is, else below `state-dir`.
+    pub record_dir: Option<PathBuf>,
+    /// The node's smb.conf.
+    pub smb_conf: PathBuf,
+    /// Our own file.
+    pub own_conf: PathBuf,
+    /// This node; default: the host name up to the first dot.
+    pub node: Option<String>,
+    /// Where the log goes; read by the C boundary.
+    pub log: Value,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/smbgw".into(),
+            run_dir: "/run/smbgw".into(),
+            record_dir: None,
+            smb_conf: "/etc/samba/smb.conf".into(),
+            own_conf: "/etc/samba/smbgw.conf".into(),
+            node: None,
+            log: Value::Null,
+        }
+    }
+}
+
+impl Options {
+    /// Reads options; an unknown key is an error that names it.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let text = if text.trim().is_empty() { "{}" } else { text };
+        let options: Self =
+            serde_json::from_str(text).map_err(|e| Error::new(Kind::Invalid, "the options are not valid").caused_by(e))?;
+        let paths = [&options.state_dir, &options.run_dir, &options.smb_conf, &options.own_conf];
+        for p in paths.into_iter().chain(options.record_dir.as_ref()) {
+            section::clean_path(p.to_str().unwrap_or_default())
+                .map_err(|why| Error::new(Kind::Invalid, format!("option path {}: {why}", p.display())))?;
+        }
+        Ok(options)
+    }
+}
+
+/// Space of a share for the hot path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes that users can still write.
+    pub avail: u64,
+    /// Bytes written.
+    pub used: u64,
+    /// Age of the figures in milliseconds; -1 if there are none.
+    pub age_ms: i64,
+    /// The tree can be reached.
+    pub active: bool,
+}
+
+/// How far a run is.
+#[derive(Debug)]
+pub enum Progress {
+    /// It goes on: `{events}`.
+    Working(Value),
+    /// It is done: `{events, result}`.
+    Done(Value),
+    /// It failed; what was done is undone, or it is stuck: `{events, outcome, error}`.
+    Failed(Value, Error),
+}
+
+/// A context: where things are. Holds no lock, no open file and no process.
+#[derive(Clone)]
+pub struct Context {
+    host: Rc<dyn Host>,
+    node: String,
+    /// Of the native gateway; those of the others are made from them.
+    native: Paths,
+    record_dir: PathBuf,
+}
+
+/// A name that is no gateway's: what is about a node and no gateway has its lock and its journals under it.
+pub(crate) const NODE: &str = "node";
+
+/// What somebody asked for, understood.
+struct Asked {
+    intent: Intent,
+    /// Of the gateway that it is about.
+    paths: Paths,
+    target: String,
+    warnings: Vec<String>,
+}
+
+/// Events older than this are not looked for unless asked: none; the audit trail is bounded by its retention.
+const AUDIT_LIMIT: usize = 200;
+
+impl Context {
+    /// A context on this machine. Looks for the host name and whether Proxmox is here; nothing else.
+    pub fn new(options: Options) -> Result<Self> {
+        Self::with_host(options, Rc::new(RealHost::new()))
+    }
+
+    /// A context on a given host.
+    pub fn with_host(options: Options, host: Rc<dyn Host>) -> Result<Self> {
+        let node = match &options.node {
+            Some(n) => n.clone(),
+            None => host.node_name()?,
+        };
+        NodeName::new(&node)?;
+        let record_dir = match options.record_dir {
+            Some(d) => d,
+            None if host.exists(Path::new("/etc/pve/priv"))? => "/etc/pve/priv/smbgw/gateways".into(),
+            None => options.state_dir.join("gateways"),
+        };
+        let native = Paths {
+            smb_conf: options.smb_conf,
+            own_conf: options.own_conf,
+            run_dir: options.run_dir,
+            state_dir: options.state_dir,
+            record_file: record_dir.join(format!("native@{node}.json")),
+            gateway: GatewayId::new(NATIVE)?,
+            mode: Mode::Native,
+        };
+        Ok(Self { host, node, native, record_dir })
+    }
+
+    fn store(&self) -> Store {
+        Store::new(&self.native.state_dir)
+    }
+
+    fn machines(&self) -> Rc<Machines> {
+        Rc::new(Machines::new(Rc::clone(&self.host)))
+    }
+
+    // ---- gateways ------------------------------------------------------------------------------------------------------
+
+    /// Where the things of a gateway lie. Inside a container they are where Samba and the system have them.
+    fn paths_of(&self, gateway: &GatewayId) -> Paths {
+        if gateway.as_str() == NATIVE {
+            return self.native.clone();
+        }
+        Paths {
+            smb_conf: "/etc/samba/smb.conf".into(),
+            own_conf: "/etc/samba/smbgw.conf".into(),
+            run_dir: "/run/smbgw".into(),
+            state_dir: self.native.state_dir.clone(),
+            record_file: self.record_dir.join(format!("{gateway}.json")),
+            gateway: gateway.clone(),
+            mode: Mode::Lxc,
+        }
+    }
+
+    /// What is about the node and no gateway.
+    fn node_paths(&self) -> Result<Paths> {
+        Ok(self.paths_of(&GatewayId::new(NODE)?))
+    }
+
+    /// The gateways that have a record: the native one of this node, and those with a container, whichever node owns them.
+    fn gateways(&self) -> Result<Vec<(Paths, Record)>> {
+        let mut found = Vec::new();
+        for name in self.host.list(&self.record_dir)? {
+            let Some(id) = name.strip_suffix(".json") else { continue };
+            let id = if self.record_dir.join(&name) == self.native.record_file { NATIVE } else { id };
+            // `native@OTHER` is no name of a gateway: that of another node.
+            let Ok(gateway) = GatewayId::new(id) else { continue };
+            let paths = self.paths_of(&gateway);
+            if let Some(r) = observe::record(&*self.host, &paths)? {
+                found.push((paths, r));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The gateway that a share belongs to, by the records.
+    fn gateway_of(&self, share: &str) -> Result<Option<(Paths, Record)>> {
+        Ok(self.gateways()?.into_iter().find(|(_, r)| r.shares.contains_key(share)))
+    }
+
+    /// The gateway that somebody named; if nobody did, the native one, or the only one that this node owns.
+    fn named(&self, params: &Value) -> Result<Paths> {
+        if let Some(g) = text(params, "gateway")? {
+            let gateway = GatewayId::new(&g).map_err(|e| Error::property("gateway", e.to_string()))?;
+            let paths = self.paths_of(&gateway);
+            let known = gateway.as_str() == NATIVE || observe::record(&*self.host, &paths)?.is_some();
+            return if known { Ok(paths) } else { Err(no_gateway(&g)) };
+        }
+        let mut ours: Vec<Paths> = self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node).map(|(p, _)| p).collect();
+        match ours.len() {
+            1 => Ok(ours.remove(0)),
+            _ if ours.is_empty() || ours.iter().any(|p| p.mode == Mode::Native) => Ok(self.native.clone()),
+            _ => {
+                let names: Vec<&str> = ours.iter().map(|p| p.gateway.as_str()).collect();
+                Err(Error::property("gateway", format!("this node has several gateways: {}", names.join(", "))).remedy("name one with --gateway"))
+            }
+        }
+    }
+
+    fn around(&self, params: &Value) -> Result<Surroundings> {
+        let mut around = Surroundings::alone(NodeName::new(&self.node)?);
+        if let Some(v) = params.get("sections").filter(|v| !v.is_null()) {
+            around.sections = section::sections_from_json(v)?;
+        }
+        // What the records serve counts too: a caller may not know every section, and one may have vanished.
+        for (paths, r) in self.gateways()? {
+            for (id, e) in r.shares {
+                around.sections.entry(id).or_insert_with(|| {
+                    let mut s = e.section;
+                    s.insert("type".into(), "smbgateway".into());
+                    s
+                });
+            }
+            if paths.mode == Mode::Lxc {
+                let known = Known { node: r.node, settings: r.settings, built: r.vmid.is_some() };
+                around.gateways.insert(paths.gateway.to_string(), known);
+            }
+        }
+        Ok(around)
+    }
+
+    // ---- the hot path --------------------------------------------------------------------------------------------------
+
+    /// Space and state of a share from its snapshot: no process, no network, no lock; one small file, and one `statfs` where that is
+    /// known not to block. A share without a snapshot is inactive, not an error.
+    pub fn usage(&self, id: &str) -> Result<Usage> {
+        let id = StoreId::new(id)?;
+        let none = Usage { age_ms: -1, ..Usage::default() };
+        let path = self.snapshot(id.as_str());
+        let Some(file) = self.host.read(&path, 1 << 20)? else { return Ok(none) };
+        let Ok(hot) = serde_json::from_slice::<Hot>(&file.content) else { return Ok(none) };
+        let age_ms = (self.host.now_ms() - hot.at).max(0);
+        let mut usage = Usage { age_ms, active: hot.active && age_ms <= STALE_MS, ..Usage::default() };
+        if let Some(s) = hot.space {
+            (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
+        }
+        if usage.active && hot.local {
+            match self.host.space(Path::new(&hot.path)) {
+                Ok(s) if hot.fsid == "0" || format!("{:x}", s.fsid) == hot.fsid => {
+                    (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
+                    usage.age_ms = 0;
+                }
+                // Another file system is there now: the tree was unmounted.
+                _ => usage.active = false,
+            }
+        }
+        Ok(usage)
+    }
+
+    fn snapshot(&self, id: &str) -> PathBuf {
+        self.native.run_dir.join("status").join(format!("{id}.json"))
+    }
+
+    // ---- queries -------------------------------------------------------------------------------------------------------
+
+    /// Answers a query of the table of operations.
+    pub fn query(&self, op: &str, params: &Value) -> Result<Value> {
+        check_params(op, params, ops::Effect::Query)?;
+        match op {
+            "schema" => Ok(json!({"properties": schema::document(), "operations": ops::document()})),
+            "check" => self.check(params),
+            "plan" => self.plan(params),
+            "render" => self.render(params),
+            "status" => self.status(params),
+            "list" => self.list(),
+            "users" => self.users(params),
+            "groups" => self.groups(params),
+            "gateways" => self.gateway_list(),
+            "templates" => self.templates(),
+            "audit" => {
+                let id = text(params, "id")?;
+                let since = number(params, "since")?.unwrap_or(0);
+                let limit = number(params, "limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(AUDIT_LIMIT);
+                Ok(json!({"entries": self.store().audit(&*self.host, id.as_deref(), since, limit)?}))
+            }
+            "sections" => {
+                let records = self.gateways()?;
+                let all: serde_json::Map<String, Value> = records
+                    .iter()
+                    .flat_map(|(_, r)| &r.shares)
+                    .filter(|(_, e)| e.delete_intent.is_none())
+                    .map(|(id, e)| (id.clone(), json!(e.section)))
+                    .collect();
+                Ok(json!({"sections": all}))
+            }
+            _ => Err(Error::new(Kind::Internal, format!("operation {op} is in the table and nobody answers it"))),
+        }
+    }
+
+    fn checked(&self, params: &Value) -> Result<(String, Section, Checked)> {
+        let id = required(params, "id")?;
+        let section = section::section_from_json(params.get("section").unwrap_or(&Value::Null))?;
+        let checked = section::check(&id, &section, &self.around(params)?)?;
+        let mut effective = section;
+        effective.retain(|k, _| schema::property(k).is_none_or(|p| !p.sensitive));
+        effective.extend(checked.effective.clone());
+        Ok((id, effective, checked))
+    }
+
+    fn check(&self, params: &Value) -> Result<Value> {
+        let checked = match self.checked(params) {
+            Ok((_, _, c)) => c,
+            Err(e) if !e.problems().is_empty() => return Ok(json!({"problems": e.problems(), "warnings": [], "effective": {}})),
+            Err(e) => return Err(e),
+        };
+        let (mut problems, mut warnings) = (Vec::new(), checked.warnings.clone());
+        if flag(params, "create")? {
+            let intent =
+                Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
+            let paths = self.paths_of(&checked.spec.gateway);
+            let outside = paths.mode == Mode::Lxc;
+            let need = Need { trees: vec![checked.spec.path.clone()], without_passdb: true, outside, ..Need::default() };
+            let planned = observe::facts(&self.machines(), &self.node, &paths, &need).and_then(|f| plan::ahead(&intent, &f));
+            match planned {
+                Ok(plan) => warnings.extend(plan.warnings),
+                Err(e) if !e.problems().is_empty() => problems.extend(e.problems().iter().cloned()),
+                Err(e) => problems.push(Problem::new("storage", chain(&e))),
+            }
+        }
+        Ok(json!({"problems": problems, "warnings": warnings, "effective": checked.effective}))
+    }
+
+    fn plan(&self, params: &Value) -> Result<Value> {
+        let op = required(params, "op")?;
+        let empty = json!({});
+        let inner = params.get("params").unwrap_or(&empty);
+        check_params(&op, inner, ops::Effect::Run)?;
+        let Some(mut asked) = self.intent(&op, inner, true)? else {
+            return Ok(json!({"op": op, "phases": [], "warnings": ["another node does it"], "text": "another node does it\n"}));
+        };
+        let plan = self.ahead(&asked)?;
+        asked.warnings.extend(plan.warnings.iter().cloned());
+        Ok(plan::Plan { warnings: asked.warnings, ..plan }.document(&op, &asked.target))
+    }
+
+    /// All phases, planned on what is seen now.
+    fn ahead(&self, asked: &Asked) -> Result<plan::Plan> {
+        let trees = match &asked.intent {
+            Intent::Create { spec, .. } | Intent::Update { spec, .. } => vec![spec.path.clone()],
+            Intent::TreeShift { path, .. } => vec![path.clone()],
+            _ => Vec::new(),
+        };
+        let facts = observe::facts(&self.machines(), &self.node, &asked.paths, &Need { trees, owned: true, ..Need::default() })?;
+        plan::ahead(&asked.intent, &facts)
+    }
+
+    fn render(&self, params: &Value) -> Result<Value> {
+        let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
+        let paths = self.named(params)?;
+        let make = || Record::new(paths.gateway.as_str(), &self.node, paths.mode, "not made yet");
+        let mut record = observe::record(&*self.host, &paths)?.unwrap_or_else(make);
+        let around = self.around(params)?;
+        let (mut shares, mut security) = (Vec::new(), crate::spec::Security::Standard);
+        let ours = |id: &String, s: &Section| {
+            let named = s.get("smbgw-gateway").unwrap_or(id);
+            section_mode(s) == Some(paths.mode) && (paths.mode == Mode::Native || named.as_str() == paths.gateway.as_str())
+        };
+        let typed = sections.iter().filter(|(_, s)| s.get("type").is_none_or(|t| t == "smbgateway"));
+        for (id, s) in typed.filter(|(id, s)| ours(id, s)) {
+            let checked = section::check(id, s, &around)?;
+            let gid = record.number(&format!("share/{id}"), |_| false)?;
+            let tree = TreeId { path: checked.spec.path.clone(), ino: 0, fsid: 0, fs_type: String::new() };
+            let entry = ShareEntry {
+                section: s.clone(),
+                state: ShareState::Building,
+                committed: false,
+                since_ms: 0,
+                unix_group: plan::accounts::unix_group("s", id, gid),
+                gid,
+                tree,
+                tree_before: TreeOwner { uid: 0, gid: 0, mode: 0o755 },
+                mount: None,
+                delete_intent: None,
+            };
+            security = checked.spec.security;
+            if !checked.spec.disabled {
+                shares.push((checked.spec, entry));
+            }
+        }
+        Ok(json!({"text": samba::own_conf(&record, &shares, Some(security))?}))
+    }
+
+    fn open(&self, paths: &Paths) -> Result<(Vec<OpState>, Vec<String>)> {
+        self.store().open_operations(&*self.host, paths.gateway.as_str())
+    }
+
+    fn document(
+        &self,
+        facts: &Facts,
+        id: &str,
+        entry: &ShareEntry,
+        open: &(Vec<OpState>, Vec<String>),
+        sections: Option<&Sections>,
+        drift: &[String],
+    ) -> Value {
+        let reachable = facts.tree(&entry.tree.path).is_ok();
+        let space = if reachable { self.host.space(&entry.tree.path).ok() } else { None };
+        // Without the sections at hand, what the last reconcile knew still holds.
+        let in_config = match sections {
+            Some(s) => Some(s.contains_key(id)),
+            None => self.last_known(id, "in-config").as_bool(),
+        };
+        let look = Look { facts, open: &open.0, damaged: &open.1, space, in_config, drift };
+        let mut doc = status::document(id, entry, &look);
+        doc["in-config"] = json!(in_config);
+        doc
+    }
+
+    fn last_known(&self, id: &str, key: &str) -> Value {
+        let file = self.host.read(&self.snapshot(id), 1 << 20).ok().flatten();
+        let doc: Value = file.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default();
+        doc.get(key).cloned().unwrap_or_default()
+    }
+
+    fn status(&self, params: &Value) -> Result<Value> {
+        let id = required(params, "id")?;
+        StoreId::new(&id)?;
+        if flag(params, "fresh")? {
+            if let Some((paths, r)) = self.gateway_of(&id)?.filter(|(_, r)| r.node == self.node) {
+                let facts = observe::quick(&self.machines(), &self.node, &paths)?;
+                let open = self.open(&paths)?;
+                if let Some(e) = r.shares.get(&id) {
+                    let drift: Vec<String> = serde_json::from_value(self.last_known(&id, "effective-drift")).unwrap_or_default();
+                    return Ok(self.document(&facts, &id, e, &open, None, &drift));
+                }
+            }
+            if let Some(o) = self.store().all_open(&*self.host)?.into_iter().find(|o| o.target == id) {
+                return Ok(orphan_document(&o, &self.node));
+            }
+        }
+        if let Some(f) = self.host.read(&self.snapshot(&id), 1 << 20)? {
+            let mut doc: Value = serde_json::from_slice(&f.content).map_err(|e| {
+                Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read"))
+                    .caused_by(e)
+                    .remedy("pve-smbgateway reconcile")
+            })?;
+            let age = (self.host.now_ms() - doc["at"].as_i64().unwrap_or(0)).max(0);
+            doc["age-ms"] = json!(age);
+            if age > STALE_MS {
+                doc["active"] = json!(false);
+                if let Some(w) = doc["warnings"].as_array_mut() {
+                    w.push(json!(format!(
+                        "these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?",
+                        age / 1000
+                    )));
+                }
+            }
+            return Ok(doc);
+        }
+        Err(Error::new(Kind::NotFound, format!("there is no share {id} on node {}", self.node)).remedy("pve-smbgateway list"))
+    }
+
+    fn list(&self) -> Result<Value> {
+        let (mut shares, mut damaged, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        for (paths, r) in self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node) {
+            let facts = observe::quick(&self.machines(), &self.node, &paths)?;
+            let open = self.open(&paths)?;
+            shares.extend(r.shares.iter().map(|(id, e)| self.document(&facts, id, e, &open, None, &[])));
+            known.extend(r.shares.into_keys());
+            damaged = open.1;
+        }
+        // What a hook accepted and the worker has not begun, or could not do.
+        for name in self.host.list(&self.native.run_dir.join("status"))? {
+            let Some(id) = name.strip_suffix(".json").filter(|id| !known.iter().any(|k| k == id)) else { continue };
+            if let Ok(doc) = self.status(&json!({"id": id})) {
+                if matches!(doc["state"].as_str(), Some("provisioning" | "failed")) {
+                    known.push(id.to_owned());
+                    shares.push(doc);
+                }
+            }
+        }
+        let open = self.store().all_open(&*self.host)?;
+        let orphans = open.iter().filter(|o| o.op.starts_with("share.") && o.op != "share.repair" && !known.contains(&o.target));
+        shares.extend(orphans.map(|o| orphan_document(o, &self.node)));
+        Ok(json!({"node": self.node, "shares": shares, "damaged": damaged}))
+    }
+
+    fn users(&self, params: &Value) -> Result<Value> {
+        let paths = self.named(params)?;
+        let record = observe::record(&*self.host, &paths)?;
+        let groups = |name: &str| -> Vec<String> {
+            record
+                .iter()
+                .flat_map(|r| &r.groups)
+                .filter(|(_, g)| g.members.iter().any(|m| m == name))
+                .map(|(n, _)| n.clone())
+                .collect()
+        };
+        let users: Vec<Value> = record
+            .iter()
+            .flat_map(|r| r.users.iter().map(move |(n, u)| (n, u, r.hashes.contains_key(n))))
+            .map(|(n, u, hash)| json!({"name": n, "uid": u.uid, "rid": u.rid, "disabled": u.disabled, "password": hash, "groups": groups(n)}))
+            .collect();
+        Ok(json!({"gateway": paths.gateway, "node": self.node, "users": users}))
+    }
+
+    fn groups(&self, params: &Value) -> Result<Value> {
+        let paths = self.named(params)?;
+        let record = observe::record(&*self.host, &paths)?;
+        let groups: Vec<Value> = record
+            .iter()
+            .flat_map(|r| &r.groups)
+            .map(|(n, g)| json!({"name": n, "unix": g.unix, "gid": g.gid, "members": g.members}))
+            .collect();
+        Ok(json!({"gateway": paths.gateway, "node": self.node, "groups": groups}))
+    }
+
+    fn gateway_list(&self) -> Result<Value> {
+        let mut list = Vec::new();
+        for (paths, r) in self.gateways()? {
+            let mut doc = json!({
+                "gateway": paths.gateway, "mode": paths.mode, "node": r.node, "uuid": r.uuid, "shares": r.shares.keys().collect::<Vec<_>>(),
+                "users": r.users.len(),
+            });
+            if paths.mode == Mode::Lxc && r.node == self.node {
+                let facts = observe::quick(&self.machines(), &self.node, &paths)?;
+                doc["container"] = status::container(&facts);
+                doc["samba-running"] = json!(facts.smbd_running);
+            }
+            list.push(doc);
+        }
+        Ok(json!({"node": self.node, "gateways": list}))
+    }
+
+    fn templates(&self) -> Result<Value> {
+        let facts = observe::facts(&self.machines(), &self.node, &self.node_paths()?, &Need { outside: true, ..Need::default() })?;
+        let guest = facts.guest.unwrap_or_default();
+        let list: Vec<Value> = guest
+            .templates
+            .iter()
+            .map(|t| {
+                let mut doc = json!(t.marker);
+                doc["storage"] = json!(t.storage);
+                doc["path"] = json!(t.path);
+                doc["present"] = json!(t.present);
+                doc["in-use"] = json!(guest.used_templates.contains(&t.marker.name));
+                doc
+            })
+            .collect();
+        Ok(json!({"node": self.node, "templates": list}))
+    }
+
+    // ---- intents -------------------------------------------------------------------------------------------------------
+
+    /// What a run's parameters mean; `None` if another node has to do it.
+    fn intent(&self, op: &str, params: &Value, password: bool) -> Result<Option<Asked>> {
+        let name = |key: &str| required(params, key);
+        let user = || UserName::new(&name("name")?);
+        let group = || GroupName::new(&name("name")?);
+        let (intent, paths, target) = match op {
+            "share.create" | "share.update" => return self.share_intent(op, params, password),
+            "share.delete" => {
+                let id = name("id")?;
+                let actor = text(params, "actor")?.unwrap_or_else(|| "root".into());
+                let paths = self.gateway_of(&id)?.map_or_else(|| self.native.clone(), |(p, _)| p);
+                (Intent::Delete { id: id.clone(), actor }, paths, id)
+            }
+            "share.repair" => {
+                let paths = self.named(params)?;
+                let gateway = paths.gateway.to_string();
+                (Intent::Repair { overwrite: flag(params, "overwrite")? }, paths, gateway)
+            }
+            "template.build" => {
+                let build = self.build(params)?;
+                let target = build.name.clone();
+                (Intent::TemplateBuild(build), self.node_paths()?, target)
+            }
+            "template.prune" => {
+                let keep = number(params, "keep")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
+                (Intent::TemplatePrune { keep }, self.node_paths()?, "templates".into())
+            }
+            "tree.shift" => {
+                let typed = name("path")?;
+                let path = section::clean_path(&typed).map_err(|why| Error::property("path", why))?;
+                (Intent::TreeShift { path, back: flag(params, "back")? }, self.node_paths()?, typed)
+            }
+            _ if op.starts_with("gateway.") => {
+                let gateway = GatewayId::new(&name("name")?).map_err(|e| Error::property("name", e.to_string()))?;
+                let paths = self.paths_of(&gateway);
+                let r = observe::record(&*self.host, &paths)?.ok_or_else(|| no_gateway(gateway.as_str()))?;
+                if r.node != self.node && op != "gateway.adopt" {
+                    return Err(Error::new(Kind::Conflict, format!("gateway {gateway} is on node {}", r.node)).remedy("run the command there"));
+                }
+                let intent = match op {
+                    "gateway.start" => Intent::GatewayStart,
+                    "gateway.stop" => Intent::GatewayStop,
+                    "gateway.restart" => Intent::GatewayRestart,
+                    "gateway.upgrade" => Intent::GatewayUpgrade(text(params, "template")?),
+                    "gateway.adopt" => Intent::GatewayAdopt(VmId::parse(&name("vmid")?).map_err(|e| Error::property("vmid", e.to_string()))?),
+                    _ => return Err(Error::property("op", format!("{} cannot be planned", shorten(op)))),
+                };
+                (intent, paths, gateway.to_string())
+            }
+            _ => {
+                let intent = match op {
+                    "user.create" => Intent::UserCreate(user()?),
+                    "user.password" => Intent::UserPassword(user()?),
+                    "user.disable" => Intent::UserDisable(user()?, true),
+                    "user.enable" => Intent::UserDisable(user()?, false),
+                    "user.remove" => Intent::UserRemove(user()?),
+                    "group.create" => Intent::GroupCreate(group()?),
+                    "group.remove" => Intent::GroupRemove(group()?),
+                    "group.add-member" => Intent::GroupAdd(group()?, UserName::new(&name("user")?)?),
+                    "group.remove-member" => Intent::GroupDrop(group()?, UserName::new(&name("user")?)?),
+                    _ => return Err(Error::property("op", format!("{} cannot be planned", shorten(op)))),
+                };
+                (intent, self.named(params)?, name("name")?)
+            }
+        };
+        Ok(Some(Asked { intent, paths, target, warnings: Vec::new() }))
+    }
+
+    fn share_intent(&self, op: &str, params: &Value, password: bool) -> Result<Option<Asked>> {
+        let (id, section, checked) = self.checked(params)?;
+        let paths = self.paths_of(&checked.spec.gateway);
+        let record = observe::record(&*self.host, &paths)?;
+        let known = record.as_ref().and_then(|r| r.shares.get(&id));
+        // A container is built and changed by its owner alone; a native share that moves away is still taken down here.
+        let elsewhere = checked.spec.node.as_str() != self.node;
+        if elsewhere && (known.is_none() || paths.mode == Mode::Lxc) {
+            return Ok(None);
+        }
+        let password = password && checked.spec.first_user.is_some();
+        let (spec, warnings) = (Box::new(checked.spec), checked.warnings);
+        if let Some(e) = known {
+            self.refuse_fixed(&id, &section, e)?;
+        }
+        let intent = if op == "share.create" || known.is_none() {
+            Intent::Create { spec, section, password }
+        } else {
+            Intent::Update { spec, section, password }
+        };
+        Ok(Some(Asked { intent, paths, target: id, warnings }))
+    }
+
+    /// A template as somebody asked for it. Its name tells what is in it and when it was built.
+    fn build(&self, params: &Value) -> Result<template::Build> {
+        let release = self.host.read_text(Path::new("/etc/os-release"))?.unwrap_or_default();
+        let codename = release.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME=")).unwrap_or("bookworm").trim_matches('"');
+        let suite = text(params, "suite")?.unwrap_or_else(|| codename.to_owned());
+        let name = match text(params, "name")? {
+            Some(n) => n,
+            None => format!("{}.{}", env!("CARGO_PKG_VERSION"), stamp(self.host.now_ms())),
+        };
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        Ok(template::Build { name, suite, arch: arch.into(), mirror: text(params, "mirror")?, storage: text(params, "storage")? })
+    }
+
+    /// The recorded tree of the share that an intent is about.
+    fn tree_of(&self, asked: &Asked) -> Result<Option<PathBuf>> {
+        let record = observe::record(&*self.host, &asked.paths)?;
+        Ok(record.and_then(|r| Some(r.shares.get(asked.intent.share_id()?)?.tree.path.clone())))
+    }
+
+    fn refuse_fixed(&self, id: &str, section: &Section, entry: &ShareEntry) -> Result<()> {
+        let changed: Vec<Problem> = schema::PROPERTIES
+            .iter()
+            .filter(|p| p.fixed && section.get(p.name) != entry.section.get(p.name))
+            .map(|p| Problem::new(p.name, "cannot be changed after create; remove the storage (its data stays) and add it anew"))
+            .collect();
+        if changed.is_empty() { Ok(()) } else { Err(Error::invalid(format!("section '{id}'"), changed)) }
+    }
+
+    /// Writes the snapshots of a gateway's shares, and removes those of shares that are gone.
+    fn refresh(&self, machines: &Machines, paths: &Paths, sections: Option<&Sections>, drift: Option<&[String]>) -> Result<()> {
+        let facts = observe::quick(machines, &self.node, paths)?;
+        let open = self.open(paths)?;
+        let dir = self.native.run_dir.join("status");
+        self.host.make_dir(&dir, 0o700)?;
+        let none = std::collections::BTreeMap::new();
+        let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
+        for (id, entry) in shares {
+            let kept: Vec<String>;
+            let drift = match drift {
+                Some(d) => d,
+                None => {
+                    kept = serde_json::from_value(self.last_known(id, "effective-drift")).unwrap_or_default();
+                    &kept
+                }
+            };
+            let mut doc = self.document(&facts, id, entry, &open, sections, drift);
+            doc["effective-drift"] = json!(drift);
+            self.put_snapshot(id, &doc)?;
+        }
+        for name in self.host.list(&dir)? {
+            let Some(id) = name.strip_suffix(".json").filter(|id| !shares.contains_key(*id)) else { continue };
+            let gateway = self.last_known(id, "gateway");
+            let ours = gateway.as_str().is_none_or(|g| g == paths.gateway.as_str());
+            if ours && !self.still_expected(id, sections) {
+                self.host.remove(&dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_snapshot(&self, id: &str, doc: &Value) -> Result<()> {
+        let (content, ids) = (serde_json::to_string(doc).unwrap_or_default(), self.host.own_ids());
+        self.host.write(&FileSpec { path: self.snapshot(id), content, mode: 0o600, uid: ids.0, gid: ids.1 })
+    }
+}
+
+fn no_gateway(name: &str) -> Error {
+    Error::new(Kind::NotFound, format!("there is no gateway {}", shorten(name))).remedy("pve-smbgateway gateway list")
+}
+
+/// A moment as digits, in UTC: 20261124.2214.
+fn stamp(ms: i64) -> String {
+    let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000) / 60_000);
+    // Days since 1970 as a date (proleptic Gregorian; eras of 400 years, years that begin in March).
+    let z = days + 719_468;
+    let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}.{:02}{:02}", rest / 60, rest % 60)
+}
+
+fn orphan_document(o: &OpState, node: &str) -> Value {
+    json!({
+        "schema": status::SCHEMA, "id": o.target, "state": if o.is_stuck() { "stuck" } else { "building" }, "node": node, "active": false,
+        "operation": {"opid": o.opid, "op": o.op, "since": o.opened}, "warnings": [], "drift": [],
+        "stuck": if o.is_stuck() { status::stuck_document(o) } else { Value::Null },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn moments() {
+        assert_eq!(super::stamp(0), "19700101.0000");
+        assert_eq!(super::stamp(1_767_225_600_000 + 61 * 60_000), "20260101.0101");
+        assert_eq!(super::stamp(1_709_164_800_000), "20240229.0000");
+    }
+}

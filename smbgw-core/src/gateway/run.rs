@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A run as callers have it: begun, stepped, given up. It knows which gateway's lock an operation needs; what happens under the lock is in
+//! `one`, and a reconcile goes through the gateways in `many`.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::many::Many;
+use super::one::{Goal, One, Todo};
+use super::params::{check_params, flag, number, required, text, without_secrets};
+use super::{Context, NODE, Progress};
+use crate::error::{Error, Kind, Result};
+use crate::facts::Paths;
+use crate::spec::section::{self, Mode, NATIVE};
+use crate::spec::ops;
+use crate::types::{GatewayId, shorten};
+
+/// A run: one operation, or all that a reconcile finds to do. Holds the lock of the gateway it is at until that is over, or it is dropped.
+pub struct Run(Kinds);
+
+enum Kinds {
+    One(Box<One>),
+    Many(Box<Many>),
+}
+
+impl Run {
+    /// Hands a secret over, before the first step.
+    pub fn secret(&mut self, name: &str, data: &[u8]) -> Result<()> {
+        match &mut self.0 {
+            Kinds::One(r) => r.secret(name, data),
+            Kinds::Many(_) => Err(Error::property("secret", format!("{} is no secret this operation takes", shorten(name)))),
+        }
+    }
+
+    /// Goes on for at most about a second.
+    pub fn step(&mut self) -> Result<Progress> {
+        match &mut self.0 {
+            Kinds::One(r) => r.step(),
+            Kinds::Many(r) => r.step(),
+        }
+    }
+
+    /// Stops and takes everything back; the next steps do it.
+    pub fn unwind(&mut self) -> Result<()> {
+        match &mut self.0 {
+            Kinds::One(r) => r.unwind(),
+            Kinds::Many(r) => r.unwind(),
+        }
+    }
+
+    /// Stops; a reconcile or a resume goes on later.
+    pub fn interrupt(&mut self) -> Result<()> {
+        match &mut self.0 {
+            Kinds::One(r) => r.interrupt(),
+            Kinds::Many(r) => r.interrupt(),
+        }
+    }
+
+    /// The id of the operation that runs now.
+    pub fn opid(&self) -> Option<&str> {
+        match &self.0 {
+            Kinds::One(r) => r.opid(),
+            Kinds::Many(r) => r.opid(),
+        }
+    }
+}
+
+impl Context {
+    /// Begins a run: takes the lock, and opens the journal at its first step.
+    pub fn begin(&self, op: &str, params: &Value) -> Result<Run> {
+        check_params(op, params, ops::Effect::Run)?;
+        if op == "share.create" || op == "share.update" {
+            // All that is wrong with a request is said before anything is locked or written.
+            self.checked(params)?;
+        }
+        let actor = text(params, "actor")?.unwrap_or_else(|| "root".into());
+        let wait = number(params, "lock-wait-ms")?;
+        if op == "reconcile" {
+            let ids = params.get("ids").and_then(Value::as_array);
+            let only = ids.map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+            let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
+            return Ok(Run(Kinds::Many(Box::new(Many::begin(self, &actor, wait, sections, only)?))));
+        }
+        let paths = self.paths_for(op, params)?;
+        let mut run = self.one(&paths, op, &actor, wait)?;
+        run.recover = true;
+        run.defer = flag(params, "defer")?;
+        run.goal = match op {
+            "share.repair" => {
+                let target = text(params, "id")?.filter(|t| t != paths.gateway.as_str());
+                Goal::Repair { target, overwrite: flag(params, "overwrite")? }
+            }
+            _ => Goal::Operation { op: op.to_owned(), params: without_secrets(params) },
+        };
+        Ok(Run(Kinds::One(Box::new(run))))
+    }
+
+    /// Goes on with an operation that was interrupted; what was being undone is undone further.
+    pub fn resume(&self, opid: &str) -> Result<Run> {
+        let found = self.store().read(&*self.host, opid)?;
+        let state = found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no operation {}", shorten(opid))))?.state?;
+        if state.outcome.is_some() && !state.is_stuck() {
+            return Err(Error::new(Kind::Conflict, format!("operation {opid} is over")));
+        }
+        let paths = self.paths_of(&GatewayId::new(&state.gateway)?);
+        let mut run = self.one(&paths, "resume", "root", None)?;
+        run.tasks.push_back(Todo::Resume { opid: opid.to_owned(), unwind: false, settle: false });
+        run.tasks.push_back(Todo::Refresh);
+        Ok(Run(Kinds::One(Box::new(run))))
+    }
+
+    /// The gateway whose lock an operation needs.
+    fn paths_for(&self, op: &str, params: &Value) -> Result<Paths> {
+        match op {
+            "share.create" | "share.update" => {
+                let (_, _, checked) = self.checked(params)?;
+                Ok(self.paths_of(&checked.spec.gateway))
+            }
+            "share.delete" => Ok(self.gateway_of(&required(params, "id")?)?.map_or_else(|| self.native.clone(), |(p, _)| p)),
+            "share.repair" => self.to_repair(params),
+            _ if op.starts_with("gateway.") => {
+                Ok(self.paths_of(&GatewayId::new(&required(params, "name")?).map_err(|e| Error::property("name", e.to_string()))?))
+            }
+            _ if op.starts_with("template.") || op.starts_with("tree.") => self.node_paths(),
+            _ => self.named(params),
+        }
+    }
+
+    /// A repair names a gateway, a share, or nothing, which is the gateway that there is.
+    fn to_repair(&self, params: &Value) -> Result<Paths> {
+        let Some(id) = text(params, "id")? else { return self.named(params) };
+        if id == NATIVE {
+            return Ok(self.native.clone());
+        }
+        if let Some((paths, _)) = self.gateway_of(&id)? {
+            return Ok(paths);
+        }
+        if let Some((paths, _)) = self.gateways()?.into_iter().find(|(p, _)| p.gateway.as_str() == id) {
+            return Ok(paths);
+        }
+        // What never came into a record may still have an open operation.
+        let open = self.store().all_open(&*self.host)?.into_iter().find(|o| o.target == id);
+        Ok(match open {
+            Some(o) => self.paths_of(&GatewayId::new(&o.gateway)?),
+            None => self.native.clone(),
+        })
+    }
+
+    /// A run on one gateway, with its lock.
+    pub(super) fn one(&self, paths: &Paths, op: &str, actor: &str, wait: Option<i64>) -> Result<One> {
+        let wait = Duration::from_millis(u64::try_from(wait.unwrap_or(10_000)).unwrap_or(0).min(60_000));
+        let dir = self.native.run_dir.join("lock");
+        self.host.make_dir(&dir, 0o700)?;
+        let note = format!("pid {} {op} by {actor}", self.host.own_process().pid);
+        let mut locks = vec![self.host.lock(&dir.join(paths.gateway.as_str()), &note, wait)?];
+        // The node's own accounts and smb.conf are nobody's but the native gateway's; a container has its own.
+        if paths.mode == Mode::Native {
+            locks.push(self.host.lock(&dir.join(NODE), &note, wait)?);
+        }
+        Ok(One::new(self.clone(), Rc::clone(&self.machines()), paths.clone(), actor, locks))
+    }
+
+    /// The gateways that a reconcile goes through: those with a record, with sections of theirs, or with something open.
+    pub(super) fn to_reconcile(&self, sections: &section::Sections) -> Result<VecDeque<Paths>> {
+        let mut ids: Vec<GatewayId> = vec![GatewayId::new(NATIVE)?];
+        ids.extend(self.gateways()?.into_iter().map(|(p, _)| p.gateway));
+        for (id, s) in sections.iter().filter(|(_, s)| s.get("type").is_none_or(|t| t == "smbgateway")) {
+            if crate::run::reconcile::section_mode(s) == Some(Mode::Lxc) {
+                ids.extend(GatewayId::new(s.get("smbgw-gateway").unwrap_or(id)).ok());
+            }
+        }
+        for o in self.store().all_open(&*self.host)? {
+            ids.extend(GatewayId::new(&o.gateway).ok());
+        }
+        let mut seen = Vec::new();
+        ids.retain(|g| !std::mem::replace(&mut seen.contains(g), true) && { seen.push(g.clone()); true });
+        Ok(ids.iter().map(|g| self.paths_of(g)).collect())
+    }
+}
+
+/// What a reconcile says of itself when it is over.
+pub(super) fn summary(results: &[Value], warnings: &[String]) -> Value {
+    json!({"shares": results, "warnings": warnings})
+}

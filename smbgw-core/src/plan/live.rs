@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Going live: our configuration file behind one include line, smbd's reload, the sessions that must end, and the reading back. The same in
+//! every place. It knows that smb.conf may be foreign; it must not know where the place is.
+use serde_json::Value;
+
+use super::Intent;
+use super::accounts;
+use super::common::Steps;
+use super::samba::{self, MARKER};
+use super::step::{Candidate, Effect, Seen, Step, Undo, Watch};
+use crate::effect::{Cmd, FileSpec, Program};
+use crate::error::{Error, Kind, Result};
+use crate::facts::Facts;
+use crate::format::smb_conf::{IncludeState, add_include, find_include, remove_include};
+use crate::spec::Security;
+use crate::spec::record::{Key, Record};
+use crate::types::sha256_hex;
+
+fn systemctl(verb: &str) -> Cmd {
+    Cmd::new(Program::Systemctl, [verb, "smbd.service"]).within_ms(30_000)
+}
+
+fn start_smbd(facts: &Facts, restart: bool) -> Effect {
+    let start = if facts.systemd { systemctl("start") } else { accounts::samba(facts, Program::Smbd, &["-D"]).daemon() };
+    Effect::StartSmbd { pid_file: facts.smbd_pid_file(), start, restart: restart.then(|| stop_cmd(facts)) }
+}
+
+fn stop_cmd(facts: &Facts) -> Cmd {
+    if facts.systemd { systemctl("stop") } else { accounts::samba(facts, Program::Smbcontrol, &["smbd", "shutdown"]) }
+}
+
+fn smbcontrol(facts: &Facts, args: &[&str]) -> Effect {
+    Effect::Run(accounts::samba(facts, Program::Smbcontrol, args))
+}
+
+fn reload(facts: &Facts) -> Effect {
+    smbcontrol(facts, &["all", "reload-config"])
+}
+
+/// Our file or smb.conf, kept with its owner and mode if it is there.
+fn file_to_be(path: &std::path::Path, now: Option<&crate::facts::ConfFile>, content: String) -> FileSpec {
+    let (mode, uid, gid) = now.map_or((0o644, 0, 0), |f| (f.mode, f.uid, f.gid));
+    FileSpec { path: path.to_owned(), content, mode, uid, gid }
+}
+
+fn seen_file(f: &FileSpec) -> Seen {
+    Seen::File { sha256: sha256_hex(f.content.as_bytes()), mode: f.mode, uid: f.uid, gid: f.gid, content: None }
+}
+
+fn seen_now(now: Option<&crate::facts::ConfFile>) -> Seen {
+    now.map_or(Seen::Absent, |f| Seen::File { sha256: f.sha256.clone(), mode: f.mode, uid: f.uid, gid: f.gid, content: None })
+}
+
+/// Sessions that must end because of a change, by share name.
+#[derive(Default)]
+struct Revoked {
+    close: Vec<String>,
+    denied: Vec<String>,
+}
+
+/// What the change of one share takes away from clients that are connected now. Both texts are of our own file.
+fn revoked(before: &str, after: &str) -> Revoked {
+    use crate::format::smb_conf::SmbConf;
+    let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
+    let mut r = Revoked::default();
+    for s in old.sections().iter().filter(|s| !s.is_global()) {
+        let Some(n) = new.sections().iter().find(|n| !n.is_global() && n.name == s.name) else {
+            r.close.push(s.name.clone());
+            continue;
+        };
+        let differs = |p: &str| s.get(p) != n.get(p);
+        if differs("path") || differs("server smb encrypt") {
+            r.close.push(s.name.clone());
+        } else if differs("valid users") || differs("write list") || differs("read list") || differs("dos filemode") {
+            r.denied.push(s.name.clone());
+        }
+    }
+    r
+}
+
+/// Refuses to overwrite a managed file that somebody edited.
+pub fn hand_edited(facts: &Facts) -> Option<String> {
+    let record = facts.record.as_ref()?;
+    match (&facts.own, record.conf_sha256.as_str()) {
+        (Some(f), sha) if !sha.is_empty() && f.sha256 != sha => {
+            Some(format!("{} was edited since smbgw wrote it", facts.paths.own_conf.display()))
+        }
+        _ => None,
+    }
+}
+
+/// Brings our file to what the record says, and proves that it is in effect.
+pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
+    let Some(record) = facts.record.as_ref() else { return Ok((Vec::new(), Vec::new())) };
+    let (shares, warnings) = samba::serving(record, facts)?;
+    let overwrite = matches!(intent, Intent::Repair { overwrite: true });
+    if let (Some(why), false) = (hand_edited(facts), overwrite) {
+        return Err(Error::new(Kind::Drift, why).remedy(format!("look at the difference with: pve-smbgateway repair {0}; put the file back with: pve-smbgateway repair {0} --overwrite", record.id)));
+    }
+    let main = facts.main.as_ref().ok_or_else(|| {
+        Error::new(Kind::Unsupported, format!("{} does not exist", facts.paths.smb_conf.display()))
+            .remedy("apt install --reinstall -o Dpkg::Options::=--force-confmiss samba-common")
+    })?;
+    let own_path = facts.paths.own_conf.display().to_string();
+    let now_own = facts.own.as_ref().map(|f| f.text.as_str()).unwrap_or_default();
+    let foreign = samba::foreign_shares(facts);
+    let mut steps = Vec::new();
+
+    if shares.is_empty() {
+        take_down(facts, record, main, &own_path, now_own, &foreign, &mut steps)?;
+        return Ok((steps, warnings));
+    }
+
+    let security = shares.iter().map(|(s, _)| s.security).max_by_key(|s| *s == Security::High).unwrap_or(Security::Standard);
+    let with_globals = foreign.is_empty() || samba::own_sets_globals(now_own);
+    let text = samba::own_conf(record, &shares, with_globals.then_some(security))?;
+    let own = file_to_be(&facts.paths.own_conf, facts.own.as_ref(), text);
+    let main_text = match find_include(&main.text, MARKER, &own_path) {
+        IncludeState::Present { last_global: true, .. } => main.text.clone(),
+        IncludeState::Absent => add_include(&main.text, MARKER, &own_path)?,
+        IncludeState::Present { .. } => {
+            let without = remove_include(&main.text, MARKER, &own_path)?.unwrap_or_else(|| main.text.clone());
+            add_include(&without, MARKER, &own_path)?
+        }
+        IncludeState::Damaged(why) => {
+            return Err(Error::new(
+                Kind::Drift,
+                format!("our include line in {} is damaged: {why}", facts.paths.smb_conf.display()),
+            )
+            .remedy(format!("take the two lines out with an editor, then: pve-smbgateway repair {}", record.id)));
+        }
+    };
+    let new_main = file_to_be(&facts.paths.smb_conf, Some(main), main_text);
+    let own_changes = facts.own.as_ref().is_none_or(|f| f.text != own.content);
+    let main_changes = main.text != new_main.content;
+    let mut revoked = revoked(now_own, &own.content);
+
+    // A listening port and NetBIOS are read once, at the start.
+    let restart = with_globals
+        && facts.smbd_running
+        && (!crate::format::smb_params::same_value(
+            "smb ports",
+            "445",
+            facts.effective.global.get("smb ports").map_or("", String::as_str),
+        ));
+    let after_undo =
+        if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
+
+    if own_changes || main_changes {
+        let ours: Vec<String> = samba::own_sections(&own.content).into_iter().chain(samba::own_sections(now_own)).collect();
+        let candidate = Candidate {
+            live: facts.paths.smb_conf.clone(),
+            own: facts.paths.own_conf.clone(),
+            main_text: new_main.content.clone(),
+            own_text: own.content.clone(),
+            scratch: facts.paths.run_dir.join("check"),
+            ours,
+            keep_globals: !with_globals,
+        };
+        steps.push(Step::new(
+            "samba/candidate",
+            "check the complete candidate configuration",
+            Watch::Nothing,
+            Effect::Candidate(candidate),
+        ));
+    }
+    // Of shares that are no longer served under that name; while they are still in the configuration, or sharesec would not know them.
+    for (n, (name, old)) in
+        facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
+    {
+        steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
+    }
+    if own_changes {
+        let sha = sha256_hex(own.content.as_bytes());
+        steps.push(accounts::record(
+            "samba/mark",
+            "record what our configuration file will be",
+            Key::ConfSha256,
+            Some(Value::String(sha)),
+        ));
+        steps.push(
+            Step::new(
+                "samba/own-file",
+                format!("write {own_path}"),
+                Watch::File(facts.paths.own_conf.clone()),
+                Effect::Write(own.clone()),
+            )
+            .before(seen_now(facts.own.as_ref()))
+            .want(seen_file(&own))
+            .undo(Undo::RestoreThen(after_undo.clone())),
+        );
+    }
+    if main_changes {
+        let title = format!("include it at the end of [global] in {}", facts.paths.smb_conf.display());
+        steps.push(
+            Step::new("samba/include", title, Watch::File(facts.paths.smb_conf.clone()), Effect::Write(new_main.clone()))
+                .before(seen_now(Some(main)))
+                .want(seen_file(&new_main))
+                .undo(Undo::Restore),
+        );
+    }
+    if !facts.smbd_running {
+        if !record.started_smbd && facts.own.is_none() {
+            steps.push(accounts::record(
+                "samba/started",
+                "record that smbd did not run",
+                Key::StartedSmbd,
+                Some(Value::Bool(true)),
+            ));
+        }
+        let undo = Undo::Do(vec![Effect::StopSmbd { pid_file: facts.smbd_pid_file(), stop: stop_cmd(facts) }]);
+        steps.push(Step::new("samba/start", "start smbd", Watch::Smbd, start_smbd(facts, false)).want(Seen::Running).undo(undo));
+    } else if restart {
+        steps.push(Step::new(
+            "samba/restart",
+            "restart smbd once: ports and NetBIOS change",
+            Watch::Nothing,
+            start_smbd(facts, true),
+        ));
+    } else if own_changes || main_changes {
+        steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
+    }
+    for name in share_acls(facts, record, &shares, &mut steps)? {
+        if !revoked.close.contains(&name) && !revoked.denied.contains(&name) {
+            revoked.denied.push(name);
+        }
+    }
+    if facts.smbd_running && !restart {
+        revoke(facts, &revoked, &mut steps);
+    }
+    let settings = samba::settings(record, &shares, security, with_globals)?;
+    steps.push(Step::new(
+        "samba/effective",
+        "read the effective configuration back",
+        Watch::Nothing,
+        Effect::Effective(settings),
+    ));
+    Ok((steps, warnings))
+}
+
+fn revoke(facts: &Facts, revoked: &Revoked, steps: &mut Vec<Step>) {
+    for (n, name) in revoked.close.iter().enumerate() {
+        let effect = smbcontrol(facts, &["smbd", "close-share", name]);
+        steps.push(Step::new(format!("samba/close.{n}"), format!("end sessions of [{name}]"), Watch::Nothing, effect));
+    }
+    for (n, name) in revoked.denied.iter().enumerate() {
+        let effect = smbcontrol(facts, &["smbd", "close-denied-share", name]);
+        steps.push(Step::new(
+            format!("samba/denied.{n}"),
+            format!("end sessions of [{name}] that are no longer allowed"),
+            Watch::Nothing,
+            effect,
+        ));
+    }
+}
+
+/// Share ACLs as they must be; those that are no longer needed are removed. Gives the shares whose ACL changes.
+fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &mut Vec<Step>) -> Result<Vec<String>> {
+    let before = steps.len();
+    let mut changed = Vec::new();
+    for (spec, _) in shares {
+        let name = spec.share.as_str();
+        let wanted = samba::share_acl(spec, record)?;
+        if wanted.is_some() {
+            refuse_other_state_directory(facts)?;
+        }
+        let now = facts.acls.get(name);
+        match (&wanted, now) {
+            (Some(w), n) if n != Some(w) => {
+                let undo = match n {
+                    Some(old) => accounts::sharesec(&facts.paths, &[name, "--replace", &old.join(",")]),
+                    None => drop_acl(facts, name),
+                };
+                let cmd = accounts::sharesec(&facts.paths, &[name, "--replace", &w.join(",")]);
+                steps.push(
+                    Step::new(
+                        format!("samba/acl.{}", spec.id),
+                        format!("set the share ACL of [{name}]"),
+                        Watch::ShareAcl(name.into()),
+                        Effect::Run(cmd),
+                    )
+                    .want(Seen::ShareAcl(w.clone()))
+                    .undo(Undo::Do(vec![Effect::Run(undo)])),
+                );
+            }
+            (None, Some(old)) => steps.push(remove_acl(facts, spec.id.as_str(), name, old)),
+            _ => {}
+        }
+        if steps.len() > before + changed.len() {
+            changed.push(name.to_owned());
+        }
+    }
+    Ok(changed)
+}
+
+/// The share ACL lies in the default state directory; where smbd uses another one it would hold nobody down.
+fn refuse_other_state_directory(facts: &Facts) -> Result<()> {
+    match facts.effective.global.get("state directory").map(String::as_str) {
+        None | Some("/var/lib/samba") => Ok(()),
+        Some(other) => {
+            Err(Error::property("smbgw-access", format!("full needs Samba's default state directory, and smb.conf sets {other}")))
+        }
+    }
+}
+
+fn drop_acl(facts: &Facts, name: &str) -> Cmd {
+    // 255: there is none.
+    accounts::sharesec(&facts.paths, &[name, "--delete"]).also_ok(&[255])
+}
+
+fn remove_acl(facts: &Facts, id: &str, name: &str, old: &[String]) -> Step {
+    let undo = accounts::sharesec(&facts.paths, &[name, "--replace", &old.join(",")]);
+    Step::new(
+        format!("samba/acl.{id}"),
+        format!("remove the share ACL of [{name}]"),
+        Watch::ShareAcl(name.into()),
+        Effect::Run(drop_acl(facts, name)),
+    )
+    .want(Seen::Absent)
+    .undo(Undo::Do(vec![Effect::Run(undo)]))
+}
+
+/// Nothing of ours is served any more: line first, then file.
+fn take_down(
+    facts: &Facts,
+    record: &Record,
+    main: &crate::facts::ConfFile,
+    own_path: &str,
+    now_own: &str,
+    foreign: &[String],
+    steps: &mut Vec<Step>,
+) -> Result<()> {
+    let restart = facts.smbd_running && !record.started_smbd && foreign.is_empty() && samba::own_sets_globals(now_own);
+    let stop = facts.smbd_running && record.started_smbd && foreign.is_empty();
+    let back = if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
+    let names = samba::own_sections(now_own);
+    // While the share is still in the configuration, or sharesec would not know it.
+    for name in &names {
+        if let Some(old) = facts.acls.get(name) {
+            steps.push(remove_acl(facts, name, name, old));
+        }
+    }
+    if let Some(text) = remove_include(&main.text, MARKER, own_path)? {
+        let file = file_to_be(&facts.paths.smb_conf, Some(main), text);
+        let title = format!("take the include line out of {}", facts.paths.smb_conf.display());
+        steps.push(
+            Step::new("samba/include", title, Watch::File(facts.paths.smb_conf.clone()), Effect::Write(file.clone()))
+                .before(seen_now(Some(main)))
+                .want(seen_file(&file))
+                .undo(Undo::RestoreThen(back.clone())),
+        );
+    }
+    if let Some(f) = &facts.own {
+        steps.push(
+            Step::new(
+                "samba/own-file",
+                format!("remove {own_path}"),
+                Watch::File(facts.paths.own_conf.clone()),
+                Effect::Remove(facts.paths.own_conf.clone()),
+            )
+            .before(seen_now(Some(f)))
+            .want(Seen::Absent)
+            .undo(Undo::RestoreThen(back)),
+        );
+    }
+    if !record.conf_sha256.is_empty() {
+        steps.push(accounts::record("samba/mark", "forget our configuration file", Key::ConfSha256, None));
+    }
+    if facts.smbd_running && !names.is_empty() {
+        steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
+        revoke(facts, &Revoked { close: names, denied: Vec::new() }, steps);
+    }
+    if stop {
+        let undo = Undo::Do(vec![start_smbd(facts, false)]);
+        let effect = Effect::StopSmbd { pid_file: facts.smbd_pid_file(), stop: stop_cmd(facts) };
+        steps.push(
+            Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Smbd, effect).want(Seen::Absent).undo(undo),
+        );
+    } else if restart {
+        steps.push(Step::new(
+            "samba/restart",
+            "restart smbd once: its own ports come back",
+            Watch::Nothing,
+            start_smbd(facts, true),
+        ));
+    }
+    if record.started_smbd {
+        steps.push(accounts::record("samba/started", "forget that smbd did not run", Key::StartedSmbd, None));
+    }
+    Ok(())
+}
+
