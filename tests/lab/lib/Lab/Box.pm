@@ -51,9 +51,15 @@ sub enter {
     my $base = "/var/tmp/smbgw-lab.$$";
     mkdir($base, 0755) or die "cannot create $base: $!\n";
     my @unshare = ('unshare', '--net', '--mount', '--uts', '--ipc', '--pid', '--fork', '--mount-proc', '--kill-child');
+    my $parent = $$;
     my $pid = fork() // die "cannot fork: $!\n";
     if (!$pid) {
         $ENV{SMBGW_LAB_BASE} = $base;
+        # prctl(PR_SET_PDEATHSIG, SIGKILL): a box does not outlive us, even if we are killed
+        my %prctl = (x86_64 => 157, aarch64 => 167);
+        my $number = $prctl{ (POSIX::uname())[4] };
+        syscall($number, 1, 9, 0, 0, 0) if defined($number);
+        POSIX::_exit(127) if getppid() != $parent;
         exec(@unshare, $^X, '-I', Cwd::realpath(File::Basename::dirname(__FILE__) . '/..'), '-MLab::Box', '-e', 'Lab::Box::_first()', Cwd::realpath($0), @ARGV);
         POSIX::_exit(127);
     }
@@ -62,6 +68,7 @@ sub enter {
     }
     1 while waitpid($pid, 0) < 0 && $!{EINTR};
     my $status = $?;
+    remove_cgroups(cgroups($base));
     File::Path::remove_tree($base);
     POSIX::_exit($status & 127 ? 128 + ($status & 127) : $status >> 8);
 }
@@ -92,7 +99,9 @@ sub _cannot {
 sub _sweep {
     for my $dir (glob('/var/tmp/smbgw-lab.*')) {
         my ($pid) = $dir =~ m/\.(\d+)\z/ or next;
-        File::Path::remove_tree($dir) if !kill(0, $pid) && $!{ESRCH};
+        next if kill(0, $pid) || !$!{ESRCH};
+        remove_cgroups(cgroups($dir));
+        File::Path::remove_tree($dir);
     }
     return;
 }
@@ -161,6 +170,47 @@ sub _build {
     _must('hostname', 'box');
     _append('/etc/hosts', "127.0.1.1 box\n");
     _must('ip', 'link', 'set', 'lo', 'up');
+    return;
+}
+
+# --- control groups ---------------------------------------------------------------------------------------------------
+
+# Where the control groups of the box with this base directory are, one for each hierarchy: [directory, how it is mounted, name
+# below /sys/fs/cgroup]. Only tests that run containers make them; they lie below the group that the test was started in, so
+# that its limits hold for the box too. They are the one thing of a box outside its own directories, and go when it ends.
+sub cgroups {
+    my ($base) = @_;
+    my $name = File::Basename::basename($base);
+    my %mounted;
+    for my $line (split(/\n/, slurp('/proc/self/mountinfo'))) {
+        my ($root, $at, $type, $super) = $line =~ m/\A\S+ \S+ \S+ (\S+) (\S+) .* - (\S+) \S+ (\S+)\z/ or next;
+        next if $type !~ m/\Acgroup2?\z/ || $at !~ m!\A/sys/fs/cgroup(?:/|\z)!;
+        $mounted{$_} //= { root => $root, at => $at, type => $type } for $type eq 'cgroup2' ? '' : grep { !m/\A(?:rw|ro|xattr|clone_children|noprefix)\z|release_agent/ } split(/,/, $super);
+    }
+    my %seen;
+    my @groups;
+    for my $line (split(/\n/, slurp('/proc/self/cgroup'))) {
+        my (undef, $controllers, $path) = split(/:/, $line, 3);
+        my $m = $mounted{ (split(/,/, $controllers))[0] // '' } or next;
+        next if $seen{ $m->{at} }++;
+        # where version 2 is all there is, only the topmost group may have both processes and groups with limits
+        $path = '' if $m->{at} eq '/sys/fs/cgroup';
+        $path =~ s!\A\Q$m->{root}\E!! if $m->{root} ne '/';
+        push @groups, ["$m->{at}$path/$name" =~ s!/+!/!gr, $m->{type} eq 'cgroup2' ? ['cgroup2'] : ['cgroup', '-o', $controllers =~ m/\Aname=/ ? "none,$controllers" : $controllers], $m->{at} =~ s!\A/sys/fs/cgroup/?!!r];
+    }
+    return @groups;
+}
+
+# Removes control groups with all below them. What still has processes stays.
+sub remove_cgroups {
+    my (@groups) = @_;
+    for my $group (grep { -d $_->[0] } @groups) {
+        # the processes of a killed box, and groups that are being removed, need a moment to be gone
+        until_true(sub {
+            File::Find::finddepth({ no_chdir => 1, wanted => sub { rmdir($File::Find::name) if -d $File::Find::name } }, $group->[0]);
+            !-d $group->[0];
+        }, 2);
+    }
     return;
 }
 
