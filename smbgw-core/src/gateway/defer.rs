@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Result};
-use crate::host::{Host, Secrets};
+use crate::host::Secrets;
 use crate::plan::Intent;
 use crate::run::reconcile::UNCOMMITTED_MS;
 use crate::spec::ShareSpec;

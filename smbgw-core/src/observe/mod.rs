@@ -417,7 +417,7 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
             if same { Seen::Present } else { Seen::Absent }
         }
         Watch::InTree(p, name) => present(host.exists(&p.join(name))?),
-        Watch::Dir(p) => present(host.exists(p)?),
+        Watch::Exists(p) => present(host.exists(p)?),
         Watch::Guest(vmid) => guests::see(node, *vmid)?,
         Watch::GuestLine(vmid, key) => {
             guests::conf(node, *vmid)?.and_then(|c| c.coming(key).map(str::to_owned)).map_or(Seen::Absent, Seen::Line)

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Machine, World, samba};
-use crate::effect::{Cmd, HAND_INSIDE};
+use crate::effect::{Cmd, HAND_INSIDE, HAND_VERSION};
 use crate::error::{Error, Kind, Result};
-use crate::host::{SHIFT, guest};
+use crate::host::SHIFT;
 
 /// How many numbers a container has.
 const COUNT: u32 = 65_536;
@@ -123,7 +123,7 @@ pub(super) fn entrance(world: &World, cmd: &Cmd) -> Result<u32> {
 /// The version of the hand in a container, where it is not ours. The file holds it as text here.
 pub(super) fn other_version(world: &World, vmid: u32) -> Option<String> {
     let text = world.guests.get(&vmid)?.world.files.text(HAND_INSIDE);
-    (text.trim() != guest::version()).then(|| text.trim().to_owned())
+    (text.trim() != HAND_VERSION).then(|| text.trim().to_owned())
 }
 
 /// What the kernel is told to hold a container to.

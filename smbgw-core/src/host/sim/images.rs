@@ -40,6 +40,17 @@ pub(super) fn status_of<'a>(packages: impl IntoIterator<Item = (&'a str, &'a str
 
 /// What every Debian has, of the packages that matter here.
 const SMALLEST: &[&str] = &["base-files", "coreutils", "dpkg", "passwd", "tar"];
+/// What comes with a package.
+const DEPENDS: &[(&str, &[&str])] = &[("samba", &["samba-common-bin"]), ("systemd-sysv", &["systemd"])];
+/// Units of packages, all of which are enabled when they are installed.
+const UNITS: &[(&str, &[&str])] = &[
+    ("samba", &["nmbd.service", "samba-ad-dc.service", "smbd.service"]),
+    ("winbind", &["winbind.service"]),
+    ("ctdb", &["ctdb.service"]),
+    ("ifupdown", &["networking.service"]),
+    ("systemd", &["systemd-networkd.service", "systemd-udevd.service"]),
+];
+const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
 const RELEASES: &[(&str, &str, &str)] = &[("bookworm", "12.12", "2:4.17.12+dfsg-0+deb12u1"), ("trixie", "13.1", "2:4.22.4+dfsg-1~deb13u1")];
 
 fn debootstrap(files: &mut Files, words: &[String]) -> Said {
@@ -57,6 +68,10 @@ fn debootstrap(files: &mut Files, words: &[String]) -> Said {
     }
     let mut packages: Vec<&str> = SMALLEST.to_vec();
     packages.extend(given.value("include").unwrap_or_default().split(',').filter(|p| !p.is_empty()));
+    for (package, more) in DEPENDS.iter().filter(|(p, _)| packages.clone().contains(p)).collect::<Vec<_>>() {
+        packages.extend(more.iter().filter(|m| !packages.contains(m)).collect::<Vec<_>>());
+        debug_assert!(packages.contains(package));
+    }
     packages.sort_unstable();
     let root = PathBuf::from(given.word(1));
     let put = |files: &mut Files, path: &str, text: &str| files.put(root.join(path), text, 0o644, 0, 0);
@@ -77,11 +92,14 @@ fn debootstrap(files: &mut Files, words: &[String]) -> Said {
     if has("systemd-sysv") {
         files.put_link(root.join("sbin/init"), "/lib/systemd/systemd");
     }
+    for unit in UNITS.iter().filter(|(p, _)| has(p)).flat_map(|(_, units)| *units) {
+        put(files, &format!("usr/lib/systemd/system/{unit}"), "[Unit]\n");
+        files.put_link(root.join(WANTS).join(unit), Path::new("/usr/lib/systemd/system").join(unit));
+    }
+    if has("ifupdown") {
+        files.put_dir(root.join("etc/network"), 0o755, 0, 0);
+    }
     if has("samba") {
-        for unit in ["smbd.service", "nmbd.service", "samba-ad-dc.service"] {
-            put(files, &format!("usr/lib/systemd/system/{unit}"), "[Unit]\n");
-            files.put_link(root.join("etc/systemd/system/multi-user.target.wants").join(unit), Path::new("/usr/lib/systemd/system").join(unit));
-        }
         put(files, "etc/samba/smb.conf", world::STOCK_SMB_CONF);
         files.put_dir(root.join("var/lib/samba/private"), 0o755, 0, 0);
     }
@@ -121,13 +139,21 @@ fn tar(files: &mut Files, words: &[String]) -> Said {
     if Path::new(file).parent().is_none_or(|d| files.fs_type(d).is_none()) {
         return Said::err(2, format!("tar (child): {file}: Cannot open: No such file or directory\n"));
     }
-    let left_out: Vec<PathBuf> =
-        words.iter().filter_map(|w| w.strip_prefix("--exclude=./")?.strip_suffix("/*").map(PathBuf::from)).collect();
+    let left_out: Vec<&str> = words.iter().filter_map(|w| w.strip_prefix("--exclude=")).collect();
     let mut packed = files.pack(Path::new(dir));
-    packed.retain(|p, _| !left_out.iter().any(|d| p.starts_with(d) && p != d));
-    let (uid, gid) = (0, 0);
-    files.put(file, write_archive(&packed), 0o644, uid, gid);
+    packed.retain(|p, _| !left_out.iter().any(|pattern| matches(pattern, &format!("./{}", p.display()))));
+    files.put(file, write_archive(&packed), 0o644, 0, 0);
     Said::ok("")
+}
+
+/// A pattern of tar's against a name: `*` stands for anything, and what lies below a match matches too.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return name == pattern || name.starts_with(&format!("{pattern}/")) };
+    let Some(rest) = name.strip_prefix(head) else { return false };
+    if tail.is_empty() {
+        return !rest.is_empty();
+    }
+    (0..=rest.len()).filter(|n| rest.is_char_boundary(*n)).any(|n| matches(tail, &rest[n..]))
 }
 
 const MAGIC: &str = "an archive\n";
@@ -247,12 +273,16 @@ pub(super) fn units(world: &mut World, root: &str, verb: &str, names: &[String])
     let system = root.join("etc/systemd/system");
     let unit = |name: &str| Path::new("/usr/lib/systemd/system").join(name);
     let mut err = String::new();
+    if verb == "preset-all" && names.is_empty() {
+        preset_all(files, root);
+        return Said::ok("");
+    }
     for name in names {
         let there = files.exists(&root.join(unit(name).strip_prefix("/").unwrap_or(Path::new(""))));
         match verb {
             "enable" if !there => return Said::err(1, format!("Failed to enable unit, unit {name} does not exist.\n")),
-            "enable" => files.put_link(system.join("multi-user.target.wants").join(name), unit(name)),
-            "disable" => files.take(system.join("multi-user.target.wants").join(name)),
+            "enable" => files.put_link(root.join(WANTS).join(name), unit(name)),
+            "disable" => files.take(root.join(WANTS).join(name)),
             "mask" => {
                 if !there {
                     err.push_str(&format!("Unit {name} does not exist, proceeding anyway.\n"));
@@ -264,4 +294,23 @@ pub(super) fn units(world: &mut World, root: &str, verb: &str, names: &[String])
         }
     }
     Said::both(0, "", err)
+}
+
+/// Enables and disables every unit as the first line of the presets says that fits it.
+fn preset_all(files: &mut Files, root: &Path) {
+    let dir = root.join("etc/systemd/system-preset");
+    let lines: Vec<String> = files
+        .list(&dir)
+        .unwrap_or_default()
+        .iter()
+        .flat_map(|f| files.text(dir.join(f)).lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    for unit in files.list(&root.join("usr/lib/systemd/system")).unwrap_or_default() {
+        let said = lines.iter().filter_map(|l| l.split_once(' ')).find(|(_, p)| matches(p.trim(), &unit));
+        let link = root.join(WANTS).join(&unit);
+        files.take(&link);
+        if said.is_none_or(|(verb, _)| verb == "enable") {
+            files.put_link(link, Path::new("/usr/lib/systemd/system").join(&unit));
+        }
+    }
 }

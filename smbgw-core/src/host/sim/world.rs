@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::effect::{HAND, Program};
-use crate::host::guest;
+use crate::effect::{HAND, HAND_VERSION, Program};
 use crate::host::programs::entry_of;
 
 use super::config;
@@ -155,7 +154,7 @@ impl World {
             ("/sys/module/apparmor/parameters/enabled", "Y\n", 0o444, 0),
             ("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n", 0o444, 0),
             ("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz-6.14 root=/dev/mapper/pve-root ro quiet\n", 0o444, 0),
-            (HAND, &format!("{}\n", guest::version()), 0o755, 0),
+            (HAND, &format!("{HAND_VERSION}\n"), 0o755, 0),
         ] {
             world.files.put(path, text, mode, 0, gid);
         }
