@@ -257,7 +257,7 @@ impl Case {
         thread_local! {
             static MADE: RefCell<HashMap<(usize, usize), SimHost>> = RefCell::default();
         }
-        let key = (self.on as usize, self.before as usize);
+        let key = (self.on as *const () as usize, self.before as *const () as usize);
         if let Some(host) = MADE.with_borrow(|made| made.get(&key).map(SimHost::snapshot)) {
             return host;
         }
@@ -269,7 +269,12 @@ impl Case {
 
     /// It is about a container.
     pub fn is_lxc(&self) -> bool {
-        self.on as usize == proxmox as usize
+        self.on as *const () as usize == proxmox as *const () as usize
+    }
+
+    /// It is about the node and no gateway.
+    pub fn is_of_node(&self) -> bool {
+        self.op.starts_with("template.") || self.op.starts_with("tree.")
     }
 
     /// What a repair of this operation names.
