@@ -16,7 +16,7 @@ use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
 use crate::plan::proof::PROBE_SECRET;
-use crate::plan::step::{Effect, Seen, Step, Undo};
+use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
 use crate::spec::section::Mode;
 use crate::types::sha256_hex;
 
@@ -459,6 +459,10 @@ impl OpRun {
             return Ok(Vec::new());
         }
         let now = self.see(step, false)?;
+        // A container that is gone, whoever destroyed it, can be neither started nor stopped: the worker builds it anew.
+        if matches!((&step.watch, &now), (Watch::Guest(_), Seen::Absent)) {
+            return Ok(Vec::new());
+        }
         // Once the undo has begun, a half-way state is our own doing.
         let half_way = s.progress == StepProgress::Undoing || (s.progress == StepProgress::UndoFailed && !s.drifted);
         if now.same(before) {

@@ -128,6 +128,8 @@ pub fn furnished_lxc(host: &SimHost) {
     run(host, "user.create", json!({"name": "ben"}), Some(PASSWORD)).expect("ben");
     run(host, "group.create", json!({"name": "staff"}), None).expect("staff");
     run(host, "group.add-member", json!({"name": "staff", "user": "ben"}), None).expect("member");
+    // The worker has come by.
+    reconcile(host, &sections(host)).expect("reconciled");
 }
 
 /// An operation by name, as the loops over every plan kind use it.
@@ -336,6 +338,13 @@ fn plain(w: &mut World) {
     if let Some(smbd) = &mut w.smbd {
         smbd.pid = 1;
     }
+    // pct makes a directory for each mount, and leaves it.
+    for id in names(w, "/srv/smbgw") {
+        let dir = format!("/srv/smbgw/{id}");
+        if names(w, &dir).is_empty() {
+            w.files.take(&dir);
+        }
+    }
     for g in w.guests.values_mut() {
         g.init = g.init.map(|_| 1);
         plain(&mut g.world);
@@ -369,7 +378,7 @@ pub fn outcome(host: &SimHost) -> World {
     for dir in ["/var/lib/smbgw/gateways", RECORDS] {
         for file in names(&w, dir).into_iter().map(|n| format!("{dir}/{n}")) {
             let Ok(mut r) = serde_json::from_str::<Value>(&w.files.text(&file)) else { continue };
-            for (key, by) in [("uuid", "UUID"), ("sid", "SID"), ("hwaddr", "HWADDR")] {
+            for (key, by) in [("uuid", "UUID"), ("sid", "SID")] {
                 if let Some(v) = r[key].as_str().map(str::to_owned) {
                     r[key] = json!(by);
                     chance.push((v, by));
@@ -387,6 +396,12 @@ pub fn outcome(host: &SimHost) -> World {
             }
             w.files.put(&file, r.to_string(), 0o600, 0, 0);
         }
+    }
+    for n in names(&w, "/var/lib/vz/template/cache").into_iter().filter(|n| n.ends_with(".json")) {
+        let file = format!("/var/lib/vz/template/cache/{n}");
+        let mut marker: Value = serde_json::from_str(&w.files.text(&file)).expect("a marker");
+        marker["built-ms"] = json!(0);
+        w.files.put(&file, marker.to_string(), 0o644, 0, 0);
     }
     for n in names(&w, "/etc/pve/nodes/pve1/lxc") {
         let text = w.files.text(format!("/etc/pve/nodes/pve1/lxc/{n}"));

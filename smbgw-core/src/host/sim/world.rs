@@ -165,6 +165,7 @@ impl World {
         world.files.put_dir("/etc/pve/priv", 0o700, 0, 33);
         world.files.put_dir("/etc/pve/ha", 0o750, 0, 33);
         world.files.put_dir("/sys/class/net/vmbr0/bridge", 0o755, 0, 0);
+        world.files.put_dir("/sys/fs/cgroup/lxc", 0o755, 0, 0);
         world.files.put_dir("/var/lib/vz/template/cache", 0o755, 0, 0);
         world
     }
