@@ -302,7 +302,7 @@ enum Recovery {
 
 fn recover(scene: &Scene, host: &SimHost, how: Recovery) -> Result<(), String> {
     let done = |r: Result<Value, Error>| r.map(drop).map_err(|e| format!("{how:?}: {}", story(&e)));
-    let password = Some(PASSWORD);
+    let password = None;
     match how {
         Recovery::Committed => {
             for _ in 0..2 {
