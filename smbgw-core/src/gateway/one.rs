@@ -664,7 +664,9 @@ impl One {
                 return Ok(());
             }
         };
-        if facts.record.is_none() || hand_edited(&facts).is_some() {
+        // A gateway without shares has no container that could have drifted.
+        let idle = |r: &Record| r.shares.is_empty() && self.paths.mode == Mode::Lxc;
+        if facts.record.as_ref().is_none_or(idle) || hand_edited(&facts).is_some() {
             return Ok(());
         }
         let intent = Intent::Repair { overwrite: false };
