@@ -640,6 +640,7 @@ impl One {
                 return Ok(true);
             }
         }
+        c.unannounce(&id)?;
         self.last = json!({"id": id, "state": "removed", "kept": {}, "warnings": [format!("no share {id} was recorded; there was nothing to remove")]});
         Ok(true)
     }
