@@ -94,6 +94,14 @@ impl Context {
         self.host.remove(&self.failed(id))
     }
 
+    /// A share that was accepted and never begun is forgotten.
+    pub(super) fn unannounce(&self, id: &str) -> Result<()> {
+        match self.last_known(id, "state").as_str() {
+            Some("provisioning" | "failed") => self.host.remove(&self.snapshot(id)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes away passwords that nobody fetched in time.
     pub(super) fn expire_passwords(&self) -> Result<()> {
         for id in self.host.list(&self.native.run_dir.join("pending"))? {
@@ -140,7 +148,7 @@ impl Context {
         let path = self.snapshot(id);
         let Some(f) = self.host.read(&path, 1 << 20)? else { return Ok(()) };
         let Ok(mut shot) = serde_json::from_slice::<Value>(&f.content) else { return Ok(()) };
-        for (key, value) in [("at", json!(self.host.now_ms())), ("state", json!("failed")), ("operation", Value::Null), ("error", doc["error"].clone())] {
+        for (key, value) in [("at", json!(self.host.now_ms())), ("state", json!("failed")), ("active", json!(false)), ("operation", Value::Null), ("error", doc["error"].clone())] {
             shot[key] = value;
         }
         shot["warnings"] = json!([format!("it could not be built: {}", doc["error"]["message"].as_str().unwrap_or_default())]);

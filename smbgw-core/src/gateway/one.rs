@@ -137,7 +137,8 @@ impl One {
             }
             ("share.delete", _) => {
                 let (id, actor) = (asked.target.clone(), self.actor.clone());
-                self.note(|r| _ = mark_deleted(r, &id, &actor))?;
+                let now = c.host.now_ms();
+                self.note(|r| _ = mark_deleted(r, &id, &actor, now))?;
                 self.refresh();
                 self.last = json!({"id": asked.target, "state": "deleting", "kept": {}, "warnings": warnings});
             }
@@ -665,13 +666,14 @@ impl One {
                 continue;
             }
             let Some(mut r) = observe::record(&*c.host, &paths)?.filter(|r| !self.owns(r)) else { continue };
-            if let Some(node) = mark_deleted(&mut r, &id, &self.actor) {
+            if let Some(node) = mark_deleted(&mut r, &id, &self.actor, c.host.now_ms()) {
                 save_record(c, &paths.record_file, &r)?;
                 self.last =
                     json!({"id": id, "state": "recorded", "kept": {}, "warnings": [format!("node {node} removes the share")]});
                 return Ok(true);
             }
         }
+        c.unannounce(&id)?;
         self.last = json!({"id": id, "state": "removed", "kept": {}, "warnings": [format!("no share {id} was recorded; there was nothing to remove")]});
         Ok(true)
     }
@@ -768,8 +770,11 @@ impl One {
 }
 
 /// Notes that a share is to go; the node that has to do it.
-pub(super) fn mark_deleted(r: &mut Record, id: &str, actor: &str) -> Option<String> {
+pub(super) fn mark_deleted(r: &mut Record, id: &str, actor: &str, now_ms: i64) -> Option<String> {
     let e = r.shares.get_mut(id)?;
+    if e.state != ShareState::Deleting {
+        e.since_ms = now_ms;
+    }
     e.state = ShareState::Deleting;
     e.delete_intent = Some(actor.to_owned());
     Some(r.node.clone())

@@ -201,6 +201,6 @@ impl Context {
 }
 
 /// What a reconcile says of itself when it is over.
-pub(super) fn summary(results: &[Value], warnings: &[String]) -> Value {
-    json!({"shares": results, "warnings": warnings})
+pub(super) fn summary(results: &[Value], warnings: &[String], busy: &[String]) -> Value {
+    json!({"shares": results, "warnings": warnings, "busy": busy})
 }
