@@ -24,9 +24,9 @@ use PVE::SMBGateway::Worker;
 # name => [code, arguments for the usage, options beyond the common ones, one line of help]; 'properties' stands for the table.
 my %COMMANDS = (
     plan => [\&cmd_plan, '[create|set|delete] ID', ['properties', 'delete=s'], 'show what an operation would do; nothing is changed'],
-    create => [\&cmd_create, 'ID', ['properties', 'password-stdin'], 'create a share'],
-    set => [\&cmd_set, 'ID', ['properties', 'delete=s', 'password-stdin'], 'change a share'],
-    delete => [\&cmd_delete, 'ID', [], 'remove a share; its data stays'],
+    create => [\&cmd_create, 'ID', ['properties', 'password-stdin', 'no-wait'], 'create a share'],
+    set => [\&cmd_set, 'ID', ['properties', 'delete=s', 'password-stdin', 'no-wait'], 'change a share'],
+    delete => [\&cmd_delete, 'ID', ['no-wait'], 'remove a share; its data stays'],
     status => [\&cmd_status, '[ID]', ['fresh'], 'state of one share, or of all'],
     list => [\&cmd_list, '', [], 'shares of this node'],
     'user create' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'create a local user'],
@@ -40,17 +40,28 @@ my %COMMANDS = (
     'group add-member' => [\&cmd_group, 'NAME USER', ['gateway=s'], 'put a user into a group'],
     'group remove-member' => [\&cmd_group, 'NAME USER', ['gateway=s'], 'take a user out of a group'],
     'group list' => [\&cmd_groups, '', ['gateway=s'], 'local groups'],
+    'gateway list' => [\&cmd_gateways, '', [], 'gateways, and the containers of this node'],
+    'gateway start' => [\&cmd_gateway, 'NAME', [], "start a gateway's container"],
+    'gateway stop' => [\&cmd_gateway, 'NAME', [], "stop a gateway's container until somebody starts it"],
+    'gateway restart' => [\&cmd_gateway, 'NAME', [], 'stop and start it: what waits for its next start takes effect'],
+    'gateway upgrade' => [\&cmd_gateway, 'NAME', ['template=s'], 'replace the container by one from a newer template; users, SID and data stay'],
+    'gateway adopt' => [\&cmd_gateway, 'NAME VMID', [], 'take the number that an administrator gave the container'],
+    'template list' => [\&cmd_templates, '', [], 'templates for containers'],
+    'template build' => [\&cmd_template, '', ['suite=s', 'storage=s', 'mirror=s', 'name=s'], 'build a template'],
+    'template prune' => [\&cmd_template, '', ['keep=i'], 'remove templates that no gateway uses, the newest excepted'],
+    shift => [\&cmd_shift, 'PATH', ['back'], 'give a tree the numbers of an unprivileged container, or take them back'],
     audit => [\&cmd_audit, '[ID]', ['since=s', 'limit=i'], 'who did what, when, with which result'],
     resume => [\&cmd_resume, 'OPERATION', ['password-stdin'], 'continue an interrupted operation'],
-    repair => [\&cmd_repair, '[ID]', ['overwrite', 'restore', 'password-stdin'], 'finish or undo what is stuck, put back drift or lost sections'],
+    repair => [\&cmd_repair, '[ID]', ['gateway=s', 'overwrite', 'restore', 'password-stdin'], 'finish or undo what is stuck, put back drift or lost sections'],
     reconcile => [\&cmd_reconcile, '[ID…]', ['once', 'wait=i'], "bring this node to the wanted state (the timer's work)"],
     schema => [\&cmd_schema, '', [], 'the tables of properties and operations'],
     version => [\&cmd_version, '', [], 'versions of command and library'],
 );
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'user create', 'user password', 'user disable', 'user enable',
-    'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list', 'audit',
-    'resume', 'repair', 'reconcile', 'schema', 'version');
+    'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
+    'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'template list',
+    'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'version');
 
 our $VERSION = '0.1.0';
 
@@ -113,7 +124,7 @@ sub _dispatch {
         return { usage => _help() };
     }
     $name = shift(@argv);
-    if ($name eq 'user' || $name eq 'group') {
+    if (grep { m/\A\Q$name\E / } @ORDER) {
         my $sub = shift(@argv) // '';
         _usage_error("'$name' needs one of: " . join(', ', map { m/\A\Q$name\E (.+)/ ? $1 : () } @ORDER)) if !$COMMANDS{"$name $sub"};
         $name = "$name $sub";
@@ -173,11 +184,34 @@ sub _usage {
     return $text;
 }
 
+my %OPTION_HELP = (
+    'no-wait' => 'return when it is recorded, while the container is still being built or changed (on Proxmox)',
+    'password-stdin' => 'read the password from standard input (one line)',
+    gateway => 'the gateway, if this node has several',
+    fresh => 'look now; otherwise the last snapshot',
+    overwrite => 'put back what was changed by hand',
+    restore => 'put lost sections back into the storage configuration',
+    template => 'its name; default: the newest',
+    suite => "Debian's release; default: that of this node",
+    storage => 'where it is kept; default: the first storage for templates',
+    mirror => "Debian's mirror; default: that of this node",
+    name => 'its name; default: version and date',
+    keep => 'how many of the newest stay; default: 1',
+    back => 'take the numbers back',
+    since => 'only what began after this moment, in milliseconds since the epoch',
+    limit => 'at most so many; default: 200',
+    once => 'accepted for the units; it always runs once',
+    wait => 'seconds to wait for the sections of the named shares; default: 180',
+    delete => 'properties to take out, separated by commas',
+);
+
 sub _help {
     my ($name) = @_;
     my $text;
     if (defined($name)) {
         $text = _usage($name) . "\n\n  $COMMANDS{$name}->[3]\n";
+        my @options = map { m/\A([\w-]+)/ && $OPTION_HELP{$1} ? sprintf("  --%-17s %s\n", $1, $OPTION_HELP{$1}) : () } @{ $COMMANDS{$name}->[2] };
+        $text .= "\noptions:\n" . join('', @options) if @options;
     } else {
         $text = "usage: pve-smbgateway COMMAND …\n\n" . join('', map { sprintf("  %-46s %s\n", $_ . ($COMMANDS{$_}->[1] eq '' ? '' : " $COMMANDS{$_}->[1]"), $COMMANDS{$_}->[3]) } @ORDER);
     }
@@ -210,6 +244,7 @@ sub _watcher {
               $event eq 'planned' ? sprintf("%s: %d step%s", $e->{phase} // 'plan', $e->{steps} // 0, ($e->{steps} // 0) == 1 ? '' : 's')
             : $event eq 'done' ? sprintf("  %-8s %s  (%s ms)", exists($e->{changed}) && !$e->{changed} ? 'as is' : 'done', $what, $e->{ms} // '?')
             : $event eq 'replanned' ? "  planned anew: the machine has changed meanwhile"
+            : $event eq 'elsewhere' ? "  elsewhere $what"
             : $event eq 'failed' ? '  FAILED   ' . ($what eq '' ? '' : "$what: ") . _brief($e->{error})
             : $event eq 'undo-done' ? sprintf("  undone   %s%s", $what, defined($e->{ms}) ? "  ($e->{ms} ms)" : '')
             : $event eq 'undo-failed' ? "  UNDO FAILED  $what: " . _brief($e->{error})
@@ -295,8 +330,7 @@ sub cmd_create {
     my $password = _password($run, defined($section{username}));
 
     if (PVE::SMBGateway::Config::on_proxmox()) {
-        _proxmox($run, 'create', { storage => $id, type => PVE::SMBGateway::Config::TYPE, %section, defined($password) ? (password => PVE::SMBGateway::Config::characters($password)) : () });
-        return _created($run, $id, undef);
+        return _created($run, $id, _proxmox($run, 'create', { storage => $id, type => PVE::SMBGateway::Config::TYPE, %section, defined($password) ? (password => PVE::SMBGateway::Config::characters($password)) : () }));
     }
 
     my $result = PVE::SMBGateway::Config::locked(sub {
@@ -325,7 +359,7 @@ sub _created {
     $result //= { id => $id };
     $run->{print} = sub {
         printf("share '%s' (%s) is %s\n", $result->{share} // $id, $id, $result->{state} // 'in storage.cfg') if !$run->{opt}->{quiet};
-        _print_warnings($result);
+        _print_warnings($result, $run->{said});
     };
     return $result;
 }
@@ -338,8 +372,7 @@ sub cmd_set {
     _usage_error('nothing to change', 'set') if !%given && !@delete && !defined($password);
 
     if (PVE::SMBGateway::Config::on_proxmox()) {
-        _proxmox($run, 'update', { storage => $id, %given, (@delete ? (delete => join(',', @delete)) : ()), defined($password) ? (password => PVE::SMBGateway::Config::characters($password)) : () });
-        return _created($run, $id, undef);
+        return _created($run, $id, _proxmox($run, 'update', { storage => $id, %given, (@delete ? (delete => join(',', @delete)) : ()), defined($password) ? (password => PVE::SMBGateway::Config::characters($password)) : () }));
     }
     for my $key (@delete, keys %given) {
         my $p = PVE::SMBGateway::Schema::property($key) or PVE::SMBGateway::Error->throw('invalid', "there is no property '$key'");
@@ -361,11 +394,7 @@ sub cmd_set {
 
 sub cmd_delete {
     my ($run, $id) = @_;
-    if (PVE::SMBGateway::Config::on_proxmox()) {
-        _proxmox($run, 'delete', { storage => $id });
-        $run->{print} = sub { print "storage '$id' is removed; its data is still there\n" if !$run->{opt}->{quiet} };
-        return { id => $id };
-    }
+    return _removed($run, $id, _proxmox($run, 'delete', { storage => $id })) if PVE::SMBGateway::Config::on_proxmox();
     my $result = PVE::SMBGateway::Config::locked(sub {
         my $sections = PVE::SMBGateway::Config::sections();
         _no_share($id) if $sections->{$id} && ($sections->{$id}->{type} // '') ne PVE::SMBGateway::Config::TYPE;
@@ -375,15 +404,22 @@ sub cmd_delete {
         PVE::SMBGateway::Config::drop($id);
         return $done;
     });
+    return _removed($run, $id, $result);
+}
+
+sub _removed {
+    my ($run, $id, $result) = @_;
     $run->{print} = sub {
         my $kept = $result->{kept} // {};
-        print "share '$id' is removed\n" if !$run->{opt}->{quiet};
+        my $state = $result->{state} // 'removed';
+        my $what = $state eq 'deleting' ? 'is being removed' : $state eq 'recorded' ? 'will be removed by its node' : 'is removed';
+        print "share '$id' $what; its data stays\n" if !$run->{opt}->{quiet};
         print "  data kept in $kept->{tree}\n" if defined($kept->{tree}) && !$run->{opt}->{quiet};
         for my $account (@{ $kept->{accounts} // [] }) {
             print '  account kept: ', ref($account) eq 'HASH' ? join(', ', map { $account->{$_} } grep { defined($account->{$_}) && !ref($account->{$_}) } sort keys %$account) : $account, "\n"
                 if !$run->{opt}->{quiet};
         }
-        _print_warnings($result);
+        _print_warnings($result, $run->{said});
     };
     return $result;
 }
@@ -393,7 +429,8 @@ sub _no_share {
     PVE::SMBGateway::Error->throw('not-found', "there is no SMB share with the storage id '$id'", remedy => "see 'pve-smbgateway list'");
 }
 
-# Through Proxmox's own API, so that storage.cfg, its lock and the order of hooks are Proxmox's. Hooks run in this process.
+# Through Proxmox's own API, so that storage.cfg, its lock and the order of hooks are Proxmox's. Hooks run in this process. Returns the
+# result of the share's operation; what the hook left to the worker is done here, unless --no-wait.
 sub _proxmox {
     my ($run, $method, $param) = @_;
     eval { require PVE::RPCEnvironment; PVE::RPCEnvironment->setup_default_cli_env(); 1 }
@@ -403,8 +440,67 @@ sub _proxmox {
         my $section = PVE::SMBGateway::Config::sections()->{ $param->{storage} };
         _no_share($param->{storage}) if !$section || $section->{type} ne PVE::SMBGateway::Config::TYPE;
     }
-    local $PVE::SMBGateway::Native::ON_EVENT = _watcher($run);
-    return _signals($run, sub { PVE::API2::Storage::Config->$method($param) // {} });
+    my ($id, $result, @held) = ($param->{storage});
+    my $ok = eval {
+        local $PVE::SMBGateway::Native::ON_EVENT = _watcher($run);
+        local $PVE::SMBGateway::Native::ON_RESULT = sub { my ($op, $done) = @_; $result = { %$done } if $op =~ m/\Ashare\./ };
+        local $PVE::SMBGateway::Worker::HELD = \@held;
+        _signals($run, sub { PVE::API2::Storage::Config->$method($param) // {} });
+        1;
+    };
+    my $error = $@;
+    $result //= { id => $id };
+    # the hook has said these
+    $run->{said} = { map { $_ => 1 } @{ $result->{warnings} // [] } };
+    my $waits = $ok && ($result->{state} // '') =~ m/\A(?:provisioning|recorded|deleting)\z/;
+    if (!$waits || $run->{opt}->{'no-wait'}) {
+        PVE::SMBGateway::Worker::start($_) for @held;
+        die $error if !$ok;
+        return $result;
+    }
+    return _follow($run, $id, $result);
+}
+
+# The worker's work for one share, in the foreground. Whoever is at its gateway already is watched.
+sub _follow {
+    my ($run, $id, $result) = @_;
+    my $gateway = ($result->{section} // {})->{'smbgw-gateway'};
+    my $shown = '';
+    while (1) {
+        my $worked = eval { _do($run, 'reconcile', { ids => [$id], sections => PVE::SMBGateway::Config::sections(), 'lock-wait-ms' => 500 }) };
+        if (!$worked) {
+            my $error = PVE::SMBGateway::Error->from($@);
+            die $error if $error->kind() ne 'busy';
+        }
+        my ($done) = reverse grep { ref($_) eq 'HASH' && ($_->{id} // '') eq $id } @{ ($worked // {})->{shares} // [] };
+        _unfinished($id, $result, $done->{error}) if $done && ref($done->{error}) eq 'HASH';
+        return { %$result, %$done, warnings => [@{ $result->{warnings} // [] }, @{ $done->{warnings} // [] }] } if $done;
+
+        my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $id }) };
+        my $state = ($doc // {})->{state} // ($result->{state} eq 'deleting' ? 'removed' : $result->{state});
+        _unfinished($id, $result, $doc->{error}) if $state eq 'failed';
+        $gateway //= ($doc // {})->{gateway};
+        my $busy = !$worked || grep { !defined($gateway) || $_ eq $gateway } @{ $worked->{busy} // [] };
+        return { %$result, state => $state } if !$busy;
+
+        my $step = (ref(($doc // {})->{operation}) eq 'HASH' ? $doc->{operation}->{step} : undef) // 'waiting for the gateway';
+        my $watcher = $step ne $shown ? _watcher($run) : undef;
+        $watcher->({ event => 'elsewhere', step => $shown = $step }) if $watcher;
+        Time::HiRes::sleep(1);
+    }
+}
+
+# What was recorded could not be done. It stays wanted.
+sub _unfinished {
+    my ($id, $result, $doc) = @_;
+    my %problems = map { $_->{property} => $_->{message} } @{ $doc->{problems} // [] };
+    PVE::SMBGateway::Error->throw(
+        $doc->{kind} // 'internal', $doc->{message} // 'unknown failure',
+        code => $doc->{code}, problems => \%problems, detail => $doc,
+        remedy => join("\n  ", grep { defined } $doc->{remedy}, $result->{state} eq 'deleting'
+            ? "the storage is removed from the configuration; the worker tries again, 'pve-smbgateway reconcile $id' does it now"
+            : "the storage is in the configuration; the worker tries again, 'pve-smbgateway reconcile $id' does it now, 'pve-smbgateway delete $id' gives up"),
+    );
 }
 
 sub cmd_plan {
@@ -507,6 +603,80 @@ sub cmd_groups {
     return $doc;
 }
 
+# --- gateways and templates ------------------------------------------------------------------------------------------------
+
+sub cmd_gateways {
+    my ($run) = @_;
+    my $doc = PVE::SMBGateway::Native::query('gateways');
+    $run->{print} = sub {
+        my @rows;
+        for my $g (@{ $_[0]->{gateways} // [] }) {
+            my $ct = ref($g->{container}) eq 'HASH' ? $g->{container} : {};
+            my $state = !%$ct ? '' : !defined($ct->{vmid}) ? 'none' : $ct->{running} ? 'running' : $ct->{stopped} ? 'stopped' : 'down';
+            push @rows, {
+                name => $g->{gateway}, mode => $g->{mode}, node => $g->{node}, vmid => $ct->{vmid}, container => $state,
+                samba => exists($g->{'samba-running'}) ? ($g->{'samba-running'} ? 'running' : 'down') : '',
+                template => $ct->{template}, pending => $ct->{pending}, users => $g->{users}, shares => $g->{shares},
+            };
+        }
+        print _table(\@rows, qw(name mode node vmid container samba template pending users shares));
+    };
+    return $doc;
+}
+
+sub cmd_gateway {
+    my ($run, $name, $vmid) = @_;
+    my ($verb) = $run->{name} =~ m/\Agateway (.+)\z/;
+    my $template = $run->{opt}->{template};
+    my $result = _do($run, "gateway.$verb", { name => $name, (defined($vmid) ? (vmid => $vmid) : ()), (defined($template) ? (template => $template) : ()) });
+    my $ct = ref($result->{container}) eq 'HASH' ? $result->{container} : {};
+    my $past = {
+        start => 'is started', stop => 'is stopped', restart => 'is restarted', adopt => 'is adopted',
+        upgrade => 'is upgraded' . (defined($ct->{template}) ? " to $ct->{template}" : ''),
+    }->{$verb};
+    $run->{print} = sub {
+        print "gateway '$name' $past", (defined($ct->{vmid}) ? " (container $ct->{vmid})" : ''), "\n" if !$run->{opt}->{quiet};
+        _print_warnings($result);
+    };
+    return $result;
+}
+
+sub cmd_templates {
+    my ($run) = @_;
+    my $doc = PVE::SMBGateway::Native::query('templates');
+    $run->{print} = sub {
+        my @rows = map {
+            {
+                %$_, 'in use' => $_->{'in-use'} ? 'yes' : 'no', archive => $_->{present} ? $_->{path} : 'missing',
+                built => defined($_->{'built-ms'}) ? POSIX::strftime('%Y-%m-%d %H:%M', localtime($_->{'built-ms'} / 1000)) : '',
+            }
+        } @{ $_[0]->{templates} // [] };
+        print _table(\@rows, 'name', 'suite', 'arch', 'samba', 'version', 'built', 'in use', 'storage', 'archive');
+    };
+    return $doc;
+}
+
+sub cmd_template {
+    my ($run) = @_;
+    my ($verb) = $run->{name} =~ m/\Atemplate (.+)\z/;
+    my $opt = $run->{opt};
+    my $result = _do($run, "template.$verb", { map { defined($opt->{$_}) ? ($_ => $opt->{$_}) : () } qw(suite storage mirror name keep) });
+    my $text = $verb eq 'build' ? "template '" . ($result->{template} // $opt->{name} // '?') . "' is built" : 'templates that nobody uses are removed';
+    $run->{print} = sub { print "$text\n" if !$opt->{quiet}; _print_warnings($result) };
+    return $result;
+}
+
+sub cmd_shift {
+    my ($run, $path) = @_;
+    my $back = $run->{opt}->{back};
+    my $result = _do($run, 'tree.shift', { path => $path, ($back ? (back => JSON::PP::true()) : ()) });
+    $run->{print} = sub {
+        print "$path has ", ($back ? 'its own numbers again' : 'the numbers of an unprivileged container'), "\n" if !$run->{opt}->{quiet};
+        _print_warnings($result);
+    };
+    return $result;
+}
+
 # --- the record of what was done, and its repair ---------------------------------------------------------------------------
 
 sub cmd_audit {
@@ -546,7 +716,7 @@ sub cmd_repair {
     my $opt = $run->{opt};
     my $password = _password($run, 0);
     my @restored = $opt->{restore} ? _restore($id) : ();
-    my %params = (sections => PVE::SMBGateway::Config::sections());
+    my %params = (sections => PVE::SMBGateway::Config::sections(), _gateway($run));
     $params{id} = $id if defined($id);
     $params{$_} = JSON::PP::true() for grep { $opt->{$_} } qw(overwrite restore);
     my $result = _do($run, 'share.repair', \%params, secrets => defined($password) ? { password => $password } : undef);
@@ -638,8 +808,8 @@ sub cmd_version {
 # --- text ---------------------------------------------------------------------------------------------------------------
 
 sub _print_warnings {
-    my ($result) = @_;
-    print STDERR "warning: $_\n" for @{ (ref($result) eq 'HASH' ? $result->{warnings} : undef) // [] };
+    my ($result, $said) = @_;
+    print STDERR "warning: $_\n" for grep { !$said || !$said->{$_} } @{ (ref($result) eq 'HASH' ? $result->{warnings} : undef) // [] };
     return;
 }
 

@@ -24,6 +24,9 @@ our %OPTIONS;
 # Called with each event of each run, if set: how a command shows steps that happen inside a storage hook.
 our $ON_EVENT;
 
+# Called with operation and result of each run that succeeds, if set: how a command learns what a storage hook was told.
+our $ON_RESULT;
+
 my $loaded;    # undef = not tried, 1 = usable, 0 = not
 my $why;       # then: the sentence
 my ($context, $context_pid);
@@ -109,7 +112,9 @@ sub usage {
 sub run {
     my ($op, $params, %o) = @_;
     my $ctx = context();
-    return _drive(sub { $ctx->begin($op, $params) }, $op, %o);
+    my $result = _drive(sub { $ctx->begin($op, $params) }, $op, %o);
+    $ON_RESULT->($op, $result) if $ON_RESULT;
+    return $result;
 }
 
 # The same for an operation that was interrupted.

@@ -598,7 +598,7 @@ sub declared {
     for my $p (grep { !$_->{core} } @PROPERTIES) {
         my $d = $declared{ $p->{name} } = { type => $p->{type}, description => $p->{description}, optional => 1 };
         $d->{enum} = [@{ $p->{enum} }] if $p->{enum};
-        $d->{default} = $p->{default} if defined($p->{default});
+        $d->{default} = $p->{type} eq 'integer' ? $p->{default} + 0 : $p->{default} if defined($p->{default});
         $d->{maxLength} = 4096 if $p->{type} eq 'string' && !$p->{enum};
     }
     return \%declared;

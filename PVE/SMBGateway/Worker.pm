@@ -2,7 +2,7 @@
 package PVE::SMBGateway::Worker;
 
 # The reconcile worker: what it does, and how a storage hook starts it without waiting. It knows processes and the moment at
-# which a section counts as committed; it must not know what reconciling means (the library does).
+# which the hook's caller has written storage.cfg; it must not know what reconciling means (the library does).
 
 use strict;
 use warnings;
@@ -14,15 +14,24 @@ use Time::HiRes ();
 use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Native;
 
-use constant COMMIT_WAIT => 180;    # seconds until a created share without a section counts as abandoned
+# Seconds until a created share without a section counts as abandoned, and a removal whose section stays is carried out (UNCOMMITTED_MS
+# of the library).
+use constant COMMIT_WAIT => 180;
 
 our $COMMAND = '/usr/sbin/pve-smbgateway';
 our $SYSTEMD = '/run/systemd/system';
+
+# A command that does the worker's work itself sets this to an array: start() then only notes the ids in it.
+our $HELD;
 
 # Starts the worker for one storage id, or without one for everything on this node. Returns at once; a worker that does not
 # come up is no error here, since the timer does the same work within 20 s.
 sub start {
     my ($id) = @_;
+    if ($HELD) {
+        push @$HELD, $id;
+        return 1;
+    }
     my @ids;
     if (defined($id)) {
         $id =~ m/\A([A-Za-z][A-Za-z0-9\-_.]*)\z/ or return;    # also untaints
@@ -75,14 +84,15 @@ sub _detached {
     POSIX::_exit(127);
 }
 
-# What `pve-smbgateway reconcile` does. Named ids are waited for: a hook starts this worker while its section is not written
-# yet. Returns the library's result.
+# What `pve-smbgateway reconcile` does. Named ids are waited for: a hook starts this worker while storage.cfg is not written yet. Returns the
+# library's result.
 #   ids => [...], wait => seconds (default COMMIT_WAIT), on_event => sub
 sub reconcile {
     my (%o) = @_;
     my @ids = @{ $o{ids} // [] };
-    my $sections = PVE::SMBGateway::Config::sections();
     my $end = _now() + ($o{wait} // COMMIT_WAIT);
+    _hook_over($end) if @ids;
+    my $sections = PVE::SMBGateway::Config::sections();
     my $pause = 0.1;
     while (grep { !_settled($_, $sections) } @ids) {
         last if _now() >= $end;
@@ -111,13 +121,28 @@ sub _drop_sections {
     return;
 }
 
-# Committed, or nothing is known of it: then there is nothing to wait for.
+# The hook that started us runs under Proxmox's lock on storage.cfg. Once we have had that lock, its caller has written the new section
+# (also a change, which nothing else would show us), or has taken the old one out, or never will.
+sub _hook_over {
+    my ($end) = @_;
+    return if !PVE::SMBGateway::Config::on_proxmox();
+    while (_now() < $end) {
+        local $@;
+        return if eval { PVE::Storage::lock_storage_config(sub { return 1 }, 'waiting for the lock'); 1 };
+        return if $@ !~ m/time(?:d )?out/;    # no quorum, for example: what can be done without the lock is done
+    }
+    return;
+}
+
+# Whether a section is as the hook's caller was to leave it: there, gone after a recorded removal, or of no share that is known.
 sub _settled {
     my ($id, $sections) = @_;
-    return 1 if $sections->{$id};
     local $@;
-    return 1 if !eval { PVE::SMBGateway::Native::query('status', { id => $id }); 1 } && ref($@) && $@->kind() eq 'not-found';
-    return 0;
+    my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $id }) };
+    my $unknown = !$doc && ref($@) && $@->kind() eq 'not-found';
+    # without Proxmox the section is ours to take out, after the removal
+    return !$sections->{$id} if $doc && ($doc->{state} // '') eq 'deleting' && PVE::SMBGateway::Config::on_proxmox();
+    return $sections->{$id} || $unknown ? 1 : 0;
 }
 
 sub _now { return Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) }

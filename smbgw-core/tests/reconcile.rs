@@ -104,10 +104,27 @@ fn a_removal_asked_for_on_another_node_is_carried_out_by_the_owner() {
             .expect("an object")
             .contains_key("office")
     );
+    reconcile(&host, &all).expect("nothing to do yet");
+    assert_eq!(status(&host, "office")["state"], "deleting", "its section is still there: not served, and kept");
     reconcile(&host, &json!({})).expect("reconciled");
     assert!(host.connect("anna", PASSWORD, "office").is_err());
     assert_eq!(context(&host).query("status", &json!({"id": "office"})).expect_err("gone").kind(), Kind::NotFound);
-    drop(all);
+}
+
+#[test]
+fn a_recorded_removal_whose_section_stays_is_carried_out_after_three_minutes() {
+    let (host, all) = committed();
+    host.pass(Duration::from_secs(1000));
+    on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"}));
+    host.pass(Duration::from_secs(170));
+    reconcile(&host, &all).expect("early");
+    assert_eq!(status(&host, "office")["state"], "deleting");
+    host.pass(Duration::from_secs(20));
+    reconcile(&host, &all).expect("late");
+    assert_eq!(context(&host).query("status", &json!({"id": "office"})).expect_err("gone").kind(), Kind::NotFound);
+    let said = reconcile(&host, &all).expect("again");
+    assert!(host.connect("anna", PASSWORD, "office").is_err(), "and it is not built again");
+    assert!(said["warnings"][0].as_str().is_some_and(|w| w.contains("still has its section")), "{said}");
 }
 
 #[test]

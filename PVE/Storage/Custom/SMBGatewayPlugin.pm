@@ -62,9 +62,14 @@ sub options { return PVE::SMBGateway::Schema::options() }
 # --- sections ---------------------------------------------------------------------------------------------------------
 
 # A stored value of ours that this version does not know (written by a newer one on another node) is kept: a value that fails
-# here would be gone at the next write.
+# here would be gone at the next write, and the base class would turn what is no number into 0.
 sub check_value {
     my ($class, $type, $key, $value, $storeid, $skip) = @_;
+    my $ours = $key =~ m/\Asmbgw-/ ? PVE::SMBGateway::Schema::property($key) : undef;
+    if ($ours && $ours->{type} eq 'integer' && defined($value) && $value !~ m/\A[-+]?\d+\z/) {
+        die "property contains a line feed\n" if $value =~ m/[\n\r]/;
+        return $value;
+    }
     return $class->SUPER::check_value($type, $key, $value, $storeid, $skip || $key =~ m/\Asmbgw-/);
 }
 
@@ -106,6 +111,9 @@ sub check_config {
 }
 
 # --- hooks: validate, run, within $HOOK_SECONDS ----------------------------------------------------------------------------
+#
+# With `defer` the library does at once what takes seconds. What takes longer (a container is made, restarted, destroyed) it records,
+# says so by `state` (provisioning, recorded, deleting), and the worker does it once Proxmox has written storage.cfg.
 
 sub on_add_hook {
     my ($class, $storeid, $scfg, %sensitive) = @_;
@@ -119,7 +127,7 @@ sub on_add_hook {
         _refuse($complaint, $storeid, $section, $sections, 1);
         $result = PVE::SMBGateway::Native::run(
             'share.create',
-            { id => $storeid, section => $section, sections => $sections, _who() },
+            { id => $storeid, section => $section, sections => $sections, defer => 1, _who() },
             secrets => _secrets(\%sensitive),
             deadline => $HOOK_SECONDS,
         );
@@ -128,7 +136,7 @@ sub on_add_hook {
     _fail($@, $storeid) if !$ok;
 
     # From here on the share exists, and nobody calls on_delete_hook when we die.
-    if (!eval { _write_back($scfg, $result->{section}); _content_dirs($scfg) if ($result->{state} // '') eq 'ready'; 1 }) {
+    if (!eval { _write_back($scfg, $result->{section}); _content_dirs($scfg) if _here($result); 1 }) {
         $error = $@;
         eval { _delete($storeid) };
         $error .= " (and undoing it failed: $@)" if $@;
@@ -164,12 +172,12 @@ sub _update {
         _refuse($complaint, $storeid, $section, $sections, 0);
         $result = PVE::SMBGateway::Native::run(
             'share.update',
-            { id => $storeid, section => $section, sections => $sections, _who() },
+            { id => $storeid, section => $section, sections => $sections, defer => 1, _who() },
             secrets => _secrets($sensitive),
             deadline => $HOOK_SECONDS,
         );
         _write_back($changed, $result->{section}, $current);
-        _content_dirs({ %{ $scfg // {} }, %$section }) if ($result->{state} // '') eq 'ready';
+        _content_dirs({ %{ $scfg // {} }, %$section }) if _here($result);
         1;
     };
     _fail($@, $storeid) if !$ok;
@@ -178,19 +186,21 @@ sub _update {
     return undef;
 }
 
-# Also called to clean up when the activation after on_add_hook fails.
+# Also called to clean up when the activation after on_add_hook fails: then the library drops what it kept for the worker. A removal that
+# is only recorded is the worker's, which waits until the section is gone: it still can stay, when Proxmox fails after this hook.
 sub on_delete_hook {
     my ($class, $storeid, $scfg) = @_;
     my $result = eval { _delete($storeid) };
     _fail($@, $storeid) if !$result;
     _warnings($storeid, $result);
+    PVE::SMBGateway::Worker::start($storeid) if ($result->{state} // 'removed') ne 'removed';
     return undef;
 }
 
 sub _delete {
     my ($storeid) = @_;
     my $result = eval {
-        PVE::SMBGateway::Native::run('share.delete', { id => $storeid, _who() }, deadline => $HOOK_SECONDS);
+        PVE::SMBGateway::Native::run('share.delete', { id => $storeid, defer => 1, _who() }, deadline => $HOOK_SECONDS);
     };
     return $result if $result;
     my $error = PVE::SMBGateway::Error->from($@);
@@ -256,6 +266,12 @@ sub _write_back {
     return;
 }
 
+# Whether this node serves the share, or will when its container is built. 'recorded' may mean another node.
+sub _here {
+    my ($result) = @_;
+    return ($result->{state} // '') =~ m/\A(?:ready|provisioning)\z/;
+}
+
 # Directories of allowed content: activate_storage() must not touch the tree, so they are made here. Never through a symlink.
 sub _content_dirs {
     my ($scfg) = @_;
@@ -276,9 +292,17 @@ sub _content_dirs {
     return;
 }
 
+my %GOES_ON = (
+    provisioning => 'its container is being built in the background',
+    deleting => 'its removal goes on in the background',
+);
+
 sub _warnings {
     my ($storeid, $result) = @_;
     warn "storage '$storeid': $_\n" for @{ ($result // {})->{warnings} // [] };
+    my $later = $GOES_ON{ ($result // {})->{state} // '' };
+    # a command that holds the worker back shows all of it itself
+    warn "storage '$storeid': $later, see 'pve-smbgateway status $storeid'\n" if defined($later) && !$PVE::SMBGateway::Worker::HELD;
     return;
 }
 
@@ -325,10 +349,22 @@ sub status {
         return (0, 0, 0, 0);
     }
     if (!$active) {
-        _say($storeid, "the tree is not served, see 'pve-smbgateway status $storeid'");
+        _say($storeid, _inactive($storeid) . ", see 'pve-smbgateway status $storeid'");
         return (0, 0, 0, 0);
     }
     return ($total, $avail, $used, 1);
+}
+
+# Why, from the same small file.
+sub _inactive {
+    my ($storeid) = @_;
+    my $doc = eval { local $SIG{__DIE__}; PVE::SMBGateway::Native::query('status', { id => $storeid }) } // {};
+    my $state = $doc->{state} // '';
+    return 'the tree is not served' if $state !~ m/\A(?:failed|provisioning|deleting)\z/;
+    return $state eq 'deleting' ? 'it is being removed' : 'its container is being built' if $state ne 'failed';
+    my $why = (ref($doc->{error}) eq 'HASH' ? $doc->{error}->{message} : undef) // 'unknown failure';
+    $why =~ s/\s+/ /g;
+    return "it could not be built: $why";
 }
 
 sub _say {

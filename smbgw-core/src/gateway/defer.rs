@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a hook accepts and the worker does later: the note that a share is to be built, the password that it needs once, and why it could not
-//! be built. All of it lies in the run directory, root's alone, and none of it outlives a boot; the wanted state itself is the section.
+//! What a hook accepts and the worker does later: the note that a share is to be built, the password that it needs once, why it could not be
+//! built, and that one which is being built at this moment is to go. All but the last lies in the run directory, root's alone, and does not
+//! outlive a boot; the wanted state itself is the section.
 
 use std::path::PathBuf;
 
@@ -29,6 +30,34 @@ impl Context {
 
     fn failed(&self, id: &str) -> PathBuf {
         self.native.run_dir.join("failed").join(format!("{id}.json"))
+    }
+
+    fn gone(&self, id: &str) -> PathBuf {
+        self.native.state_dir.join("gone").join(id)
+    }
+
+    /// Notes that a share is to go whose gateway somebody else works on at this moment.
+    pub(super) fn ask_gone(&self, id: &str, actor: &str) -> Result<()> {
+        StoreId::new(id)?;
+        self.put_private(self.gone(id), actor.to_owned())?;
+        self.drop_deferred(id)
+    }
+
+    /// Whether a share is to go, and who asked for it.
+    pub(super) fn asked_gone(&self, id: &str) -> Result<Option<String>> {
+        self.host.read_text(&self.gone(id))
+    }
+
+    /// The removal was taken up; nothing waits for it any more.
+    pub(super) fn taken_up(&self, id: &str) -> Result<()> {
+        self.drop_deferred(id)?;
+        self.host.remove(&self.gone(id))
+    }
+
+    /// Removals that were asked for.
+    pub(super) fn all_asked_gone(&self) -> Result<Vec<String>> {
+        let ids = self.host.list(&self.native.state_dir.join("gone"))?;
+        Ok(ids.into_iter().filter(|id| StoreId::new(id).is_ok()).collect())
     }
 
     fn put_private(&self, path: PathBuf, content: String) -> Result<()> {
@@ -63,6 +92,14 @@ impl Context {
         StoreId::new(id)?;
         self.host.remove(&self.pending(id))?;
         self.host.remove(&self.failed(id))
+    }
+
+    /// A share that was accepted and never begun is forgotten.
+    pub(super) fn unannounce(&self, id: &str) -> Result<()> {
+        match self.last_known(id, "state").as_str() {
+            Some("provisioning" | "failed") => self.host.remove(&self.snapshot(id)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes away passwords that nobody fetched in time.
@@ -111,7 +148,7 @@ impl Context {
         let path = self.snapshot(id);
         let Some(f) = self.host.read(&path, 1 << 20)? else { return Ok(()) };
         let Ok(mut shot) = serde_json::from_slice::<Value>(&f.content) else { return Ok(()) };
-        for (key, value) in [("at", json!(self.host.now_ms())), ("state", json!("failed")), ("operation", Value::Null), ("error", doc["error"].clone())] {
+        for (key, value) in [("at", json!(self.host.now_ms())), ("state", json!("failed")), ("active", json!(false)), ("operation", Value::Null), ("error", doc["error"].clone())] {
             shot[key] = value;
         }
         shot["warnings"] = json!([format!("it could not be built: {}", doc["error"]["message"].as_str().unwrap_or_default())]);

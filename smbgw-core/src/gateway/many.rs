@@ -25,6 +25,8 @@ pub(super) struct Many {
     current: Option<One>,
     results: Vec<Value>,
     warnings: Vec<String>,
+    /// Gateways at which somebody else works: their turn is the next reconcile's.
+    busy: Vec<String>,
     /// The first gateway whose turn failed as a whole.
     failed: Option<Error>,
     over: bool,
@@ -32,6 +34,7 @@ pub(super) struct Many {
 
 impl Many {
     pub(super) fn begin(context: &Context, actor: &str, wait: Option<i64>, sections: Sections, only: Option<Vec<String>>) -> Result<Self> {
+        forget_strangers(context)?;
         let mut left = context.to_reconcile(&sections)?;
         let mut this = Self {
             context: context.clone(),
@@ -42,6 +45,7 @@ impl Many {
             current: None,
             results: Vec::new(),
             warnings: Vec::new(),
+            busy: Vec::new(),
             failed: None,
             over: false,
             left: VecDeque::new(),
@@ -100,7 +104,7 @@ impl Many {
 
     fn end(&mut self, events: &Value) -> Result<Progress> {
         self.over = true;
-        let result = summary(&self.results, &self.warnings);
+        let result = summary(&self.results, &self.warnings, &self.busy);
         match self.failed.take() {
             Some(e) => Ok(Progress::Failed(json!({"events": events, "outcome": "refused", "error": e.to_doc(), "result": result}), e)),
             None => Ok(Progress::Done(json!({"events": events, "result": result}))),
@@ -112,7 +116,10 @@ impl Many {
         match self.acts_for(&paths).and_then(|ours| if ours { self.turn(&paths).map(Some) } else { Ok(None) }) {
             Ok(one) => self.current = one,
             // Somebody works on it at this moment; the next reconcile comes soon.
-            Err(e) if e.kind() == Kind::Busy => self.warnings.push(format!("gateway {}: {}", paths.gateway, chain(&e))),
+            Err(e) if e.kind() == Kind::Busy => {
+                self.warnings.push(format!("gateway {}: {}", paths.gateway, chain(&e)));
+                self.busy.push(paths.gateway.to_string());
+            }
             Err(e) => {
                 self.warnings.push(format!("gateway {}: {}", paths.gateway, chain(&e)));
                 self.failed.get_or_insert(e);
@@ -164,4 +171,16 @@ impl Many {
     pub(super) fn opid(&self) -> Option<&str> {
         self.current.as_ref().and_then(One::opid)
     }
+}
+
+/// Removals of shares that no gateway knows (any more) are done.
+fn forget_strangers(context: &Context) -> Result<()> {
+    for id in context.all_asked_gone()? {
+        let open = context.store().all_open(&*context.host)?;
+        if context.gateway_of(&id)?.is_none() && open.iter().all(|o| o.target != id) {
+            context.taken_up(&id)?;
+            context.host.remove(&context.snapshot(&id))?;
+        }
+    }
+    Ok(())
 }

@@ -302,7 +302,7 @@ pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Fac
         facts.trees.insert(p.clone(), seen);
     }
     if let Some(mut guest) = facts.guest.take() {
-        guests::look_closer(m.node(), node, &facts, &mut guest)?;
+        guests::look_closer(m.node(), node, &facts, !need.trees.is_empty(), &mut guest)?;
         facts.guest = Some(guest);
     }
     if facts.reachable && !need.outside {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a node has to do to come to its wanted state, as a list. Pure: record, sections and open operations in, tasks out. It knows that
-//! a section that vanished is not a deletion.
+//! a section that vanished is not a deletion, and that a recorded removal waits until the section is gone.
 
 use crate::journal::OpState;
 use crate::spec::record::{Record, ShareState};
 use crate::spec::section::{Mode, Section, Sections, parse_bool};
 
-/// A create whose section does not appear in storage.cfg within this time is taken back.
+/// A create whose section does not appear in storage.cfg within this time is taken back, and a recorded removal whose section does not
+/// disappear within it is carried out: whoever was to write storage.cfg is long gone.
 pub const UNCOMMITTED_MS: i64 = 180_000;
 
 /// One thing to do.
@@ -111,6 +112,8 @@ pub fn tasks(
     }
     for (id, entry) in record.iter().flat_map(|r| &r.shares).filter(|(id, _)| wanted(id) && !busy.contains(id)) {
         match (sections.get(id), entry.state) {
+            // The hook that recorded it runs before storage.cfg is written; what was destroyed by then could not be kept any more if that failed.
+            (Some(_), ShareState::Deleting) if now_ms - entry.since_ms <= UNCOMMITTED_MS => {}
             (_, ShareState::Deleting) => tasks.push(Task::Delete(id.clone(), "the recorded removal".into())),
             (Some(s), state) => {
                 if !entry.committed {

@@ -131,7 +131,7 @@ pub struct ShareEntry {
     /// storage.cfg was seen with the section in it.
     #[serde(default)]
     pub committed: bool,
-    /// When it was accepted, in milliseconds since the epoch.
+    /// When it was accepted, or its removal was recorded for the worker, in milliseconds since the epoch.
     pub since_ms: i64,
     /// The share's own Unix group.
     pub unix_group: String,

@@ -5,6 +5,8 @@ package SMBGW;
 # and what it does when one fails. It keeps shares in a file; FAKE_SMBGW tells it how to misbehave:
 #   fail=OP      the run of OP fails        slow=OP     the run of OP never ends (undoing works)
 #   stuck=OP     nor does its undoing       invalid=OP  the run is refused with problems
+#   long=OP      takes longer than a hook has: with `defer` it is only recorded, and a reconcile of the id does it
+#   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
 
 use strict;
@@ -59,17 +61,68 @@ sub keep {
     return;
 }
 
+# What was only recorded, by id: its state.
+sub states {
+    open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.states") or return {};
+    local $/;
+    return $SMBGW::json->decode(<$fh>);
+}
+
+sub keep_states {
+    my ($states) = @_;
+    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.states") or die $!;
+    print {$fh} $SMBGW::json->encode($states);
+    close($fh);
+    return;
+}
+
 sub query {
     my ($self, $op, $params) = @_;
     SMBGW::note('query', $op, $params);
+    return $SMBGW::json->decode($ENV{"FAKE_SMBGW_\U$op"}) if $ENV{"FAKE_SMBGW_\U$op"} && $op ne 'status';
     return { problems => [], warnings => [], effective => {} } if $op eq 'check';
     return { sections => shares() } if $op eq 'sections';
     return { shares => [map { { id => $_, state => 'ready' } } sort keys %{ shares() }] } if $op eq 'list';
     if ($op eq 'status') {
+        my $state = states()->{ $params->{id} };
+        return { id => $params->{id}, state => $state, gateway => $params->{id}, operation => { step => 'make container 100' }, $state eq 'failed' ? (error => failure()) : () } if $state;
         die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$params->{id}'") if !shares()->{ $params->{id} };
         return { id => $params->{id}, state => 'ready' };
     }
     return { op => $op };
+}
+
+sub failure { return { kind => 'service', code => 9, message => 'no space left for a container', remedy => 'free some' } }
+
+# The worker's part of what a hook recorded.
+sub reconcile {
+    my ($params) = @_;
+    my ($states, $shares, @done) = (states(), shares());
+    my $busy = ($ENV{FAKE_SMBGW} // '') =~ m/busy=(\w+)/ ? $1 : undef;
+    my $turn = ++$states->{turn};
+    for my $id (@{ $params->{ids} // [] }) {
+        my $state = $states->{$id};
+        if (defined($busy)) {
+            $shares->{$id} = $params->{sections}->{$id}, delete($states->{$id}) if $turn == 2;
+        } elsif (!$state || $state eq 'recorded') {
+            push @done, { id => $id, state => 'ready' };
+            delete($states->{$id});
+        } elsif ($state eq 'deleting') {
+            next if $params->{sections}->{$id};
+            delete($states->{$id}), delete($shares->{$id});
+            push @done, { id => $id, state => 'removed', kept => { tree => '/srv/office', accounts => [] } };
+        } elsif (SMBGW::mode('failbuild', 'share.create')) {
+            $states->{$id} = 'failed';
+            push @done, { id => $id, error => failure() };
+        } elsif ($params->{sections}->{$id}) {
+            delete($states->{$id});
+            $shares->{$id} = $params->{sections}->{$id};
+            push @done, { id => $id, share => $params->{sections}->{$id}->{share}, state => 'ready' };
+        }
+    }
+    keep($shares);
+    keep_states($states);
+    return { shares => \@done, warnings => [], busy => defined($busy) && $turn <= 2 ? [$busy] : [] };
 }
 
 sub usage {
@@ -102,19 +155,32 @@ sub step {
     if (SMBGW::mode('stuck', $op) || SMBGW::mode('slow', $op) && !$self->{undo}) { select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
     return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "smbd does not answer \x{2013} sorry", remedy => 'start it') }
         if SMBGW::mode('fail', $op) || $self->{undo};
+    my $events = [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }];
+    return { state => 'done', events => $events, result => SMBGW::Context::reconcile($params) } if $op eq 'reconcile';
     my $shares = SMBGW::Context::shares();
     my $id = $params->{id} // $params->{name};
-    delete($shares->{$id}) if $op eq 'share.delete';
     my $asked = $params->{section} // {};
-    my $section = { %$asked, 'smbgw-mode' => 'native', 'smbgw-gateway' => 'native', nodes => 'pve1', share => $asked->{share} // $id };
+    my $mode = $asked->{'smbgw-mode'} // 'native';
+    my $section = { %$asked, 'smbgw-mode' => $mode, 'smbgw-gateway' => $mode eq 'native' ? 'native' : $id, nodes => 'pve1', share => $asked->{share} // $id };
+    if ($params->{defer} && SMBGW::mode('long', $op)) {
+        my $states = SMBGW::Context::states();
+        my $state = $states->{$id} = { 'share.create' => 'provisioning', 'share.update' => 'recorded', 'share.delete' => 'deleting' }->{$op};
+        SMBGW::Context::keep_states($states);
+        return { state => 'done', events => [], result => { id => $id, state => $state, warnings => ['a word'], $op eq 'share.delete' ? (kept => {}) : (section => $section) } };
+    }
+    if ($op eq 'share.delete') {
+        delete($shares->{$id});
+        my $states = SMBGW::Context::states();
+        SMBGW::Context::keep_states($states) if delete($states->{$id});
+    }
     $shares->{$id} = $section if $op =~ m/\Ashare\.(?:create|update)\z/;
     SMBGW::Context::keep($shares);
-    return { state => 'done', events => [], result => { shares => [map { { id => $_, state => 'ready' } } @{ $params->{ids} // [] }], warnings => [] } } if $op eq 'reconcile';
     return {
         state => 'done',
-        events => [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }],
+        events => $events,
         result => {
-            id => $id, share => $section->{share}, state => 'ready', warnings => [], section => $section,
+            id => $id, share => $section->{share}, state => $op eq 'share.delete' ? 'removed' : 'ready', warnings => [], section => $section,
+            $op =~ m/\Agateway/ ? (container => { vmid => 100, template => '0.2' }) : (), $op eq 'template.build' ? (template => '0.2') : (),
         },
     };
 }

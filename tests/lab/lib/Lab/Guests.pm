@@ -139,6 +139,12 @@ sub prepare {
     return;
 }
 
+# Proxmox's storages of a fresh node, as far as containers need them.
+sub storage {
+    Lab::Box::spew('/etc/pve/storage.cfg', "dir: local\n\tpath /var/lib/vz\n\tcontent rootdir,vztmpl,backup,iso\n\n", 0644);
+    return;
+}
+
 sub has_ipv6 { return -e '/proc/sys/net/ipv6' && Lab::Box::slurp('/proc/sys/net/ipv6/conf/all/disable_ipv6') =~ m/\A0/ ? 1 : 0 }
 
 # LXC looks for bridges in /sys/class/net, which shows the network namespace in which it was mounted: so a new one. The control
