@@ -481,7 +481,8 @@ impl One {
         for id in c.all_asked_gone()? {
             let known = observe::record(&*c.host, &self.paths)?.is_some_and(|r| r.shares.contains_key(&id));
             if let Some(actor) = c.asked_gone(&id)?.filter(|_| known) {
-                self.note(|r| _ = mark_deleted(r, &id, &actor))?;
+                let now = c.host.now_ms();
+                self.note(|r| _ = mark_deleted(r, &id, &actor, now))?;
                 c.taken_up(&id)?;
             }
         }
@@ -625,6 +626,10 @@ impl One {
             return Ok(());
         };
         if asked.paths.gateway != self.paths.gateway {
+            if observe::record(&*c.host, &self.paths)?.is_none() {
+                let why = format!("gateway {} is gone: what was left open of its creation was taken back", self.paths.gateway);
+                return Err(Error::new(Kind::NotFound, why));
+            }
             let why = format!("{op} is about gateway {}, and this run holds {}", asked.paths.gateway, self.paths.gateway);
             return Err(Error::new(Kind::Internal, why));
         }

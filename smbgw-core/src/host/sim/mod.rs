@@ -411,7 +411,9 @@ impl SimHost {
             }
             m.world.files.power_cut();
             m.world.guests.values_mut().for_each(|g| g.world.files.power_cut());
-            m.world.files.put_dir("/run/samba", 0o755, 0, 0);
+            if m.world.installed.contains(&Program::Smbd) {
+                m.world.files.put_dir("/run/samba", 0o755, 0, 0);
+            }
             if m.world.systemd && m.world.smbd_enabled {
                 samba::start_smbd(&mut m);
             }
