@@ -191,9 +191,8 @@ impl Context {
                 ids.extend(GatewayId::new(s.get("smbgw-gateway").unwrap_or(id)).ok());
             }
         }
-        for o in self.store().all_open(&*self.host)? {
-            ids.extend(GatewayId::new(&o.gateway).ok());
-        }
+        // What is open, or was cut short before it was or after it was no more.
+        ids.extend(self.store().marked(&*self.host)?.iter().filter_map(|g| GatewayId::new(g).ok()));
         let mut seen = Vec::new();
         ids.retain(|g| !std::mem::replace(&mut seen.contains(g), true) && { seen.push(g.clone()); true });
         Ok(ids.iter().map(|g| self.paths_of(g)).collect())

@@ -282,7 +282,11 @@ impl Case {
     /// What a repair of this operation names.
     pub fn to_repair(&self) -> Value {
         let target = ["id", "name", "path"].iter().find_map(|k| self.params[*k].as_str());
-        if self.is_lxc() { json!({"id": target}) } else { json!({}) }
+        match (self.is_lxc(), self.is_of_node()) {
+            (true, true) => json!({"id": target}),
+            (true, false) => json!({"id": "office"}),
+            _ => json!({}),
+        }
     }
 
     pub fn run(&self, host: &SimHost) -> Result<Value, Error> {
@@ -309,7 +313,7 @@ pub fn visible(host: &SimHost) -> World {
                 section.remove("type");
             }
         }
-        w.files.put(&file, r.to_string(), 0o600, 0, 0);
+        w.files.put(&file, format!("{r:#}"), 0o600, 0, 0);
     }
     // Directories of ours may stay.
     for dir in ["/var/lib/smbgw/gateways", "/var/lib/smbgw/build", "/var/lib/smbgw", RECORDS, "/etc/pve/priv/smbgw"] {
@@ -318,6 +322,16 @@ pub fn visible(host: &SimHost) -> World {
         }
     }
     w
+}
+
+/// Takes away which template a container was made from.
+pub fn without_template(w: &mut World) {
+    let mut r: Value = serde_json::from_str(&w.files.text(OFFICE)).unwrap_or_default();
+    if let Some(o) = r.as_object_mut() {
+        o.remove("template");
+        w.files.put(OFFICE, format!("{r:#}"), 0o600, 0, 0);
+    }
+    w.guests.values_mut().for_each(|g| g.world.files.take("/etc/smbgw-template"));
 }
 
 /// One world, and those of its containers, without what is by chance.
@@ -394,7 +408,7 @@ pub fn outcome(host: &SimHost) -> World {
                     s.remove("since-ms");
                 }
             }
-            w.files.put(&file, r.to_string(), 0o600, 0, 0);
+            w.files.put(&file, format!("{r:#}"), 0o600, 0, 0);
         }
     }
     for n in names(&w, "/var/lib/vz/template/cache").into_iter().filter(|n| n.ends_with(".json")) {

@@ -201,6 +201,8 @@ pub(super) fn halt(m: &mut Machine, vmid: u32) {
         m.world.files.take(format!("/proc/{pid}"));
     }
     samba::stop_smbd(&mut guest.world);
+    guest.world.files.take("/run");
+    guest.world.files.put_dir("/run", 0o755, 0, 0);
     guest.mounts.clear();
     m.world.files.take(Path::new(CGROUPS).join("lxc").join(vmid.to_string()));
     m.processes.retain(|_, p| p.guest != Some(vmid));
