@@ -56,6 +56,9 @@ pub use world::{STOCK_SMB_CONF, World};
 
 use faults::Faults;
 
+/// The longest answer in a conversation.
+const ANSWER_LIMIT: usize = 32 << 20;
+
 /// What a program said and how it ended.
 #[derive(Debug, Clone, Default)]
 struct Said {
@@ -372,6 +375,11 @@ impl SimHost {
         self.arm_call(n, Fault::Dies(death));
     }
 
+    /// A container that somebody has broken into: to the n-th question from now it answers this line, whatever the question is.
+    pub fn lie(&self, vmid: u32, n: u64, line: impl Into<Vec<u8>>) {
+        self.0.borrow_mut().faults.lie(vmid, n, line.into());
+    }
+
     /// A program never ends by itself from now on.
     pub fn hang(&self, program: Program) {
         self.0.borrow_mut().faults.hanging.push(program);
@@ -557,6 +565,12 @@ impl Talk for SimTalk {
             // Whoever started the guest anew ended this process.
             if !m.processes.contains_key(&self.process.pid) {
                 return Err(Error::new(Kind::Service, "pct has ended"));
+            }
+            if let Some(line) = m.faults.lie_due(self.vmid) {
+                if line.len() > ANSWER_LIMIT {
+                    return Err(Error::new(Kind::Service, "pct answers more than it may"));
+                }
+                return Ok(line);
             }
             if let Some(other) = guests::other_version(&m.world, self.vmid) {
                 return serde_json::to_vec(&serde_json::json!({"ok": other})).map_err(|e| Error::new(Kind::Internal, e.to_string()));
