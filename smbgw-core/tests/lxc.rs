@@ -116,9 +116,9 @@ fn a_copy_with_our_tag_is_left_alone_while_ours_lives() {
 #[test]
 fn a_renumbered_container_is_reported_not_duplicated_and_can_be_adopted() {
     let host = furnished();
+    pct(&host, &["stop", "100"]);
     host.change(|w| {
-        let (text, mut guest) = (w.files.text(conf(100)), w.guests.remove(&100).expect("ours"));
-        guest.init = None;
+        let (text, guest) = (w.files.text(conf(100)), w.guests.remove(&100).expect("ours"));
         w.files.take(conf(100));
         w.files.put(conf(150), text, 0o640, 0, 33);
         w.guests.insert(150, guest);
