@@ -28,13 +28,22 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Variables that must survive sudo.
 KEEP := env SMBGW_STAGE=$(STAGE) SMBGW_ALL=$(SMBGW_ALL) CI=$(CI)
 
-.PHONY: build lib xs header install install-lib install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
+# The hand inside a container runs on the Debian of the container, whichever that is: it brings its own C library.
+HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+GUEST_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest/$(HOST_TRIPLE)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.PHONY: build lib guest xs header install install-lib install-guest install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
 	test-pve test-lab run bench
 
-build: lib xs
+build: lib guest xs
 
 lib:
 	$(CARGO) build --locked --profile $(PROFILE) -p smbgw-ffi
+
+# In a directory of its own: other flags would build everything else anew.
+guest:
+	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
+		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) -p smbgw-core --bin smbgw-guest
 
 # Rewrites include/smbgw.h from smbgw-ffi/src. Review the difference.
 header:
@@ -54,6 +63,9 @@ install-lib: lib
 
 stage-lib:
 	$(MAKE) --no-print-directory install-lib DESTDIR=$(STAGE)
+
+install-guest: guest
+	$(INSTALL) -D -m 0755 $(GUEST_OUT)/smbgw-guest $(DESTDIR)$(PREFIX)/lib/smbgw/smbgw-guest
 
 # --- the Perl module -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +89,7 @@ install-pve:
 	set -e; for file in $(wildcard PVE/systemd/*.service PVE/systemd/*.timer); do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)/lib/systemd/system/$${file##*/}"; done
 
-install: install-lib install-xs install-pve
+install: install-lib install-guest install-xs install-pve
 
 stage:
 	$(MAKE) --no-print-directory install DESTDIR=$(STAGE)

@@ -34,6 +34,9 @@ pub const HAND: &str = "/usr/lib/smbgw/smbgw-guest";
 /// Where it lies inside a guest.
 pub const HAND_INSIDE: &str = "/usr/local/lib/smbgw/smbgw-guest";
 
+/// What it has to be of to be understood: number of its lines, version of the product, the sources of both ends.
+pub const HAND_VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"), " ", env!("SMBGW_SOURCES"));
+
 /// The programs a step may run: nothing else is ever started. Paths and packages are in [`crate::host::programs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

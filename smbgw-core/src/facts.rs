@@ -233,6 +233,8 @@ pub struct Template {
     pub sha256: String,
     /// Version of smbgw that built it.
     pub version: String,
+    /// Version of `smbgw-guest` in it.
+    pub hand: String,
     /// Debian release in it.
     pub suite: String,
     /// Architecture.

@@ -6,12 +6,13 @@
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use smbgw_core::effect::HAND_VERSION;
 use smbgw_core::host::guest;
 use smbgw_core::host::real::RealHost;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|a| a == "--version") {
-        println!("{}", guest::version());
+        println!("{}", HAND_VERSION);
         return ExitCode::SUCCESS;
     }
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a hook accepts and the worker does later: the note that a share is to be built, the password that it needs once, and why it could not
-//! be built. All of it lies in the run directory, root's alone, and none of it outlives a boot; the wanted state itself is the section.
+//! What a hook accepts and the worker does later: the note that a share is to be built, the password that it needs once, why it could not be
+//! built, and that one which is being built at this moment is to go. All but the last lies in the run directory, root's alone, and does not
+//! outlive a boot; the wanted state itself is the section.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Result};
-use crate::host::{Host, Secrets};
+use crate::host::Secrets;
 use crate::plan::Intent;
 use crate::run::reconcile::UNCOMMITTED_MS;
 use crate::spec::ShareSpec;
@@ -29,6 +30,34 @@ impl Context {
 
     fn failed(&self, id: &str) -> PathBuf {
         self.native.run_dir.join("failed").join(format!("{id}.json"))
+    }
+
+    fn gone(&self, id: &str) -> PathBuf {
+        self.native.state_dir.join("gone").join(id)
+    }
+
+    /// Notes that a share is to go whose gateway somebody else works on at this moment.
+    pub(super) fn ask_gone(&self, id: &str, actor: &str) -> Result<()> {
+        StoreId::new(id)?;
+        self.put_private(self.gone(id), actor.to_owned())?;
+        self.drop_deferred(id)
+    }
+
+    /// Whether a share is to go, and who asked for it.
+    pub(super) fn asked_gone(&self, id: &str) -> Result<Option<String>> {
+        self.host.read_text(&self.gone(id))
+    }
+
+    /// The removal was taken up; nothing waits for it any more.
+    pub(super) fn taken_up(&self, id: &str) -> Result<()> {
+        self.drop_deferred(id)?;
+        self.host.remove(&self.gone(id))
+    }
+
+    /// Removals that were asked for.
+    pub(super) fn all_asked_gone(&self) -> Result<Vec<String>> {
+        let ids = self.host.list(&self.native.state_dir.join("gone"))?;
+        Ok(ids.into_iter().filter(|id| StoreId::new(id).is_ok()).collect())
     }
 
     fn put_private(&self, path: PathBuf, content: String) -> Result<()> {

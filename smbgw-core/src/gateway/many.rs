@@ -34,6 +34,7 @@ pub(super) struct Many {
 
 impl Many {
     pub(super) fn begin(context: &Context, actor: &str, wait: Option<i64>, sections: Sections, only: Option<Vec<String>>) -> Result<Self> {
+        forget_strangers(context)?;
         let mut left = context.to_reconcile(&sections)?;
         let mut this = Self {
             context: context.clone(),
@@ -170,4 +171,16 @@ impl Many {
     pub(super) fn opid(&self) -> Option<&str> {
         self.current.as_ref().and_then(One::opid)
     }
+}
+
+/// Removals of shares that no gateway knows (any more) are done.
+fn forget_strangers(context: &Context) -> Result<()> {
+    for id in context.all_asked_gone()? {
+        let open = context.store().all_open(&*context.host)?;
+        if context.gateway_of(&id)?.is_none() && open.iter().all(|o| o.target != id) {
+            context.taken_up(&id)?;
+            context.host.remove(&context.snapshot(&id))?;
+        }
+    }
+    Ok(())
 }

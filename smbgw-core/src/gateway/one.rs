@@ -76,6 +76,8 @@ pub(super) struct One {
     failed: Option<Error>,
     /// The share in a container that the operation builds.
     building: Option<String>,
+    /// Its removal was asked for meanwhile.
+    giving_way: bool,
     over: bool,
     locks: Vec<Box<dyn Lock>>,
 }
@@ -104,6 +106,7 @@ impl One {
             target: Value::Null,
             failed: None,
             building: None,
+            giving_way: false,
             over: false,
             locks,
         }
@@ -276,6 +279,7 @@ impl One {
         match op.step() {
             Ok(OpProgress::Working(v)) => {
                 self.tell(&v);
+                self.give_way()?;
                 Ok(Progress::Working(v))
             }
             Ok(OpProgress::Done(mut v)) => {
@@ -327,11 +331,26 @@ impl One {
         }
     }
 
+    /// A share that is being built and is to go is not built any further.
+    fn give_way(&mut self) -> Result<()> {
+        let Some(id) = self.building.as_deref().filter(|_| !self.giving_way) else { return Ok(()) };
+        if self.context.asked_gone(id)?.is_some() {
+            self.giving_way = true;
+            if let Some(op) = self.current.as_mut() {
+                op.unwind()?;
+            }
+        }
+        Ok(())
+    }
+
     /// A share was built, or could not be: what waited for that goes, or says why.
     fn settle_build(&mut self, failed: Option<&Error>) {
         let Some(id) = self.building.take() else { return };
         let noted = match failed {
             None => self.context.drop_deferred(&id),
+            Some(_) if std::mem::take(&mut self.giving_way) => {
+                self.context.taken_up(&id).and_then(|()| self.context.host.remove(&self.context.snapshot(&id)))
+            }
             Some(e) => self.context.note_failure(&id, e),
         };
         if let Err(e) = noted {
@@ -414,6 +433,7 @@ impl One {
     }
 
     fn plan_reconcile(&mut self, sections: &Sections, only: Option<&[String]>) -> Result<()> {
+        self.take_up_removals()?;
         let c = &self.context;
         let record = observe::record(&*c.host, &self.paths)?;
         let (open, _) = c.open(&self.paths)?;
@@ -449,6 +469,19 @@ impl One {
             });
         }
         c.store().retire(&*c.host)?;
+        Ok(())
+    }
+
+    /// Removals that were asked for while the gateway was busy.
+    fn take_up_removals(&self) -> Result<()> {
+        let c = &self.context;
+        for id in c.all_asked_gone()? {
+            let known = observe::record(&*c.host, &self.paths)?.is_some_and(|r| r.shares.contains_key(&id));
+            if let Some(actor) = c.asked_gone(&id)?.filter(|_| known) {
+                self.note(|r| _ = mark_deleted(r, &id, &actor))?;
+                c.taken_up(&id)?;
+            }
+        }
         Ok(())
     }
 
@@ -666,7 +699,9 @@ impl One {
                 return Ok(());
             }
         };
-        if facts.record.is_none() || hand_edited(&facts).is_some() {
+        // A gateway without shares has no container that could have drifted.
+        let idle = |r: &Record| r.shares.is_empty() && self.paths.mode == Mode::Lxc;
+        if facts.record.as_ref().is_none_or(idle) || hand_edited(&facts).is_some() {
             return Ok(());
         }
         let intent = Intent::Repair { overwrite: false };

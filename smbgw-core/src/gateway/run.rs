@@ -24,6 +24,8 @@ pub struct Run(Kinds);
 enum Kinds {
     One(Box<One>),
     Many(Box<Many>),
+    /// Nothing but its result is left.
+    Noted(Option<Value>),
 }
 
 impl Run {
@@ -31,7 +33,7 @@ impl Run {
     pub fn secret(&mut self, name: &str, data: &[u8]) -> Result<()> {
         match &mut self.0 {
             Kinds::One(r) => r.secret(name, data),
-            Kinds::Many(_) => Err(Error::property("secret", format!("{} is no secret this operation takes", shorten(name)))),
+            Kinds::Many(_) | Kinds::Noted(_) => Err(Error::property("secret", format!("{} is no secret this operation takes", shorten(name)))),
         }
     }
 
@@ -40,6 +42,10 @@ impl Run {
         match &mut self.0 {
             Kinds::One(r) => r.step(),
             Kinds::Many(r) => r.step(),
+            Kinds::Noted(result) => {
+                let result = result.take().ok_or_else(|| Error::new(Kind::Argument, "the run is over"))?;
+                Ok(Progress::Done(json!({"events": [], "result": result})))
+            }
         }
     }
 
@@ -48,6 +54,7 @@ impl Run {
         match &mut self.0 {
             Kinds::One(r) => r.unwind(),
             Kinds::Many(r) => r.unwind(),
+            Kinds::Noted(_) => Ok(()),
         }
     }
 
@@ -56,6 +63,7 @@ impl Run {
         match &mut self.0 {
             Kinds::One(r) => r.interrupt(),
             Kinds::Many(r) => r.interrupt(),
+            Kinds::Noted(_) => Ok(()),
         }
     }
 
@@ -64,6 +72,7 @@ impl Run {
         match &self.0 {
             Kinds::One(r) => r.opid(),
             Kinds::Many(r) => r.opid(),
+            Kinds::Noted(_) => None,
         }
     }
 }
@@ -85,9 +94,19 @@ impl Context {
             return Ok(Run(Kinds::Many(Box::new(Many::begin(self, &actor, wait, sections, only)?))));
         }
         let paths = self.paths_for(op, params)?;
-        let mut run = self.one(&paths, op, &actor, wait)?;
+        let defer = flag(params, "defer")?;
+        let mut run = match self.one(&paths, op, &actor, wait) {
+            // A build may take minutes, and a removal need not wait for it: whoever builds gives it up.
+            Err(e) if e.kind() == Kind::Busy && defer && op == "share.delete" => {
+                let id = required(params, "id")?;
+                self.ask_gone(&id, &actor)?;
+                let why = format!("{}; it is removed as soon as that has stopped", crate::error::chain(&e));
+                return Ok(Run(Kinds::Noted(Some(json!({"id": id, "state": "deleting", "kept": {}, "warnings": [why]})))));
+            }
+            run => run?,
+        };
         run.recover = true;
-        run.defer = flag(params, "defer")?;
+        run.defer = defer;
         run.goal = match op {
             "share.repair" => {
                 let target = text(params, "id")?.filter(|t| t != paths.gateway.as_str());

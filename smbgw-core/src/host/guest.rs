@@ -18,12 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, wipe};
-use crate::effect::{Cmd, FileSpec, HAND_INSIDE, Program, Stdin};
+use crate::effect::{Cmd, FileSpec, HAND_INSIDE, HAND_VERSION, Program, Stdin};
 use crate::error::{Error, ErrorDoc, Kind, Result};
 use crate::types::VmId;
-
-/// Both ends must be of the same build of this number; it changes with every change of the lines.
-pub const PROTOCOL: u32 = 1;
 
 /// How long a call may take that only touches files.
 const FILE_CALL: Duration = Duration::from_secs(20);
@@ -31,11 +28,6 @@ const FILE_CALL: Duration = Duration::from_secs(20);
 const FIRST_CALL: Duration = Duration::from_secs(30);
 /// The longest file that is carried.
 const FILE_LIMIT: u64 = 8 << 20;
-
-/// The version that both ends tell: the number of the lines and of the product.
-pub fn version() -> String {
-    format!("{PROTOCOL} {}", env!("CARGO_PKG_VERSION"))
-}
 
 /// One call.
 #[derive(Serialize, Deserialize)]
@@ -145,8 +137,8 @@ impl Guest {
         }
         let mut talk = self.node.converse(&Self::command(self.vmid))?;
         let theirs: String = exchange(&mut *talk, &Ask::Hello, FIRST_CALL)?;
-        if theirs != version() {
-            return Err(Error::new(Kind::Drift, format!("smbgw-guest in container {} is of version {theirs}, not {}", self.vmid, version()))
+        if theirs != HAND_VERSION {
+            return Err(Error::new(Kind::Drift, format!("smbgw-guest in container {} is of version {theirs}, not {}", self.vmid, HAND_VERSION))
                 .remedy("pve-smbgateway reconcile brings the right one into the container"));
         }
         *self.talk.borrow_mut() = Some(talk);
@@ -399,7 +391,7 @@ impl Server {
     fn act(&mut self, ask: Ask) -> Result<Value> {
         let host = &self.host;
         match ask {
-            Ask::Hello => value(version()),
+            Ask::Hello => value(HAND_VERSION),
             Ask::Read(path, limit) => value(host.read(&path, limit.min(FILE_LIMIT))?),
             Ask::Write(file) => value(host.write(&file)?),
             Ask::Remove(path) => value(host.remove(&path)?),
@@ -467,6 +459,6 @@ mod tests {
         serve(Rc::new(sim), &mut &b"{}\nnonsense\n\"hello\"\n"[..], &mut output).expect("memory");
         let lines: Vec<&[u8]> = output.split(|b| *b == b'\n').collect();
         assert!(lines[0].starts_with(b"{\"err\"") && lines[1].starts_with(b"{\"err\""));
-        assert_eq!(lines[2], format!("{{\"ok\":\"{}\"}}", version()).as_bytes());
+        assert_eq!(lines[2], format!("{{\"ok\":\"{HAND_VERSION}\"}}").as_bytes());
     }
 }

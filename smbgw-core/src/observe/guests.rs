@@ -92,8 +92,8 @@ pub fn look(m: &Machines, name: &str, record: Option<&Record>) -> Result<GuestFa
     Ok(facts)
 }
 
-/// What a plan needs to know besides.
-pub fn look_closer(node: &dyn Host, name: &str, facts: &Facts, guest: &mut GuestFacts) -> Result<()> {
+/// What a plan needs to know besides; what `pct` itself can do only where a tree is to be mounted, since asking costs a process.
+pub fn look_closer(node: &dyn Host, name: &str, facts: &Facts, mounting: bool, guest: &mut GuestFacts) -> Result<()> {
     let text = |p: &str| node.read_text(Path::new(p)).map(Option::unwrap_or_default);
     let sections: Sections = storage_cfg::parse(&text("/etc/pve/storage.cfg")?);
     guest.storages = container_storages(&sections, name);
@@ -110,7 +110,7 @@ pub fn look_closer(node: &dyn Host, name: &str, facts: &Facts, guest: &mut Guest
         .filter(|(_, s)| s.get("type").is_some_and(|t| t == "ct"))
         .filter_map(|(id, _)| VmId::parse(&id).ok())
         .collect();
-    guest.idmap = maps_ids(node)?;
+    guest.idmap = mounting && maps_ids(node)?;
     others(node, facts, guest)?;
     Ok(())
 }

@@ -296,7 +296,7 @@ pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Fac
         facts.trees.insert(p.clone(), seen);
     }
     if let Some(mut guest) = facts.guest.take() {
-        guests::look_closer(m.node(), node, &facts, &mut guest)?;
+        guests::look_closer(m.node(), node, &facts, !need.trees.is_empty(), &mut guest)?;
         facts.guest = Some(guest);
     }
     if facts.reachable && !need.outside {
@@ -417,7 +417,7 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
             if same { Seen::Present } else { Seen::Absent }
         }
         Watch::InTree(p, name) => present(host.exists(&p.join(name))?),
-        Watch::Dir(p) => present(host.exists(p)?),
+        Watch::Exists(p) => present(host.exists(p)?),
         Watch::Guest(vmid) => guests::see(node, *vmid)?,
         Watch::GuestLine(vmid, key) => {
             guests::conf(node, *vmid)?.and_then(|c| c.coming(key).map(str::to_owned)).map_or(Seen::Absent, Seen::Line)

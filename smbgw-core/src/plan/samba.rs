@@ -270,7 +270,14 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     s.set("dos filemode", if spec.access.has_full() { "yes" } else { "no" });
     s.set("access based share enum", "yes");
     s.set("wide links", "no");
-    s.set("vfs objects", "");
+    // In a container Windows ACLs are kept as they are, in an attribute that an unprivileged container may write. On the node `full` means
+    // permissions of Unix, as everything else there does.
+    if spec.mode == Mode::Lxc && spec.access.has_full() {
+        s.set("vfs objects", "acl_xattr");
+        s.set("acl_xattr:security_acl_name", "user.NTACL");
+    } else {
+        s.set("vfs objects", "");
+    }
     for program in ["root preexec", "preexec", "root postexec", "postexec", "magic script"] {
         s.set(program, "");
     }

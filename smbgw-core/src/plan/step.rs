@@ -54,8 +54,8 @@ pub enum Watch {
     Guest(VmId),
     /// One line of a container's configuration, by its key.
     GuestLine(VmId, String),
-    /// A directory in which something is built.
-    Dir(PathBuf),
+    /// Whether something is at a path: a directory in which we build, or a file that is too large to be looked into.
+    Exists(PathBuf),
 }
 
 /// What was seen of a [`Watch`]. It goes into the journal, so nothing in it is secret.
@@ -528,7 +528,7 @@ impl fmt::Display for Watch {
             Watch::InTree(p, n) => write!(f, "{}", p.join(n).display()),
             Watch::Guest(vmid) => write!(f, "container {vmid}"),
             Watch::GuestLine(vmid, key) => write!(f, "{key} of container {vmid}"),
-            Watch::Dir(p) => write!(f, "{}", p.display()),
+            Watch::Exists(p) => write!(f, "{}", p.display()),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{Steps, must_have};
 use super::samba;
 use super::step::{Effect, Seen, Step, Undo, Watch};
-use crate::effect::{Cmd, FileSpec, HAND, HAND_INSIDE, Program};
+use crate::effect::{Cmd, FileSpec, HAND, HAND_INSIDE, HAND_VERSION, Program};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::facts::{Facts, Template};
 use crate::spec::Security;
@@ -20,8 +20,9 @@ pub const SCHEMA: u32 = 1;
 /// What the marker's file name adds to the archive's. Proxmox lists archives by their ending and passes this by.
 pub const MARKER: &str = ".smbgw.json";
 
-/// What is put into a template besides Debian's smallest system.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,ifupdown,isc-dhcp-client,iproute2,ca-certificates,samba,samba-common-bin,samba-vfs-modules,smbclient,winbind,libnss-winbind,libpam-winbind,krb5-user,ctdb,acl,attr";
+/// What is put into a template besides Debian's smallest system. No D-Bus, no login manager: they would take as much memory as Samba.
+/// winbind and CTDB lie idle until a domain or a cluster asks for them.
+const PACKAGES: &str = "systemd-sysv,ifupdown,isc-dhcp-client,iproute2,samba,samba-vfs-modules,smbclient,winbind,libnss-winbind,ctdb,acl,attr";
 
 /// A template to be built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ impl Build {
 /// smb.conf of a template: what a gateway demands of its globals, so that smbd never has to be restarted for them, and no share.
 pub fn smb_conf() -> String {
     let mut text = String::from(
-        "# Samba of a gateway of smbgw. Shares are in smbgw.conf, which is included below.\n[global]\n   workgroup = WORKGROUP\n   server role = standalone server\n   logging = systemd\n   log level = 1\n   passdb backend = tdbsam\n   unix extensions = yes\n",
+        "# Samba of a gateway of smbgw. Its shares are in smbgw.conf, which is included at the end.\n[global]\n   workgroup = WORKGROUP\n   server role = standalone server\n   printing = bsd\n   logging = file\n   log file = /var/log/samba/log.smbd\n   max log size = 1000\n",
     );
     for (name, value) in samba::globals(Security::Standard) {
         text.push_str(&format!("   {name} = {value}\n"));
@@ -67,39 +68,90 @@ pub fn smb_conf() -> String {
     text
 }
 
-/// Files of a template: path, content, mode.
-fn files(build: &Build) -> Vec<(&'static str, String, u32)> {
+/// Files of a template: path, content. Proxmox writes host name, hosts, resolv.conf and interfaces before each start.
+fn files(build: &Build) -> Vec<(&'static str, String)> {
+    let units = ENABLED.iter().map(|u| format!("enable {u}\n")).collect::<String>() + "disable *\n";
     vec![
-        ("etc/samba/smb.conf", smb_conf(), 0o644),
-        ("etc/hostname", "smbgw\n".into(), 0o644),
-        ("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".into(), 0o644),
-        ("etc/machine-id", String::new(), 0o444),
-        ("etc/systemd/journald.conf.d/smbgw.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\n".into(), 0o644),
-        ("etc/smbgw-template", format!("{}\n", build.name), 0o644),
+        ("etc/samba/smb.conf", smb_conf()),
+        ("etc/hostname", "smbgw\n".into()),
+        ("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".into()),
+        ("etc/fstab", String::new()),
+        ("etc/network/interfaces", "auto lo\niface lo inet loopback\n".into()),
+        // A container that Proxmox has just made boots for the first time, and systemd then enables what presets say.
+        ("etc/systemd/system-preset/10-smbgw.preset", units),
+        (
+            "etc/systemd/journald.conf.d/smbgw.conf",
+            "[Journal]\nStorage=volatile\nRuntimeMaxUse=4M\nForwardToSyslog=no\nForwardToConsole=no\nForwardToWall=no\nAudit=no\n".into(),
+        ),
+        (
+            "etc/systemd/system.conf.d/smbgw.conf",
+            "[Manager]\nDefaultTimeoutStartSec=60s\nDefaultTimeoutStopSec=15s\n".into(),
+        ),
+        ("etc/smbgw-template", format!("{}\n", build.name)),
     ]
 }
 
-/// Units that start with the container, and those that never do.
-const ENABLED: &[&str] = &["smbd.service"];
+/// Directories that files of ours need and Debian does not have.
+const DIRECTORIES: &[&str] =
+    &["etc/systemd/system-preset", "etc/systemd/journald.conf.d", "etc/systemd/system.conf.d", "usr/local/lib/smbgw", "srv/smbgw"];
+
+/// Units that start with the container.
+const ENABLED: &[&str] = &["smbd.service", "networking.service"];
+/// Units that never start: what an unprivileged container cannot do, and what would only cost memory.
 const MASKED: &[&str] = &[
     "nmbd.service",
-    "winbind.service",
-    "ctdb.service",
     "samba-ad-dc.service",
-    "systemd-logind.service",
     "console-getty.service",
-    "container-getty@1.service",
-    "container-getty@2.service",
-    "getty@tty1.service",
-    "systemd-journald-audit.socket",
+    "container-getty@.service",
+    "getty@.service",
+    "serial-getty@.service",
+    "systemd-logind.service",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
+    "sys-kernel-config.mount",
+    "sys-fs-fuse-connections.mount",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+    "systemd-modules-load.service",
+    "systemd-pstore.service",
+    "systemd-binfmt.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-networkd-wait-online.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "systemd-firstboot.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
+];
+/// What does not go into the archive: made anew, or of use to nobody. Samba's databases hold a SID, which every gateway has to make itself.
+const LEFT_OUT: &[&str] = &[
+    "dev/*",
+    "proc/*",
+    "sys/*",
+    "run/*",
+    "tmp/*",
+    "etc/machine-id",
+    "var/lib/dbus/machine-id",
+    "var/cache/apt/*",
+    "var/lib/apt/lists/*",
+    "var/cache/debconf/*-old",
+    "var/log/*.log",
+    "var/log/apt/*",
+    "var/lib/samba/*.tdb",
+    "var/lib/samba/private/*.tdb",
+    "var/cache/samba/*",
+    "usr/share/man/*",
+    "usr/share/info/*",
+    "usr/share/locale/*",
+    "usr/share/doc/*/*.gz",
 ];
 
 /// Builds a template.
@@ -120,28 +172,33 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
     let archive = target.1.join(format!("smbgw-gateway-{}_{}_{}.tar.zst", build.suite, build.name, build.arch));
     let part = archive.with_extension("zst.part");
     let mut steps = vec![
-        Step::new("template/directory", "make a directory to build in", Watch::Dir(root.clone()), Effect::MakeDir { path: root.clone(), mode: 0o755 })
+        Step::new("template/directory", "make a directory to build in", Watch::Exists(root.clone()), Effect::MakeDir { path: root.clone(), mode: 0o755 })
             .before(Seen::Absent)
             .want(Seen::Present)
             .undo(Undo::Do(vec![Effect::RemoveBuild(root.clone())])),
         debootstrap(build, &root),
     ];
-    for (n, (path, content, mode)) in files(build).into_iter().enumerate() {
+    for (n, dir) in DIRECTORIES.iter().enumerate() {
+        let path = root.join(dir);
+        let title = format!("make {}", path.display());
+        steps.push(within(Step::new(format!("template/make.{n}"), title, Watch::Nothing, Effect::MakeDir { path, mode: 0o755 })));
+    }
+    for (n, (path, content)) in files(build).into_iter().enumerate() {
         let path = root.join(path);
-        if let Some(dir) = path.parent().filter(|d| d.ends_with("journald.conf.d")) {
-            steps.push(within(Step::new(format!("template/make.{n}"), format!("make {}", dir.display()), Watch::Nothing, Effect::MakeDir { path: dir.to_owned(), mode: 0o755 })));
-        }
-        let effect = Effect::Write(FileSpec { path: path.clone(), content, mode, uid: 0, gid: 0 });
-        steps.push(within(Step::new(format!("template/file.{n}"), format!("write {}", path.display()), Watch::Nothing, effect)));
+        let title = format!("write {}", path.display());
+        let effect = Effect::Write(FileSpec { path, content, mode: 0o644, uid: 0, gid: 0 });
+        steps.push(within(Step::new(format!("template/file.{n}"), title, Watch::Nothing, effect)));
     }
-    for (id, verb, units) in [("template/enable", "enable", ENABLED), ("template/mask", "mask", MASKED)] {
-        let mut args = vec![format!("--root={}", root.display()), verb.to_owned()];
-        args.extend(units.iter().map(|u| (*u).to_owned()));
-        let cmd = Cmd::new(Program::Systemctl, args).within_ms(30_000);
-        steps.push(within(Step::new(id, format!("{verb} units of the template"), Watch::Nothing, Effect::Run(cmd))));
+    for (id, title, words) in [
+        ("template/units", "enable what starts with the container, and nothing else", &["preset-all"][..]),
+        ("template/target", "let it come up without a display", &["set-default", "multi-user.target"]),
+        ("template/mask", "mask what never starts in it", &["mask"]),
+    ] {
+        let mut args = vec![format!("--root={}", root.display())];
+        args.extend(words.iter().chain(if words[0] == "mask" { MASKED } else { &[] }).map(|w| (*w).to_owned()));
+        let cmd = Cmd::new(Program::Systemctl, args).within_ms(60_000);
+        steps.push(within(Step::new(id, title, Watch::Nothing, Effect::Run(cmd))));
     }
-    let mut args = vec![format!("--root={}", root.display()), "set-default".to_owned(), "multi-user.target".to_owned()];
-    steps.push(within(Step::new("template/target", "let it come up without a display", Watch::Nothing, Effect::Run(Cmd::new(Program::Systemctl, std::mem::take(&mut args)).within_ms(30_000)))));
     let inside = root.join(HAND_INSIDE.trim_start_matches('/'));
     let cmd = Cmd::new(Program::Install, ["-D", "-m", "0755", HAND, &inside.display().to_string()]);
     steps.push(within(Step::new("template/hand", "put smbgw-guest into it", Watch::Nothing, Effect::Run(cmd))));
@@ -156,6 +213,7 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
         archive: archive.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: String::new(),
         version: env!("CARGO_PKG_VERSION").into(),
+        hand: HAND_VERSION.into(),
         suite: build.suite.clone(),
         arch: build.arch.clone(),
         samba: String::new(),
@@ -169,7 +227,7 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
             .long(),
     );
     steps.push(
-        Step::new("template/clean", "remove the directory", Watch::Dir(root.clone()), Effect::RemoveBuild(root))
+        Step::new("template/clean", "remove the directory", Watch::Exists(root.clone()), Effect::RemoveBuild(root))
             .want(Seen::Absent)
             .undo(Undo::None("it is built anew".into()))
             .long(),
@@ -208,13 +266,10 @@ fn debootstrap(build: &Build, root: &Path) -> Step {
 
 fn pack(root: &Path, part: &Path) -> Step {
     let mut args: Vec<String> = ["--zstd", "--numeric-owner", "--xattrs", "--acls", "--sort=name"].map(str::to_owned).into();
-    for dir in ["var/cache/apt/archives", "var/lib/apt/lists", "var/cache/debconf", "usr/share/doc", "usr/share/man", "usr/share/locale", "dev", "proc", "sys", "run", "tmp"] {
-        // The directory itself stays.
-        args.push(format!("--exclude=./{dir}/*"));
-    }
+    args.extend(LEFT_OUT.iter().map(|p| format!("--exclude=./{p}")));
     args.extend(["-cf".to_owned(), part.display().to_string(), "-C".to_owned(), root.display().to_string(), ".".to_owned()]);
     let cmd = Cmd::new(Program::Tar, args).within_ms(600_000);
-    Step::new("template/pack", format!("pack it as {}", part.display()), Watch::File(part.to_owned()), Effect::Run(cmd))
+    Step::new("template/pack", format!("pack it as {}", part.display()), Watch::Exists(part.to_owned()), Effect::Run(cmd))
         .undo(Undo::Do(vec![Effect::Remove(part.to_owned())]))
         .long()
 }

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use super::{Machine, Said, World};
-use crate::effect::{Cmd, HAND_INSIDE, Program};
+use crate::effect::{Cmd, HAND_INSIDE, HAND_VERSION, Program};
 use crate::error::{Error, Kind, Result};
-use crate::host::guest;
 
 /// A tree of the node inside a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +94,7 @@ pub(super) fn entrance(world: &World, cmd: &Cmd) -> Result<u32> {
 /// The version of the hand in a container, where it is not ours. The file holds it as text here.
 pub(super) fn other_version(world: &World, vmid: u32) -> Option<String> {
     let text = world.guests.get(&vmid)?.world.files.text(HAND_INSIDE);
-    (text.trim() != guest::version()).then(|| text.trim().to_owned())
+    (text.trim() != HAND_VERSION).then(|| text.trim().to_owned())
 }
 
 /// `pct`, `lxc-info`, `ha-manager`.

@@ -15,7 +15,7 @@ use super::super::common::{Steps, is_last, nothing, record};
 use super::super::samba;
 use super::super::step::{Effect, Seen, Step, Undo, Watch};
 use super::super::Intent;
-use crate::effect::{Cmd, HAND, HAND_INSIDE, Place, Program};
+use crate::effect::{Cmd, HAND, HAND_INSIDE, HAND_VERSION, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, GuestFacts, GuestSeen, Limits, TemplateFact, TreeFact};
 use crate::format::guest_conf::{MountPoint, pairs, slot};
@@ -557,7 +557,7 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
         claim(&mut c, r);
         c.steps.push(accounts::record("guest/image", format!("record its template {}", t.marker.name), Key::Template, Some(Value::String(t.marker.name.clone()))));
         c.create(&t, r.hwaddr.as_deref(), &mounts)?;
-        wake(&mut c, r, true, t.marker.version != env!("CARGO_PKG_VERSION"));
+        wake(&mut c, r, true, t.marker.hand != HAND_VERSION);
         return Ok((c.steps, warnings));
     };
     let mut c = ct(facts, vmid)?;
@@ -783,7 +783,7 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
         steps.extend(was.steps);
         new.steps = steps;
     }
-    wake(&mut new, r, true, t.marker.version != env!("CARGO_PKG_VERSION"));
+    wake(&mut new, r, true, t.marker.hand != HAND_VERSION);
     Ok((new.steps, warnings))
 }
 

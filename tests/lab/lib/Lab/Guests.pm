@@ -12,7 +12,9 @@ package Lab::Guests;
 
 use strict;
 use warnings;
+no warnings 'exec';    # what follows an exec is there for its failure
 
+use Digest::SHA ();
 use Errno ();
 use File::Basename ();
 use File::Copy ();
@@ -49,8 +51,25 @@ sub _suite {
     return $suite;
 }
 
-# The template archive, or undef; it is named by suite and version of Samba.
-sub template { return (sort glob("$CACHE/smbgw-" . _suite() . '_*.tar.zst'))[-1] }
+sub suite { return _suite() }
+
+# The directory of a storage that holds the templates of all boxes.
+sub cache { return $CACHE }
+
+# The name of the template for a suite: made anew when what the product puts into it changes.
+sub key {
+    my ($suite) = @_;
+    my $recipe = Digest::SHA->new(256)->addfile("$Lab::Box::ROOT/smbgw-core/src/plan/template.rs", 'b')->hexdigest();
+    return "lab-$suite-" . substr($recipe, 0, 12);
+}
+
+# The template archive, or undef. Its marker lies beside it.
+sub template {
+    my ($suite) = @_;
+    $suite //= _suite();
+    my ($found) = glob("$CACHE/template/cache/smbgw-gateway-${suite}_" . key($suite) . '_*.tar.zst');
+    return defined($found) && -e "$found.smbgw.json" ? $found : undef;
+}
 
 # How `pct create` is told to take it.
 sub template_volume { return 'local:vztmpl/' . File::Basename::basename(template()) }
@@ -59,13 +78,17 @@ sub template_volume { return 'local:vztmpl/' . File::Basename::basename(template
 sub ready {
     my $why = missing();
     if (!defined($why) && !defined(template())) {
-        my $builder = "$Lab::Box::ROOT/tests/lab/template-prototype";
-        if (defined($ENV{SMBGW_LAB_BOX}) || !-x $builder || $> != 0) { $why = "there is no container template in $CACHE" }
+        if (defined($ENV{SMBGW_LAB_BOX}) || $> != 0) { $why = "there is no container template in $CACHE" }
         elsif (!defined(Lab::Box::which('debootstrap'))) { $why = "'debootstrap' is not installed, and there is no container template in $CACHE" }
         else {
-            open(my $out, '-|', $builder, '--suite', _suite(), '--cache', $CACHE) or die "$builder: $!\n";
-            my @said = readline($out);
-            $why = 'the container template cannot be built' if !close($out) || !defined(template());
+            my $pid = fork() // die "cannot fork: $!\n";
+            if (!$pid) {
+                open(STDOUT, '>', '/dev/null');
+                exec($^X, "$Lab::Box::ROOT/tests/lab/template", '--suite', _suite());
+                POSIX::_exit(127);
+            }
+            waitpid($pid, 0);
+            $why = 'the container template cannot be built' if $? != 0 || !defined(template());
         }
     }
     Lab::Box::skip_all("no containers: $why") if defined($why);
@@ -109,8 +132,16 @@ sub prepare {
     _install();
     if (defined(my $template = template())) {
         File::Path::make_path('/var/lib/vz/template/cache');
-        symlink($template, '/var/lib/vz/template/cache/' . File::Basename::basename($template)) or die "template: $!\n";
+        for my $file ($template, "$template.smbgw.json") {
+            symlink($file, '/var/lib/vz/template/cache/' . File::Basename::basename($file)) or die "template: $!\n";
+        }
     }
+    return;
+}
+
+# Proxmox's storages of a fresh node, as far as containers need them.
+sub storage {
+    Lab::Box::spew('/etc/pve/storage.cfg', "dir: local\n\tpath /var/lib/vz\n\tcontent rootdir,vztmpl,backup,iso\n\n", 0644);
     return;
 }
 
