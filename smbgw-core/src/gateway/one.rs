@@ -478,7 +478,8 @@ impl One {
         for id in c.all_asked_gone()? {
             let known = observe::record(&*c.host, &self.paths)?.is_some_and(|r| r.shares.contains_key(&id));
             if let Some(actor) = c.asked_gone(&id)?.filter(|_| known) {
-                self.note(|r| _ = mark_deleted(r, &id, &actor))?;
+                let now = c.host.now_ms();
+                self.note(|r| _ = mark_deleted(r, &id, &actor, now))?;
                 c.taken_up(&id)?;
             }
         }
