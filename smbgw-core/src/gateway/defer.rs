@@ -177,7 +177,7 @@ impl Context {
         }
         let since = self.last_known(id, "since").as_i64().unwrap_or(0);
         if sections.is_some_and(|s| s.contains_key(id)) {
-            if let Err(e) = self.note_step_quietly(id) {
+            if let Err(e) = self.note_still(id) {
                 tracing::warn!(id, error = %crate::error::chain(&e), "the snapshot cannot be refreshed");
             }
             return true;
@@ -186,7 +186,7 @@ impl Context {
     }
 
     /// Only the time of a snapshot.
-    fn note_step_quietly(&self, id: &str) -> Result<()> {
+    pub(super) fn note_still(&self, id: &str) -> Result<()> {
         let path = self.snapshot(id);
         let Some(f) = self.host.read(&path, 1 << 20)? else { return Ok(()) };
         let Ok(mut doc) = serde_json::from_slice::<Value>(&f.content) else { return Ok(()) };

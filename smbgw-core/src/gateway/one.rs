@@ -28,6 +28,9 @@ use crate::spec::section::{self, Mode, Sections};
 use crate::status;
 use crate::types::{StoreId, shorten};
 
+/// How often a long run makes new snapshots; they count as stale after [`status::STALE_MS`].
+const FRESH_MS: i64 = 20_000;
+
 /// What a run is for.
 pub(super) enum Goal {
     Nothing,
@@ -80,6 +83,8 @@ pub(super) struct One {
     building: Option<String>,
     /// Its removal was asked for meanwhile.
     giving_way: bool,
+    /// When the snapshots were kept fresh last.
+    kept_fresh: i64,
     over: bool,
     locks: Vec<Box<dyn Lock>>,
 }
@@ -87,6 +92,7 @@ pub(super) struct One {
 impl One {
     pub(super) fn new(context: Context, machines: Rc<Machines>, paths: Paths, actor: &str, locks: Vec<Box<dyn Lock>>) -> Self {
         Self {
+            kept_fresh: context.host.now_ms(),
             context,
             machines,
             paths,
@@ -282,6 +288,7 @@ impl One {
         match op.step() {
             Ok(OpProgress::Working(v)) => {
                 self.tell(&v);
+                self.keep_fresh();
                 self.give_way()?;
                 Ok(Progress::Working(v))
             }
@@ -331,6 +338,28 @@ impl One {
         let operation = json!({"opid": op.opid(), "op": "share.create", "step": event["title"], "undoing": event["event"] == "undo-begun"});
         if let Err(e) = self.context.note_step(id, operation) {
             tracing::warn!(id, error = %chain(&e), "the snapshot cannot say how far the building is");
+        }
+    }
+
+    /// A run that takes minutes keeps the worker from its other shares: their snapshots must not grow old meanwhile.
+    fn keep_fresh(&mut self) {
+        let c = &self.context;
+        let now = c.host.now_ms();
+        if now - self.kept_fresh < FRESH_MS {
+            return;
+        }
+        self.kept_fresh = now;
+        let all = || -> Result<()> {
+            if let Some(id) = &self.building {
+                c.note_still(id)?;
+            }
+            for (paths, _) in c.gateways()?.into_iter().filter(|(_, r)| self.owns(r)) {
+                c.refresh(&self.machines, &paths, self.sections.as_ref(), None)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = all() {
+            tracing::warn!(error = %chain(&e), "the status snapshots grow old during a long run");
         }
     }
 

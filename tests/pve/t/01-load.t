@@ -18,6 +18,8 @@ for my $api (Harness::api_versions()) {
     return {
         class => $p, api => $p->api(), apiver => PVE::Storage::APIVER(), xs => $INC{'SMBGW.pm'} ? 1 : 0,
         options => $private->{options}->{smbgateway}, declared => [sort keys %{ $p->properties() }],
+        integers => [sort grep { $private->{propertyList}->{$_}->{type} eq 'integer' } grep { m/\Asmbgw-/ } keys %{ $private->{propertyList} }],
+        memory => $private->{propertyList}->{'smbgw-memory'}, modes => $private->{propertyList}->{'smbgw-mode'},
         sensitive => PVE::Storage::Plugin::sensitive_properties('smbgateway'),
         content => $p->plugindata()->{content},
     };
@@ -31,6 +33,11 @@ CODE
     is_deeply([grep { !m/\Asmbgw-/ } @{ $v->{declared} }], [], 'only prefixed names are declared');
     ok($v->{options}->{path}->{fixed} && !$v->{options}->{path}->{optional}, 'path is required and fixed');
     ok($v->{options}->{'smbgw-mode'}->{fixed} && $v->{options}->{'smbgw-gateway'}->{fixed}, 'mode and gateway are fixed');
+    is_deeply($v->{integers}, [map { "smbgw-$_" } qw(cores memory processes swap vmid)], 'numbers are integers');
+    is($v->{memory}->{default}, 256, 'with a number as default');
+    ok(!exists($v->{memory}->{maxLength}), 'and no length');
+    is($v->{modes}->{default}, 'lxc', 'the default mode is lxc');
+    ok(!(grep { $v->{options}->{$_}->{fixed} || !$v->{options}->{$_}->{optional} } @{ $v->{integers} }), 'properties of the container are optional and can be changed');
     ok((grep { $_ eq 'password' } @{ $v->{sensitive} }), 'password is sensitive');
     is_deeply($v->{content}, [{ none => 1, iso => 1, backup => 1 }, { none => 1 }], 'content: none, iso and backup; default none');
 }

@@ -61,6 +61,7 @@ for my $api (Harness::api_versions()) {
     is_deeply([sort keys %{ $begin->[2]->{sections} }], [qw(local nas)], 'with all other sections, of every type');
     is($begin->[2]->{sections}->{nas}->{type}, 'cifs', 'each with its type');
     is($begin->[2]->{actor}, 'root@pam', 'and who asked');
+    is($begin->[2]->{defer}, 1, 'what takes long is to be recorded only');
     my ($secret) = @{ calls($world, 'secret') };
     is($secret->[2], unpack('H*', "p\xc3\xa4ss\xe2\x98\x83"), 'the password is passed as UTF-8 octets');
     my $cfg = $world->storage_cfg();
@@ -105,6 +106,51 @@ for my $api (Harness::api_versions()) {
     $got = $world->case(q[load_stack(); api()->delete({ storage => 'office' });]);
     is($got->{error}, undef, 'remove works');
     is($world->storage_cfg(), $other, 'storage.cfg is as before');
+
+    # --- what takes longer than a hook has: recorded, and left to the worker
+    $world = world($api);
+    $world->{env}->{FAKE_SMBGW} = 'long=share.create;long=share.update;long=share.delete';
+    $world->{env}->{FAKE_SMBGW_USAGE} = '100,60,40,1,500';
+    mkdir($world->dir() . '/tree/office');
+    my $tree = $world->dir() . '/tree/office';
+    my $long = $add =~ s!/srv/office/!$tree!r =~ s!'smbgw-mode' => 'native'!'smbgw-memory' => '512', 'smbgw-vmid' => 120, 'smbgw-mode' => 'lxc', content => 'backup', 'content-dirs' => 'backup=dump'!r;
+    $got = $world->case($long);
+    is($got->{error}, undef, 'an add that provisions works');
+    is_deeply([map { "$_->[1] $_->[2]->{defer}" } @{ calls($world, 'begin') }], ['share.create 1'], 'in one deferred run: the activation does not take it back');
+    is_deeply([@{ (calls($world, 'begin'))->[0]->[2]->{section} }{qw(smbgw-memory smbgw-vmid)}], ['512', '120'], 'numbers are passed as text');
+    like($world->storage_cfg(), qr/^smbgateway: office\n(?:\t.*\n)*\tsmbgw-gateway office\n\tsmbgw-memory 512\n\tsmbgw-mode lxc\n\tsmbgw-vmid 120\n/m, 'what was decided is written') or diag($world->storage_cfg());
+    like(join('', @{ $got->{warnings} }), qr/storage 'office': a word\n.*storage 'office': its container is being built in the background, see 'pve-smbgateway status office'/s, 'and said');
+    is(worked($world), "reconcile --once office\n", 'the worker is started');
+    ok(-d "$tree/dump", 'directories of content are made already');
+    $got = $world->case('load_stack(); return PVE::Storage::storage_info(PVE::Storage::config())->{office};');
+    is($got->{value}->{active}, 1, 'it is active as long as the tree can be reached') or diag(explain($got));
+    unlink(map { $world->dir() . "/$_" } 'log', 'worked');
+    $got = $world->case(q[load_stack(); api()->update({ storage => 'office', 'smbgw-memory' => 1024, delete => 'smbgw-access' });]);
+    is($got->{error}, undef, 'a change that takes long works');
+    is_deeply([map { "$_->[1] $_->[2]->{defer}" } @{ calls($world, 'begin') }], ['share.update 1'], 'deferred');
+    is(worked($world), "reconcile --once office\n", 'the worker is started');
+    like($world->storage_cfg(), qr/^\tsmbgw-memory 1024\n/m, 'the section has it');
+    unlink(map { $world->dir() . "/$_" } 'log', 'worked');
+    $got = $world->case(q[load_stack(); api()->delete({ storage => 'office' });]);
+    is($got->{error}, undef, 'so does a remove');
+    is_deeply([map { "$_->[1] $_->[2]->{defer}" } @{ calls($world, 'begin') }], ['share.delete 1'], 'deferred');
+    is(worked($world), "reconcile --once office\n", 'the worker is started');
+    like(join('', @{ $got->{warnings} }), qr/its removal goes on in the background/, 'which is said');
+    is($world->storage_cfg(), $other, 'the section is gone');
+
+    # --- the clean-up after a failing activation drops what waits
+    unlink(map { $world->dir() . "/$_" } 'log', 'worked');
+    $world->{env}->{FAKE_SMBGW} = 'long=share.create';
+    $got = $world->case('require PVE::Storage; { no warnings "redefine"; *PVE::Storage::Custom::SMBGatewayPlugin::check_connection = sub { return 0 }; }' . $long);
+    like($got->{error}, qr/is not online/, 'a failing activation fails the add');
+    is_deeply([map { $_->[1] } @{ calls($world, 'begin') }], ['share.create', 'share.delete'], 'and the library is told');
+    is($world->storage_cfg(), $other, 'nothing is written');
+    $got = $world->case(q[load_stack(); my $doc = eval { PVE::SMBGateway::Native::query('status', { id => 'office' }) }; return $doc // "$@";]);
+    like($got->{value}, qr/no share 'office'/, 'nothing waits any more');
+
+    # --- a request with a number that is none
+    $got = $world->case($long =~ s/'512'/'lots'/r);
+    like($got->{error}, qr/^smbgw-memory: .*integer/m, 'a number is a number');
 
     # --- add fails
     $world = world($api);

@@ -22,6 +22,8 @@ for my $api (Harness::api_versions()) {
         'complete' => [$section, $section],
         'disabled' => [$section . "\tdisable\n", $section . "\tdisable\n"],
         'a value of a later version' => [$section . "\tsmbgw-profile hologram\n\tsmbgw-security paranoid\n", $section . "\tsmbgw-profile hologram\n\tsmbgw-security paranoid\n"],
+        'numbers' => [$section . "\tsmbgw-memory 512\n\tsmbgw-vmid 100\n", $section . "\tsmbgw-memory 512\n\tsmbgw-vmid 100\n"],
+        'numbers of a later version' => [$section . "\tsmbgw-memory 512M\n\tsmbgw-cores auto\n\tsmbgw-swap -1\n", $section . "\tsmbgw-memory 512M\n\tsmbgw-cores auto\n\tsmbgw-swap -1\n"],
         'two content types that exclude each other' => [$section =~ s/content none/content none,iso/r, undef],
         'refused content' => [$section =~ s/content none/content images,rootdir/r, undef],
         'no path' => ["smbgateway: office\n\tshare x\n", undef],

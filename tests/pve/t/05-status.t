@@ -31,6 +31,19 @@ for my $usage (sort keys %case) {
     $case{$usage}->[1] ? like(join('', @{ $got->{warnings} }), $case{$usage}->[1], 'with a message') : is_deeply([grep { m/office/ } @{ $got->{warnings} }], [], 'without a message');
 }
 
+# what waits for the worker, and what it could not do
+$world->{env}->{FAKE_SMBGW_USAGE} = '1000,600,400,0,500';
+for my $case (['provisioning', qr/its container is being built, see 'pve-smbgateway status office'/], ['deleting', qr/it is being removed, see/], ['failed', qr/it could not be built: no space left for a container, see 'pve-smbgateway status office'/]) {
+    $world->write('log.states', qq({"office":"$case->[0]"}));
+    my $got = $world->case('load_stack(); ' . sprintf($call, '/srv/office') . 'return [map { "$_" } @r];');
+    is_deeply($got->{value}, [0, 0, 0, 0], "$case->[0] and inactive") or diag(explain($got));
+    like(join('', @{ $got->{warnings} }), $case->[1], 'with a message');
+}
+$world->{env}->{FAKE_SMBGW_USAGE} = '1000,600,400,1,500';
+$world->write('log.states', '{"office":"provisioning"}');
+is_deeply($world->case('load_stack(); ' . sprintf($call, '/srv/office') . 'return [map { "$_" } @r];')->{value}, [1000, 600, 400, 1], 'provisioning, and the tree is there: active');
+unlink($world->dir() . '/log.states');
+
 # the same message is not repeated every ten seconds
 $world->{env}->{FAKE_SMBGW_USAGE} = '';
 my $got = $world->case('load_stack(); ' . sprintf($call, '/srv/office') . '$p->status("office", $s, {}) for 1 .. 5; return 1;');
@@ -61,13 +74,15 @@ SKIP: {
     # a fresh snapshot says that the tree was there; on a file system that is not local only the snapshot counts
     mkdir("$dir/run/status");
     $world->write('run/status/office.json', sprintf('{"schema":1,"id":"office","at":%d000,"active":true,"path":"%s","local":false,"fsid":"0","space":{"total":1000,"avail":600,"used":400}}', time(), $tree));
+    $world->write('run/status/built.json', sprintf('{"schema":1,"id":"built","at":%d000,"active":false,"path":"%s","local":false,"fsid":"0","state":"failed","warnings":[],"error":{"message":"no room"}}', time(), $tree));
     my $dead = mount_dead($tree);
     diag('no dead mount here: only the list of system calls is checked') if !$dead;
-    my $program = 'use POSIX (); require PVE::Storage; local $SIG{__WARN__} = sub { }; ' . sprintf($call, $tree) . 'for (1 .. 3) { syswrite(STDERR, "mark$_\n"); $p->check_connection("office", $s); $p->activate_storage("office", $s, {}); @r = $p->status("office", $s, {}); } syswrite(STDERR, "markend\n"); syswrite(STDERR, "answer @r[0 .. 3]\n"); POSIX::_exit(0);';
+    my $program = 'use POSIX (); require PVE::Storage; local $SIG{__WARN__} = sub { syswrite(STDERR, $_[0]) }; ' . sprintf($call, $tree) . 'for (1 .. 3) { syswrite(STDERR, "mark$_\n"); $p->check_connection("office", $s); $p->activate_storage("office", $s, {}); $p->status("built", $s, {}); @r = $p->status("office", $s, {}); } syswrite(STDERR, "markend\n"); syswrite(STDERR, "answer @r[0 .. 3]\n"); POSIX::_exit(0);';
     my $file = $world->write('hot.pl', $program);
     my $done = $world->command(['timeout', '30', 'strace', '-f', '-o', "$dir/trace", $^X, map({ "-I$_" } $world->inc()), $file]);
     unmount_dead($dead) if $dead;
     is($done->{status}, 0, 'the three calls end' . ($dead ? ', the tree being on a dead mount' : '')) or diag($done->{err});
+    like($done->{err}, qr/storage 'built': it could not be built: no room, see/, 'a share that could not be built says why') if $inc;
     like($done->{err}, qr/^answer 1000 600 400 1$/m, 'with the figures of the snapshot');
     my $trace = $world->read('trace') // '';
     my ($hot) = $trace =~ m/write\(2, "mark1.*?\n(.*)write\(2, "markend/s;

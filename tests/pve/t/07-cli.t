@@ -46,11 +46,11 @@ fresh();
 my $got = run(['help']);
 is($got->{code}, 0, 'help');
 like($got->{out}, qr/^usage: pve-smbgateway COMMAND/, 'on standard output');
-for my $command (qw(plan create set delete status list audit resume repair reconcile schema version), 'user create', 'group add-member') {
+for my $command (qw(plan create set delete status list shift audit resume repair reconcile schema version), 'user create', 'group add-member', map({ "gateway $_" } qw(list start stop restart upgrade adopt)), map({ "template $_" } qw(list build prune))) {
     like($got->{out}, qr/^  \Q$command\E\b/m, "it names $command");
     is(run([split(/ /, $command), '--help'])->{code}, 0, "$command --help");
 }
-for my $bad (['nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'],
+for my $bad (['nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'], ['gateway'], ['gateway', 'start'], ['gateway', 'adopt', 'g'], ['template', 'list', 'x'], ['template', 'build', '--keep', '1'], ['template', 'prune', '--keep', 'all'], ['shift'], ['gateway', 'start', 'g', '--template', 't'],
     ['list', 'x1'], ['set', 'a1'], ['list', '--output-format', 'xml'], ['plan', 'create', 'a1', 'b1']) {
     $got = run($bad);
     is($got->{code}, 1, join(' ', @$bad) . ': exit 1');
@@ -84,6 +84,49 @@ for my $case (['user', 'disable', 'anna'], ['user', 'enable', 'anna'], ['user', 
 }
 $got = run(['group', 'add-member', 'staff', 'jörg']);
 is_deeply([@{ begun($got)->[0]->[1] }{qw(name user)}], ['staff', 'jörg'], 'names are characters');
+
+# --- gateways, templates, trees
+for my $case (
+    [['gateway', 'start', 'files'], 'gateway.start', { name => 'files' }, qr/^gateway 'files' is started \(container 100\)$/m],
+    [['gateway', 'stop', 'files'], 'gateway.stop', { name => 'files' }, qr/is stopped/],
+    [['gateway', 'restart', 'files'], 'gateway.restart', { name => 'files' }, qr/is restarted/],
+    [['gateway', 'upgrade', 'files'], 'gateway.upgrade', { name => 'files' }, qr/is upgraded to 0\.2 \(container 100\)/],
+    [['gateway', 'upgrade', 'files', '--template', '0.1'], 'gateway.upgrade', { name => 'files', template => '0.1' }, qr/is upgraded/],
+    [['gateway', 'adopt', 'files', '120'], 'gateway.adopt', { name => 'files', vmid => '120' }, qr/is adopted/],
+    [['template', 'build'], 'template.build', {}, qr/^template '0\.2' is built$/m],
+    [['template', 'build', '--suite', 'trixie', '--storage', 'local', '--mirror', 'http://deb.example.org', '--name', 'mine'], 'template.build', { suite => 'trixie', storage => 'local', mirror => 'http://deb.example.org', name => 'mine' }, qr/is built/],
+    [['template', 'prune'], 'template.prune', {}, qr/are removed/],
+    [['template', 'prune', '--keep', '2'], 'template.prune', { keep => 2 }, qr/are removed/],
+    [['shift', '/srv/büro'], 'tree.shift', { path => '/srv/büro' }, qr!^/srv/büro has the numbers of an unprivileged container$!m],
+    [['shift', '/srv/a', '--back'], 'tree.shift', { path => '/srv/a', back => JSON::PP::true() }, qr/has its own numbers again/],
+    [['repair', '--gateway', 'files'], 'share.repair', { gateway => 'files', sections => {} }, qr/^repaired$/m],
+) {
+    my ($argv, $op, $params, $text) = @$case;
+    $got = run($argv);
+    is($got->{code}, 0, "@$argv") or diag($got->{err});
+    my %asked = %{ begun($got)->[0]->[1] };
+    delete($asked{actor});
+    is_deeply([begun($got)->[0]->[0], \%asked], [$op, $params], "asks for $op");
+    like($got->{out}, $text, 'and says so');
+}
+$world->{env}->{FAKE_SMBGW} = 'fail=gateway.start';
+is(run(['gateway', 'start', 'files'])->{code}, 9, 'a failure: the number of its kind');
+$world->{env}->{FAKE_SMBGW} = '';
+{
+    local $world->{env} = {
+        %{ $world->{env} },
+        FAKE_SMBGW_GATEWAYS => '{"node":"pve1","gateways":[{"gateway":"native","mode":"native","node":"pve1","shares":["a1"],"users":2},'
+            . '{"gateway":"files","mode":"lxc","node":"pve1","shares":["b1","c1"],"users":0,"samba-running":true,"container":{"vmid":120,"running":true,"stopped":false,"template":"0.1","pending":["mp1"]}},'
+            . '{"gateway":"far","mode":"lxc","node":"pve2","shares":[],"users":1}]}',
+        FAKE_SMBGW_TEMPLATES => '{"node":"pve1","templates":[{"name":"0.1.20261124","suite":"bookworm","arch":"amd64","samba":"4.17.12","version":"0.1.0","built-ms":1790000000000,"storage":"local","path":"/x/y.tar.gz","present":true,"in-use":true},{"name":"old","suite":"bookworm","storage":"local","path":"/x/z","present":false,"in-use":false}]}',
+    };
+    $got = run(['gateway', 'list']);
+    is($got->{code}, 0, 'gateway list');
+    is(join('|', map { join(',', split(/\s+/)) } split(/\n/, $got->{out})), 'NAME,MODE,NODE,VMID,CONTAINER,SAMBA,TEMPLATE,PENDING,USERS,SHARES|native,native,pve1,2,a1|files,lxc,pve1,120,running,running,0.1,mp1,0,b1,,c1|far,lxc,pve2,1', 'is a table') or diag($got->{out});
+    is(run(['gateway', 'list', '--output-format', 'json'])->{json}->{data}->{gateways}->[1]->{container}->{vmid}, 120, 'and JSON');
+    $got = run(['template', 'list']);
+    like($got->{out}, qr/^NAME +SUITE +ARCH +SAMBA +VERSION +BUILT +IN USE +STORAGE +ARCHIVE\n0\.1\.20261124 +bookworm +amd64 +4\.17\.12 +0\.1\.0 +20\S+ \S+ +yes +local +\S+gz\nold .* no +local +missing\n\z/, 'template list is a table') or diag($got->{out});
+}
 
 # --- a share on plain Debian
 $world->write('own.cfg', "dir: backup\n\tpath /srv/backup\n\n");
@@ -195,8 +238,61 @@ SKIP: {
     $got = run(['delete', 'office'], proxmox => 1);
     is($got->{code}, 0, 'delete') or diag($got->{err});
     unlike($world->storage_cfg(), qr/smbgateway/, 'is gone');
+    # what the hook leaves to the worker is done here, and the worker is not started beside us
+    fresh();
+    $world->write('worker', "#!$^X\nopen(my \$f, '>>', '" . $world->dir() . "/worked'); print {\$f} \"\@ARGV\\n\";");
+    chmod(0755, $world->dir() . '/worker');
+    $world->{env}->{SMBGW_COMMAND} = $world->dir() . '/worker';
+    my @create = ('create', 'office', '--path', '/srv/office', '--smbgw-mode', 'lxc', '--smbgw-memory', '512');
+    my $long = $world->{env}->{FAKE_SMBGW} = 'long=share.create;long=share.update;long=share.delete';
+    $got = run([@create], proxmox => 1);
+    is($got->{code}, 0, 'create of a container') or diag($got->{err});
+    is_deeply([map { $_->[0] } @{ begun($got) }], ['share.create', 'reconcile'], 'the hook records, the command goes on');
+    is_deeply(begun($got)->[1]->[1]->{ids}, ['office'], 'for that share');
+    is(begun($got)->[1]->[1]->{sections}->{office}->{'smbgw-memory'}, '512', 'whose section is written by then');
+    like($got->{out}, qr/done +do it.*share 'office' \(office\) is ready/s, 'with its steps, to the end');
+    is(() = $got->{err} =~ m/a word/g, 1, 'a warning is given once') or diag($got->{err});
+    unlike($got->{err}, qr/background/, 'nothing is said to go on in the background');
+    $got = run(['set', 'office', '--smbgw-memory', '1024', '--output-format', 'json'], proxmox => 1);
+    is_deeply([map { $_->[0] } @{ begun($got) }], ['share.update', 'reconcile'], 'set goes on as well');
+    is($got->{json}->{data}->{state}, 'ready', 'and tells the state it ended with');
+    is(begun($got)->[1]->[1]->{sections}->{office}->{'smbgw-memory'}, '1024', 'of the changed section');
+    $got = run(['delete', 'office'], proxmox => 1);
+    is_deeply([map { $_->[0] } @{ begun($got) }], ['share.delete', 'reconcile'], 'so does delete');
+    ok(!exists(begun($got)->[1]->[1]->{sections}->{office}), 'once the section is gone');
+    like($got->{out}, qr!share 'office' is removed; its data stays\n  data kept in /srv/office\n!, 'to the end');
+    is($world->read('worked'), undef, 'no worker was started');
+
+    # at once
+    $got = run([@create, '--no-wait'], proxmox => 1);
+    is($got->{code}, 0, '--no-wait');
+    is_deeply([map { $_->[0] } @{ begun($got) }], ['share.create'], 'only records');
+    like($got->{out}, qr/\(office\) is provisioning/, 'and says so');
+    for (1 .. 100) { last if length($world->read('worked') // ''); select(undef, undef, undef, 0.05) }
+    is($world->read('worked'), "reconcile --once office\n", 'the worker is started');
+    $got = run(['delete', 'office', '--no-wait'], proxmox => 1);
+    like($got->{out}, qr/share 'office' is being removed/, 'a removal that goes on');
+
+    # it cannot be built
+    unlink($world->dir() . '/log.states');
+    $world->{env}->{FAKE_SMBGW} = "$long;failbuild=share.create";
+    $got = run([@create], proxmox => 1);
+    is($got->{code}, 9, 'a build that fails: the number of its kind');
+    like($got->{err}, qr/no space left for a container\n  free some\n  the storage is in the configuration; the worker tries again/, 'with what is to be done');
+    like($world->storage_cfg(), qr/^smbgateway: office/m, 'the section stays');
+    run(['delete', 'office'], proxmox => 1);
+
+    # somebody else is at it
+    unlink($world->dir() . '/log.states');
+    $world->{env}->{FAKE_SMBGW} = "$long;busy=office";
+    $got = run([@create], proxmox => 1);
+    is($got->{code}, 0, 'built by another worker') or diag($got->{err});
+    is(() = (join(' ', map { $_->[0] } @{ begun($got) }) =~ m/reconcile/g), 3, 'it is waited for');
+    like($got->{out}, qr/elsewhere make container 100/, 'and watched');
+    like($got->{out}, qr/\(office\) is ready/, 'to the end');
+
     $world->{env}->{FAKE_SMBGW} = 'invalid=share.create';
-    $got = run(['create', 'office', '--path', '/etc'], proxmox => 1);
+    $got = run(['create', 'office2', '--path', '/etc'], proxmox => 1);
     isnt($got->{code}, 0, 'a refused create fails');
     like($got->{err}, qr/path: is a system directory/, 'naming the property');
 }

@@ -81,6 +81,35 @@ is($begin->[1], 'reconcile', 'is one run');
 is_deeply([sort keys %{ $begin->[2]->{sections} }], ['office'], 'begun when the section is there');
 is_deeply($begin->[2]->{ids}, ['office'], 'for that share');
 
+# --- on Proxmox: the hook's caller holds the lock, and what it writes is what the worker sees
+for my $case (
+    ['a change', 'ready', "smbgateway: office\n\tpath /srv/office\n\tsmbgw-memory 512\n\n"],
+    ['a create that is provisioned', 'provisioning', "smbgateway: office\n\tpath /srv/office\n\tsmbgw-memory 512\n\n"],
+    ['a recorded removal', 'deleting', ''],
+) {
+    my ($name, $state, $after) = @$case;
+    my $world = Harness::world(api => (Harness::api_versions())[0], inc => ["$Harness::HERE/fake"], cfg => $state eq 'provisioning' ? '' : "smbgateway: office\n\tpath /srv/office\n\n");
+    my $dir = $world->dir();
+    $world->{env} = { FAKE_SMBGW_LOG => "$dir/log" };
+    $world->write('log.states', qq({"office":"$state"})) if $state ne 'ready';
+    $world->write('log.shares', '{"office":{"path":"/srv/office"}}');
+    my $worker = q[my $pid = fork() // die; if (!$pid) { select(undef, undef, undef, 0.3); require PVE::SMBGateway::Worker; my $r = eval { PVE::SMBGateway::Worker::reconcile(ids => ['office'], wait => 30) }; open(my $f, '>', "$ENV{FAKE_SMBGW_LOG}.done"); print {$f} $r ? 'done' : "$@"; close($f); POSIX::_exit(0) }];
+    my $got = $world->case("require POSIX; load_stack(); PVE::Storage::lock_storage_config(sub { $worker; select(undef, undef, undef, 2); open(my \$f, '>', \"\$ENV{PVE_STANDIN_DIR}/storage.cfg\"); print {\$f} <<'CFG'; close(\$f) });\n${after}CFG\nwait(); return 1;");
+    is($got->{error}, undef, "$name: the worker waits for the lock") or diag(explain($got));
+    is($world->read('log.done'), 'done', 'and ends');
+    my ($begin) = grep { $_->[0] eq 'begin' } map { JSON::PP->new->utf8->decode($_) } split(/\n/, $world->read('log') // '');
+    is_deeply($begin->[2]->{sections}->{office} // {}, $after eq '' ? {} : { type => 'smbgateway', path => '/srv/office', 'smbgw-memory' => '512', content => 'none' }, 'it sees what was written') or diag(explain($begin));
+}
+
+# a removal that was recorded, and whose section stays: so long, and no longer
+{
+    my $world = Harness::world(api => (Harness::api_versions())[0], inc => ["$Harness::HERE/fake"], cfg => "smbgateway: office\n\tpath /srv/office\n\n");
+    $world->{env} = { FAKE_SMBGW_LOG => $world->dir() . '/log' };
+    $world->write('log.states', '{"office":"deleting"}');
+    my $got = $world->case('load_stack(); require PVE::SMBGateway::Worker; my $t = time(); PVE::SMBGateway::Worker::reconcile(ids => ["office"], wait => 2); my $waited = time() - $t; my @held; local $PVE::SMBGateway::Worker::HELD = \@held; PVE::SMBGateway::Worker::start("office"); return [$waited < 2 ? "at once" : "waited", @held];');
+    is_deeply($got->{value}, ['waited', 'office'], 'the worker waits, then leaves it to the library; a command can hold it back') or diag(explain($got));
+}
+
 # what nobody knows is not waited for; what is abandoned only so long
 unlink("$dir/log");
 $world->write('own.cfg', '');

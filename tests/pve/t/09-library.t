@@ -58,9 +58,19 @@ for my $api (Harness::api_versions()) {
         like($got->{error}, qr/^\Q$property\E: \S/m, "$property is complained of");
     }
     is($world->storage_cfg(), $before, 'nothing is written');
-    for my $mode (qw(lxc vm)) {
-        $got = $world->case(qq[load_stack(); api()->create({ type => 'smbgateway', storage => 'office', path => '$tree', 'smbgw-mode' => '$mode' });]);
-        like($got->{error}, qr/smbgw-mode|$mode/, "mode $mode is refused by this build");
+    $got = $world->case(qq[load_stack(); api()->create({ type => 'smbgateway', storage => 'office', path => '/srv/smbgw-office', 'smbgw-mode' => 'vm' });]);
+    like($got->{error}, qr/^smbgw-mode: .*use lxc or native/m, 'mode vm is refused by this build');
+    $got = $world->case(q[load_stack(); api()->create({ type => 'smbgateway', storage => 'office', path => '/srv/smbgw-office', 'smbgw-memory' => 64, 'smbgw-net' => 'ip=none,ip6=none', 'smbgw-vmid' => 7 });]);
+    like($got->{error}, qr/^\Q$_\E: \S/m, "$_ is complained of") for qw(smbgw-memory smbgw-net smbgw-vmid);
+    $got = $world->case(q[load_stack(); api()->create({ type => 'smbgateway', storage => 'office', path => '/srv/smbgw-office', 'smbgw-mode' => 'native', 'smbgw-memory' => 512 });]);
+    like($got->{error}, qr/^smbgw-memory: .*mode lxc/m, 'a native share has no container');
+  SKIP: {
+        skip 'pct is here', 3 if -e '/usr/sbin/pct' || -e '/usr/bin/pct';
+        for my $mode ('', ", 'smbgw-mode' => 'lxc'") {
+            $got = $world->case(qq[load_stack(); api()->create({ type => 'smbgateway', storage => 'office', path => '/srv/smbgw-office'$mode });]);
+            like($got->{error}, qr/pct is not installed.*--smbgw-mode native/s, 'without pct a container is refused, with the way out');
+        }
+        is($world->storage_cfg(), $before, 'nothing is written');
     }
     $got = $world->case(q[load_stack(); PVE::Storage::Custom::SMBGatewayPlugin->on_add_hook('office', { type => 'smbgateway', path => '/etc', 'smbgw-mode' => 'native' });]);
     ok($got->{problems} && $got->{problems}->{path}, 'as an exception of the API') or diag(explain($got));
@@ -81,13 +91,18 @@ for my $api (Harness::api_versions()) {
     like($world->storage_cfg(), qr/^\tsmbgw-gateway native$/m, 'and what was decided');
     $got = $world->case(qq[load_stack(); api()->create({ type => 'smbgateway', storage => 'far2', path => '/srv/smbgw-far2', nodes => 'pve2', 'smbgw-mode' => 'native', username => 'anna', password => 'geheim' });]);
     like($got->{error}, qr/add the storage on node pve2 itself/, 'a password that would have to travel is refused');
+    $got = $world->case(qq[load_stack(); api()->create({ type => 'smbgateway', storage => 'far3', path => '/srv/smbgw-far3', nodes => 'pve2', 'smbgw-memory' => 300 });]);
+    is($got->{error}, undef, 'a container of another node is recorded');
+    like($world->storage_cfg(), qr/^smbgateway: far3\n(?:\t.*\n)*\tsmbgw-gateway far3\n\tsmbgw-memory 300\n\tsmbgw-mode lxc\n/m, 'with what was decided');
+    $got = $world->case(q[load_stack(); api()->delete({ storage => 'far3' });]);
+    is($got->{error}, undef, 'and removed again');
     unlike($got->{error}, qr/geheim/, 'and not repeated');
 }
 
 # --- the command
 my $own = world([15, 6]);
 my @tool = ($^X, map({ "-I$_" } @$inc, $Harness::TOP), "$Harness::TOP/PVE/bin/pve-smbgateway");
-for my $case ([['list'], 0], [['schema'], 0], [['version'], 0], [['users'], 1], [['user', 'list'], 0], [['group', 'list'], 0], [['audit'], 0], [['status'], 0], [['status', 'nosuch1'], 2], [['resume', 'nosuch1'], 2]) {
+for my $case ([['list'], 0], [['schema'], 0], [['version'], 0], [['users'], 1], [['user', 'list'], 0], [['group', 'list'], 0], [['gateway', 'list'], 0], [['template', 'list'], 0], [['gateway', 'start', 'nosuch1'], 2], [['gateway', 'adopt', 'nosuch1', '100'], 2], [['shift', 'nowhere'], 1], [['audit'], 0], [['status'], 0], [['status', 'nosuch1'], 2], [['resume', 'nosuch1'], 2]) {
     for my $format (qw(text json)) {
         my $got = $own->command([@tool, @{ $case->[0] }, '--output-format', $format, '--config', $own->dir() . '/own.cfg']);
         is($got->{status} >> 8, $case->[1], "@{ $case->[0] } ($format)") or diag($got->{err});
