@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use smbgw_core::effect::HAND_VERSION;
 use smbgw_core::error::{Error, Result};
 use smbgw_core::facts::{Facts, Paths};
+use smbgw_core::host::Machines;
 use smbgw_core::host::Space;
 use smbgw_core::host::sim::{Mount, SimHost};
 use smbgw_core::observe::{self, Need};
 use smbgw_core::plan::step::Effect;
-use smbgw_core::host::Machines;
 use smbgw_core::plan::{self, Intent, assume};
 use smbgw_core::spec::section::{self, Mode, Surroundings};
 use smbgw_core::status::{self, Look};
@@ -191,7 +191,8 @@ fn one(dir: &Path, bless: bool) -> Vec<String> {
         let text = serde_json::to_string_pretty(&make_facts(&request)).expect("plain data").replace(HAND_VERSION, HAND);
         std::fs::write(dir.join("facts.json"), text + "\n").expect("facts.json");
     }
-    let facts: Facts = serde_json::from_str(&read("facts.json").replace(HAND, HAND_VERSION)).unwrap_or_else(|e| panic!("{}: facts.json: {e}", dir.display()));
+    let facts: Facts = serde_json::from_str(&read("facts.json").replace(HAND, HAND_VERSION))
+        .unwrap_or_else(|e| panic!("{}: facts.json: {e}", dir.display()));
     let out = outputs(&request, &facts);
     assert_eq!(out, outputs(&request, &facts), "the same input gives the same output");
     let mut wrong = Vec::new();

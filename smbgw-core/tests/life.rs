@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Case, PASSWORD, cases, lxc_cases, context, create, differences, furnished, machine, run, section};
+use common::{Case, PASSWORD, cases, context, create, differences, furnished, lxc_cases, machine, run, section};
 use serde_json::json;
 use smbgw_core::error::Kind;
 

@@ -8,8 +8,8 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    OFFICE, PASSWORD, bare_proxmox, context, create_lxc, differences, forget_empty_record, furnished_lxc, lxc, names, proxmox, reconcile, run,
-    sections, status, type_in,
+    OFFICE, PASSWORD, bare_proxmox, context, create_lxc, differences, forget_empty_record, furnished_lxc, lxc, names, proxmox,
+    reconcile, run, sections, status, type_in,
 };
 use serde_json::{Value, json};
 use smbgw_core::effect::Program;
@@ -39,7 +39,10 @@ fn pct(host: &SimHost, words: &[&str]) -> String {
 
 /// Somebody else's container, running.
 fn foreign(host: &SimHost, vmid: &str, more: &[&str]) {
-    pct(host, &[&["create", vmid, TEMPLATE, "--rootfs", "local-lvm:2", "--net0", "name=eth0,bridge=vmbr0,ip=dhcp"], more].concat());
+    pct(
+        host,
+        &[&["create", vmid, TEMPLATE, "--rootfs", "local-lvm:2", "--net0", "name=eth0,bridge=vmbr0,ip=dhcp"], more].concat(),
+    );
     pct(host, &["start", vmid]);
 }
 
@@ -185,7 +188,8 @@ fn settings_that_contradict_another_section_are_refused_and_both_are_named() {
     let host = proxmox();
     create_lxc(&host, "office", "/srv/office", &[("username", "anna"), ("smbgw-memory", "512")]).expect("office");
     let before = host.snapshot();
-    let e = create_lxc(&host, "lab", "/srv/lab", &[("smbgw-gateway", "office"), ("smbgw-memory", "256")]).expect_err("they differ");
+    let e =
+        create_lxc(&host, "lab", "/srv/lab", &[("smbgw-gateway", "office"), ("smbgw-memory", "256")]).expect_err("they differ");
     let p = e.problems().iter().find(|p| p.property == "smbgw-memory").expect("named");
     assert!(p.message.contains("'lab' says 256") && p.message.contains("'office' says 512"), "{}", p.message);
     assert_eq!(differences(&before, &host), Vec::<String>::new());
@@ -217,7 +221,8 @@ fn an_archive_that_is_not_what_its_marker_says_makes_no_container() {
 fn a_number_is_in_the_record_before_the_first_command_that_uses_it() {
     let host = proxmox();
     host.arm_command(Program::Pct, "create", 1, Trouble::Hangs);
-    let mut run = context(&host).begin("share.create", &json!({"id": "office", "section": lxc("/srv/office", &[])})).expect("begun");
+    let mut run =
+        context(&host).begin("share.create", &json!({"id": "office", "section": lxc("/srv/office", &[])})).expect("begun");
     while !host.commands().iter().any(|c| c.starts_with("pct create")) {
         run.step().expect("a step");
     }
@@ -258,7 +263,10 @@ fn a_populated_tree_without_mapped_numbers_is_refused_and_a_shift_makes_it_possi
     older_pct(&host);
     let before = host.snapshot();
     let e = create_lxc(&host, "office", "/srv/office", &[("username", "anna")]).expect_err("populated");
-    assert!(e.to_string().contains("/srv/office") && e.remedy_text().is_some_and(|r| r.contains("pve-smbgateway shift /srv/office")), "{e}");
+    assert!(
+        e.to_string().contains("/srv/office") && e.remedy_text().is_some_and(|r| r.contains("pve-smbgateway shift /srv/office")),
+        "{e}"
+    );
     assert_eq!(differences(&before, &host), Vec::<String>::new());
 
     run(&host, "tree.shift", json!({"path": "/srv/office"}), None).expect("shifted");
@@ -466,7 +474,9 @@ fn a_deferred_create_that_fails_is_told_and_tried_again_ever_more_rarely() {
     let archive = "/var/lib/vz/template/cache/smbgw-gateway-trixie_first_amd64.tar.zst";
     let kept = host.world().files.text(archive);
     host.change(|w| w.files.take(archive));
-    let attempts = |host: &SimHost| context(host).query("audit", &json!({"id": "office"})).expect("audit")["entries"].as_array().map_or(0, Vec::len);
+    let attempts = |host: &SimHost| {
+        context(host).query("audit", &json!({"id": "office"})).expect("audit")["entries"].as_array().map_or(0, Vec::len)
+    };
     let _ = reconcile(&host, &all);
     let doc = status(&host, "office");
     assert_eq!(doc["state"], "failed", "{doc}");
@@ -538,7 +548,9 @@ fn a_guest_that_answers_nonsense_causes_errors_and_nothing_else() {
             let node = host.world();
             match run(&host, "user.create", json!({"name": "carl"}), Some(PASSWORD)) {
                 Ok(_) => assert!(host.within(100).connect("carl", PASSWORD, "office").is_err() || host.armed() == 0, "{what}"),
-                Err(e) => assert!(!matches!(e.kind(), Kind::Internal | Kind::Corrupt | Kind::Interrupted), "{what}: {:#?}", e.to_doc()),
+                Err(e) => {
+                    assert!(!matches!(e.kind(), Kind::Internal | Kind::Corrupt | Kind::Interrupted), "{what}: {:#?}", e.to_doc())
+                }
             }
             // The node itself is as it was but for our own directories and the record.
             let own = ["/run/smbgw", "/var/lib/smbgw", common::RECORDS];
@@ -583,7 +595,8 @@ fn a_hand_of_another_version_is_replaced_by_the_worker() {
 fn a_run_that_is_given_up_while_the_container_is_made_leaves_nothing() {
     let host = proxmox();
     let before = host.snapshot();
-    let mut run = context(&host).begin("share.create", &json!({"id": "office", "section": lxc("/srv/office", &[])})).expect("begun");
+    let mut run =
+        context(&host).begin("share.create", &json!({"id": "office", "section": lxc("/srv/office", &[])})).expect("begun");
     while host.world().guests.is_empty() {
         run.step().expect("a step");
     }

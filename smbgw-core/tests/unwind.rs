@@ -173,8 +173,13 @@ fn every_call(fault: Fault) {
     let mut wrong = Wrong::default();
     for (seed, scene) in scenes().iter().enumerate() {
         let again = sample(scene.calls, 6, seed as u64);
-        // Failing without having acted is tried everywhere, the rest where there is time for it.
-        let places = if fault == Fault::Fails { (1..=scene.calls).collect() } else { sample(scene.calls, 30, seed as u64) };
+        // Failing without having acted is tried everywhere, the rest where there is time for it; around a container every call costs more.
+        let places = match (fault, scene.case.is_lxc()) {
+            (Fault::Fails, false) => (1..=scene.calls).collect(),
+            (Fault::Fails, true) => sample(scene.calls, 50, seed as u64),
+            (_, false) => sample(scene.calls, 30, seed as u64),
+            (_, true) => sample(scene.calls, 20, seed as u64),
+        };
         for n in places {
             let host = scene.start.snapshot();
             host.arm_call(n, fault);
@@ -382,7 +387,7 @@ fn recover(scene: &Scene, host: &SimHost, how: Recovery) -> Result<(), String> {
 fn every_journal_write(fault: impl Fn(Death) -> Fault, how: &[Recovery]) {
     let mut wrong = Wrong::default();
     for (seed, scene) in scenes().iter().enumerate() {
-        for w in sample(scene.writes, 6, seed as u64) {
+        for w in sample(scene.writes, if scene.case.is_lxc() { 4 } else { 6 }, seed as u64) {
             for death in [Death::Kill, Death::PowerCut] {
                 let start = scene.start.snapshot();
                 start.arm_append(w, fault(death));

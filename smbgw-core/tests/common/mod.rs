@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::{Context, Options, Progress};
-use smbgw_core::host::{Host, Secrets};
 use smbgw_core::host::sim::{SimHost, World};
+use smbgw_core::host::{Host, Secrets};
 
 pub const PASSWORD: &str = "Correct-Horse-7 battery";
 
@@ -238,7 +238,13 @@ pub fn lxc_cases() -> Vec<Case> {
             false,
             furnished_lxc,
         ),
-        case("lxc: change memory", "share.update", office(&[("username", "anna"), ("smbgw-memory", "512")]), false, furnished_lxc),
+        case(
+            "lxc: change memory",
+            "share.update",
+            office(&[("username", "anna"), ("smbgw-memory", "512")]),
+            false,
+            furnished_lxc,
+        ),
         case("lxc: delete one of two", "share.delete", json!({"id": "lab"}), false, two_lxc),
         case("lxc: delete the last", "share.delete", json!({"id": "office"}), false, furnished_lxc),
         case("lxc: create user", "user.create", json!({"name": "carl"}), true, furnished_lxc),

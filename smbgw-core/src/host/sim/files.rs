@@ -255,7 +255,9 @@ impl Files {
         let moved: Vec<(PathBuf, Node)> = source
             .below(&b.source)
             .filter(|(p, _)| !source.hidden(p, &b.source))
-            .map(|(p, n)| (moved(p, &b.source, &b.target), Node { uid: b.ids.inside(n.uid), gid: b.ids.inside(n.gid), ..n.clone() }))
+            .map(|(p, n)| {
+                (moved(p, &b.source, &b.target), Node { uid: b.ids.inside(n.uid), gid: b.ids.inside(n.gid), ..n.clone() })
+            })
             .collect();
         let mount = source.mount_of(&b.source).1.clone();
         self.take(&b.target);
@@ -275,8 +277,12 @@ impl Files {
             let (uid, gid) = (keep(old.map(|o| o.uid), n.uid), keep(old.map(|o| o.gid), n.gid));
             fresh.insert(at, Node { uid, gid, ..n.clone() });
         }
-        let gone: Vec<PathBuf> =
-            self.below(&b.source).map(|(p, _)| p).filter(|p| !self.hidden(p, &b.source) && !fresh.contains_key(*p)).cloned().collect();
+        let gone: Vec<PathBuf> = self
+            .below(&b.source)
+            .map(|(p, _)| p)
+            .filter(|p| !self.hidden(p, &b.source) && !fresh.contains_key(*p))
+            .cloned()
+            .collect();
         for path in gone {
             self.nodes.remove(&path);
         }

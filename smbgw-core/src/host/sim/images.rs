@@ -51,7 +51,8 @@ const UNITS: &[(&str, &[&str])] = &[
     ("systemd", &["systemd-networkd.service", "systemd-udevd.service"]),
 ];
 const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
-const RELEASES: &[(&str, &str, &str)] = &[("bookworm", "12.12", "2:4.17.12+dfsg-0+deb12u1"), ("trixie", "13.1", "2:4.22.4+dfsg-1~deb13u1")];
+const RELEASES: &[(&str, &str, &str)] =
+    &[("bookworm", "12.12", "2:4.17.12+dfsg-0+deb12u1"), ("trixie", "13.1", "2:4.22.4+dfsg-1~deb13u1")];
 
 fn debootstrap(files: &mut Files, words: &[String]) -> Said {
     let known = [("variant", '\0', true), ("arch", '\0', true), ("include", '\0', true)];
@@ -75,7 +76,18 @@ fn debootstrap(files: &mut Files, words: &[String]) -> Said {
     packages.sort_unstable();
     let root = PathBuf::from(given.word(1));
     let put = |files: &mut Files, path: &str, text: &str| files.put(root.join(path), text, 0o644, 0, 0);
-    for dir in ["dev", "proc", "sys", "run", "root", "srv", "usr/local/lib", "var/cache/apt/archives", "etc/systemd/system", "usr/lib/systemd/system"] {
+    for dir in [
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "root",
+        "srv",
+        "usr/local/lib",
+        "var/cache/apt/archives",
+        "etc/systemd/system",
+        "usr/lib/systemd/system",
+    ] {
         files.put_dir(root.join(dir), 0o755, 0, 0);
     }
     for dir in ["tmp", "var/tmp"] {

@@ -136,31 +136,61 @@ fn option(key: &str) -> Option<Result<Is>> {
         "description" | "startup" | "nameserver" | "searchdomain" => Is::Text,
         "features" => Is::Properties(FEATURES),
         "hostname" => Is::Dns,
-        "lock" => Is::Of(&["backup", "create", "destroyed", "disk", "fstrim", "migrate", "mounted", "rollback", "snapshot", "snapshot-delete"]),
+        "lock" => Is::Of(&[
+            "backup",
+            "create",
+            "destroyed",
+            "disk",
+            "fstrim",
+            "migrate",
+            "mounted",
+            "rollback",
+            "snapshot",
+            "snapshot-delete",
+        ]),
         "memory" => Is::Int(16, i64::MAX),
         "swap" => Is::Int(0, i64::MAX),
-        "ostype" => {
-            Is::Of(&["debian", "devuan", "ubuntu", "centos", "fedora", "opensuse", "archlinux", "alpine", "gentoo", "nixos", "unmanaged"])
-        }
+        "ostype" => Is::Of(&[
+            "debian",
+            "devuan",
+            "ubuntu",
+            "centos",
+            "fedora",
+            "opensuse",
+            "archlinux",
+            "alpine",
+            "gentoo",
+            "nixos",
+            "unmanaged",
+        ]),
         "rootfs" => Is::Properties(ROOTFS),
         "tags" => Is::Tags,
         "tty" => Is::Int(0, 6),
         "entrypoint" | "env" | "hookscript" | "timezone" => return Some(Err(format!("the option '{key}' is not simulated\n"))),
         _ if numbered(key, "mp", 255) => Is::Properties(MP),
         _ if numbered(key, "net", 31) => Is::Properties(NET),
-        _ if numbered(key, "dev", 255) || numbered(key, "unused", 255) => return Some(Err(format!("the option '{key}' is not simulated\n"))),
+        _ if numbered(key, "dev", 255) || numbered(key, "unused", 255) => {
+            return Some(Err(format!("the option '{key}' is not simulated\n")));
+        }
         _ => return None,
     }))
 }
 
 fn no_dots(path: &str) -> bool {
-    !path.starts_with("../") && !Path::new(path).components().any(|c| c.as_os_str() == "..") && !path.contains("/./") && !path.ends_with("/.")
+    !path.starts_with("../")
+        && !Path::new(path).components().any(|c| c.as_os_str() == "..")
+        && !path.contains("/./")
+        && !path.ends_with("/.")
 }
 
 fn cidr(value: &str, v6: bool) -> bool {
     let Some((a, p)) = value.split_once('/') else { return false };
     let prefix: u8 = p.parse().unwrap_or(0);
-    if v6 { a.parse::<std::net::Ipv6Addr>().is_ok() && (8..=128).contains(&prefix) } else { a.parse::<std::net::Ipv4Addr>().is_ok() && (8..=32).contains(&prefix) }
+    if v6 {
+        a.parse::<std::net::Ipv6Addr>().is_ok() && (8..=128).contains(&prefix)
+    } else {
+        a.parse::<std::net::Ipv4Addr>().is_ok() && (8..=32).contains(&prefix)
+    }
 }
 
 fn label(l: &str) -> bool {
@@ -169,7 +199,9 @@ fn label(l: &str) -> bool {
 
 fn mac(v: &str) -> bool {
     let parts: Vec<&str> = v.split(':').collect();
-    parts.len() == 6 && parts.iter().all(|p| p.len() == 2 && u8::from_str_radix(p, 16).is_ok()) && u8::from_str_radix(parts[0], 16).is_ok_and(|b| b & 1 == 0)
+    parts.len() == 6
+        && parts.iter().all(|p| p.len() == 2 && u8::from_str_radix(p, 16).is_ok())
+        && u8::from_str_radix(parts[0], 16).is_ok_and(|b| b & 1 == 0)
 }
 
 /// A value as it is kept, or what is wrong with it.
@@ -203,10 +235,15 @@ fn check(name: &str, is: Is, value: &str, idmap: bool) -> Result<String> {
             }
             true
         }
-        Is::Dns if !(value.len() <= 255 && value.split('.').all(label)) => return said("invalid format - value does not look like a valid DNS name"),
+        Is::Dns if !(value.len() <= 255 && value.split('.').all(label)) => {
+            return said("invalid format - value does not look like a valid DNS name");
+        }
         Is::Tags => {
             let list: BTreeSet<String> = words(value).iter().map(|t| t.to_lowercase()).collect();
-            let good = |t: &String| t.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+.".contains(&b));
+            let good = |t: &String| {
+                t.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                    && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+.".contains(&b))
+            };
             if !list.iter().all(good) {
                 return said("invalid format - invalid characters in tag");
             }
@@ -228,8 +265,9 @@ fn check(name: &str, is: Is, value: &str, idmap: bool) -> Result<String> {
                 })
         }
         Is::Properties(format) => {
-            let parsed = properties(format, value, idmap)
-                .map_err(|why| why.into_iter().fold("invalid format - format error".to_owned(), |t, (k, w)| format!("{t}\n{name}.{k}: {w}")))?;
+            let parsed = properties(format, value, idmap).map_err(|why| {
+                why.into_iter().fold("invalid format - format error".to_owned(), |t, (k, w)| format!("{t}\n{name}.{k}: {w}"))
+            })?;
             return Ok(print_properties(format, &parsed));
         }
     };
@@ -254,7 +292,12 @@ fn properties(format: &[Property], text: &str, idmap: bool) -> std::result::Resu
         // Both came together.
         let known = format.iter().find(|p| p.0 == key && (idmap || !matches!(key, "idmap" | "keepattrs")));
         match known.map(|p| check(key, p.1, value, idmap)) {
-            None => _ = wrong.insert(key.to_owned(), "property is not defined in schema and the schema does not allow additional properties".to_owned()),
+            None => {
+                _ = wrong.insert(
+                    key.to_owned(),
+                    "property is not defined in schema and the schema does not allow additional properties".to_owned(),
+                )
+            }
             Some(Err(why)) => _ = wrong.insert(key.to_owned(), why),
             Some(Ok(v)) => _ = found.insert(key.to_owned(), v),
         }
@@ -290,7 +333,11 @@ fn given(command: &str, all: &[String], arguments: usize, config: bool, more: &[
     let mut g = Given { options: BTreeMap::new(), args: Vec::new() };
     let (mut wrong, mut rest) = (BTreeMap::new(), all.iter().peekable());
     while let Some(word) = rest.next() {
-        let Some(name) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic())) else {
+        let Some(name) = word
+            .strip_prefix("--")
+            .or_else(|| word.strip_prefix('-'))
+            .filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()))
+        else {
             g.args.push(word.clone());
             continue;
         };
@@ -304,7 +351,9 @@ fn given(command: &str, all: &[String], arguments: usize, config: bool, more: &[
         let value = match (inline, is) {
             (Some(v), _) => v,
             (None, Is::Bool) if alone => String::new(),
-            (None, _) => rest.next().cloned().ok_or_else(|| format!("Option {name} requires an argument\n400 unable to parse option\n"))?,
+            (None, _) => {
+                rest.next().cloned().ok_or_else(|| format!("Option {name} requires an argument\n400 unable to parse option\n"))?
+            }
         };
         match check(name, is, &value, idmap) {
             Ok(v) => {
@@ -474,7 +523,9 @@ fn pct(m: &mut Machine, all: &[String]) -> Result<String> {
             let g = read(1, false, &[skip, ("overrule-shutdown", Is::Bool)])?;
             stop(m, id(&g))
         }
-        "destroy" => destroy(m, &read(1, false, &[("force", Is::Bool), ("purge", Is::Bool), ("destroy-unreferenced-disks", Is::Bool)])?),
+        "destroy" => {
+            destroy(m, &read(1, false, &[("force", Is::Bool), ("purge", Is::Bool), ("destroy-unreferenced-disks", Is::Bool)])?)
+        }
         "push" => push(m, &read(3, false, &[("perms", Is::Text), ("user", Is::Text), ("group", Is::Text)])?),
         "unlock" => {
             let vmid = id(&read(1, false, &[])?);
@@ -490,9 +541,8 @@ fn pct(m: &mut Machine, all: &[String]) -> Result<String> {
         }
         "help" => help(rest, idmap),
         "exec" => Err("a conversation is begun otherwise\n".into()),
-        "clone" | "config" | "list" | "migrate" | "restore" | "snapshot" | "rollback" | "move-volume" | "pull" | "reboot" | "resize" | "template" => {
-            Err(format!("the command 'pct {command}' is not simulated\n"))
-        }
+        "clone" | "config" | "list" | "migrate" | "restore" | "snapshot" | "rollback" | "move-volume" | "pull" | "reboot"
+        | "resize" | "template" => Err(format!("the command 'pct {command}' is not simulated\n")),
         _ => Err(format!("ERROR: unknown command 'pct {command}'\n")),
     }
 }
@@ -510,7 +560,12 @@ fn help(rest: &[String], idmap: bool) -> Result<String> {
         let known = format.iter().filter(|p| idmap || !matches!(p.0, "idmap" | "keepattrs"));
         known.map(|p| if p.2 { format!("[,{}]", hint(p)) } else { hint(p) }).collect::<Vec<_>>().join(" ")
     };
-    Ok(format!("USAGE: pct {what} <vmid> [OPTIONS]\n\n  -mp[n]     {}\n\n  -net[n]    {}\n\n  -rootfs    {}\n", line(MP), line(NET), line(ROOTFS)))
+    Ok(format!(
+        "USAGE: pct {what} <vmid> [OPTIONS]\n\n  -mp[n]     {}\n\n  -net[n]    {}\n\n  -rootfs    {}\n",
+        line(MP),
+        line(NET),
+        line(ROOTFS)
+    ))
 }
 
 /// An archive as `STORAGE:vztmpl/NAME` names it.
@@ -521,7 +576,9 @@ fn archive(world: &World, volume: &str) -> Result<PathBuf> {
     if !s.get("content").is_some_and(|c| words(c).contains(&"vztmpl")) {
         return Err(format!("storage '{id}' does not support content-type 'vztmpl'\n"));
     }
-    let root = s.get("path").ok_or_else(|| format!("storages of type '{}' are not simulated\n", s.get("type").map_or("", String::as_str)))?;
+    let root = s
+        .get("path")
+        .ok_or_else(|| format!("storages of type '{}' are not simulated\n", s.get("type").map_or("", String::as_str)))?;
     if name.contains('/') || ![".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"].iter().any(|e| name.ends_with(e)) {
         return Err(format!("unable to parse directory volume name 'vztmpl/{name}'\n"));
     }
@@ -562,7 +619,10 @@ fn create(m: &mut Machine, g: &Given) -> Result<String> {
     let all = storage_cfg::parse(&m.world.files.text("/etc/pve/storage.cfg"));
     let s = all.get(&sid).ok_or_else(|| format!("storage '{sid}' does not exist\n"))?;
     if s.get("content").is_some_and(|c| !words(c).contains(&"rootdir")) {
-        return Err(refused(&BTreeMap::from([("storage".to_owned(), format!("storage '{sid}' does not support container directories"))])));
+        return Err(refused(&BTreeMap::from([(
+            "storage".to_owned(),
+            format!("storage '{sid}' does not support container directories"),
+        )])));
     }
     let Some(bytes) = m.world.files.bytes(&from).map(<[u8]>::to_vec) else {
         return fail(format!("volume '{volume}' does not exist\n"));
@@ -603,8 +663,21 @@ fn create(m: &mut Machine, g: &Given) -> Result<String> {
 
 /// What is set while a container runs takes effect at once for these.
 fn at_once(key: &str) -> bool {
-    matches!(key, "description" | "onboot" | "startup" | "protection" | "hostname" | "cores" | "tags" | "lock" | "memory" | "swap" | "cpulimit" | "cpuunits")
-        || numbered(key, "net", 31)
+    matches!(
+        key,
+        "description"
+            | "onboot"
+            | "startup"
+            | "protection"
+            | "hostname"
+            | "cores"
+            | "tags"
+            | "lock"
+            | "memory"
+            | "swap"
+            | "cpulimit"
+            | "cpuunits"
+    ) || numbered(key, "net", 31)
 }
 
 fn set(m: &mut Machine, g: &Given) -> Result<String> {
@@ -630,7 +703,8 @@ fn set(m: &mut Machine, g: &Given) -> Result<String> {
     if !wrong.is_empty() {
         return Err(refused(&wrong));
     }
-    let protected = |conf: &Conf, key: &str, what: &str| match conf.is("protection") && (key.starts_with("mp") || key == "rootfs") {
+    let protected = |conf: &Conf, key: &str, what: &str| match conf.is("protection") && (key.starts_with("mp") || key == "rootfs")
+    {
         true => Err(format!("can't {what} CT {vmid} drive '{key}' - protection mode enabled\n")),
         false => Ok(()),
     };
@@ -673,7 +747,8 @@ fn set(m: &mut Machine, g: &Given) -> Result<String> {
     let mut now: Vec<String> = touched.iter().filter(|k| at_once(k)).cloned().collect();
     for key in touched.iter().filter(|k| numbered(k, "mp", 255) && !conf.values.contains_key(*k)) {
         let Some(text) = conf.pending.get(key) else { continue };
-        let bind = bind_of(&m.world, &conf, key, text).map_err(|why| refused(&BTreeMap::from([(key.clone(), format!("unable to hotplug {key}: {why}"))])))?;
+        let bind = bind_of(&m.world, &conf, key, text)
+            .map_err(|why| refused(&BTreeMap::from([(key.clone(), format!("unable to hotplug {key}: {why}"))])))?;
         if let Some(guest) = m.world.guests.get_mut(&vmid) {
             guest.world.files.put_dir(&bind.target, 0o755, 0, 0);
             guest.mounts.insert(key.clone(), bind);
@@ -711,7 +786,9 @@ fn bind_of(world: &World, conf: &Conf, key: &str, text: &str) -> Result<Bind> {
     if !source.is_absolute() {
         return Err("volumes as mount points are not simulated\n".into());
     }
-    let Some(kind) = world.files.fs_type(&source) else { return Err(format!("directory '{}' does not exist\n", source.display())) };
+    let Some(kind) = world.files.fs_type(&source) else {
+        return Err(format!("directory '{}' does not exist\n", source.display()));
+    };
     let ids = match p.get("idmap").map(String::as_str) {
         _ if !conf.is("unprivileged") => Numbers::Same,
         None => Numbers::Shifted,
@@ -722,7 +799,12 @@ fn bind_of(world: &World, conf: &Conf, key: &str, text: &str) -> Result<Bind> {
     if p.get("quota").is_some_and(|q| q == "1") && conf.is("unprivileged") {
         return Err("Quotas are not supported by unprivileged containers.\n".into());
     }
-    Ok(Bind { source, target: Path::new("/").join(p["mp"].trim_start_matches('/')), ids, read_only: p.get("ro").is_some_and(|r| r == "1") })
+    Ok(Bind {
+        source,
+        target: Path::new("/").join(p["mp"].trim_start_matches('/')),
+        ids,
+        read_only: p.get("ro").is_some_and(|r| r == "1"),
+    })
 }
 
 /// The state in which the HA manager shall keep a container, if it looks after it.
@@ -836,10 +918,14 @@ fn push(m: &mut Machine, g: &Given) -> Result<String> {
         return Err("can only push files to a running CT\n".into());
     }
     let (from, to) = (&g.args[1], Path::new(&g.args[2]));
-    let Some(bytes) = m.world.files.bytes(from).map(<[u8]>::to_vec) else { return Err(format!("failed to open {from} for reading\n")) };
+    let Some(bytes) = m.world.files.bytes(from).map(<[u8]>::to_vec) else {
+        return Err(format!("failed to open {from} for reading\n"));
+    };
     let number = |o: &str| g.options.get(o).map_or(Ok(0), |v| v.parse::<u32>().map_err(|_| format!("no such {o}: '{v}'\n")));
     let (uid, gid) = (number("user")?, number("group")?);
-    let mode = g.options.get("perms").map_or(Ok(0o644), |p| u32::from_str_radix(p, 8).map_err(|_| refused(&BTreeMap::from([("perms".to_owned(), format!("invalid mode '{p}'"))]))))?;
+    let mode = g.options.get("perms").map_or(Ok(0o644), |p| {
+        u32::from_str_radix(p, 8).map_err(|_| refused(&BTreeMap::from([("perms".to_owned(), format!("invalid mode '{p}'"))])))
+    })?;
     guests::inside(m, Some(vmid), |m| {
         let there = to.parent().is_some_and(|d| m.world.files.fs_type(d).is_some());
         if there {
@@ -885,11 +971,20 @@ fn request(world: &mut World, vmid: u32, state: &str) -> Result<()> {
 
 fn ha_manager(m: &mut Machine, all: &[String]) -> Result<String> {
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let number = |sid: &str| sid.strip_prefix("ct:").and_then(|v| v.parse::<u32>().ok()).ok_or_else(|| "400 Parameter verification failed.\nsid: invalid format - value does not look like a valid HA resource ID\n".to_owned());
+    let number = |sid: &str| {
+        sid.strip_prefix("ct:").and_then(|v| v.parse::<u32>().ok()).ok_or_else(|| {
+            "400 Parameter verification failed.\nsid: invalid format - value does not look like a valid HA resource ID\n"
+                .to_owned()
+        })
+    };
     match all[..] {
-        ["set", sid, "--state", state @ ("started" | "stopped" | "enabled" | "disabled" | "ignored")] => request(&mut m.world, number(sid)?, state)?,
+        ["set", sid, "--state", state @ ("started" | "stopped" | "enabled" | "disabled" | "ignored")] => {
+            request(&mut m.world, number(sid)?, state)?
+        }
         ["set", _, "--state", state] => {
-            return Err(format!("400 Parameter verification failed.\nstate: value '{state}' does not have a value in the enumeration 'started, stopped, enabled, disabled, ignored'\n"));
+            return Err(format!(
+                "400 Parameter verification failed.\nstate: value '{state}' does not have a value in the enumeration 'started, stopped, enabled, disabled, ignored'\n"
+            ));
         }
         ["add", sid] => {
             let vmid = number(sid)?;

@@ -607,7 +607,8 @@ fn net(world: &mut World, words: &[String]) -> Said {
         Some("getlocalsid") => Said::both(0, format!("SID for domain {NAME} is: {}\n", world.local_sid), noise),
         Some("setlocalsid") => {
             let sid = words.get(1).filter(|s| {
-                s.strip_prefix("S-1-5-21-").is_some_and(|r| r.split('-').count() == 3 && r.split('-').all(|n| n.parse::<u32>().is_ok()))
+                s.strip_prefix("S-1-5-21-")
+                    .is_some_and(|r| r.split('-').count() == 3 && r.split('-').all(|n| n.parse::<u32>().is_ok()))
             });
             match sid {
                 Some(sid) => {

@@ -689,7 +689,11 @@ fn node() -> SimHost {
         w.files.put_dir("/srv/data", 0o2770, 0, 2001);
     });
     ok(&sim, Program::Systemctl, &["--root=/var/tmp/root", "preset-all"]);
-    ok(&sim, Program::Tar, &["--zstd", "--exclude=./run/*", "--exclude=./var/cache/apt/*", "-cf", ARCHIVE, "-C", "/var/tmp/root", "."]);
+    ok(
+        &sim,
+        Program::Tar,
+        &["--zstd", "--exclude=./run/*", "--exclude=./var/cache/apt/*", "-cf", ARCHIVE, "-C", "/var/tmp/root", "."],
+    );
     sim
 }
 
@@ -704,8 +708,29 @@ fn refused(sim: &SimHost, words: &[&str]) -> String {
 }
 
 const CREATE: &[&str] = &[
-    "create", "100", VOLUME, "--hostname", "files", "--ostype", "debian", "--arch", "amd64", "--unprivileged", "1", "--memory", "256", "--swap",
-    "128", "--cores", "2", "--rootfs", "local-lvm:2", "--net0", "name=eth0,bridge=vmbr0,ip=dhcp", "--tags", "b;A",
+    "create",
+    "100",
+    VOLUME,
+    "--hostname",
+    "files",
+    "--ostype",
+    "debian",
+    "--arch",
+    "amd64",
+    "--unprivileged",
+    "1",
+    "--memory",
+    "256",
+    "--swap",
+    "128",
+    "--cores",
+    "2",
+    "--rootfs",
+    "local-lvm:2",
+    "--net0",
+    "name=eth0,bridge=vmbr0,ip=dhcp",
+    "--tags",
+    "b;A",
 ];
 
 fn made() -> SimHost {
@@ -802,7 +827,10 @@ fn a_container_that_runs_shows_in_the_kernels_files_and_ends_without_a_trace() {
     assert_eq!((group("memory.max"), group("memory.swap.max")), ("268435456".into(), "134217728".into()));
     assert_eq!((group("pids.max"), group("cpuset.cpus.effective")), ("500".into(), "0-1".into()));
     pct(&sim, &["set", "100", "--memory", "512", "--cores", "1"]);
-    assert_eq!((group("memory.max"), group("pids.max"), group("cpuset.cpus.effective")), ("536870912".into(), "500".into(), "0".into()));
+    assert_eq!(
+        (group("memory.max"), group("pids.max"), group("cpuset.cpus.effective")),
+        ("536870912".into(), "500".into(), "0".into())
+    );
     pct(&sim, &["set", "100", "--memory", "256", "--cores", "2"]);
     assert!(refused(&sim, &["start", "100"]).contains("already running"));
     assert!(refused(&sim, &["destroy", "100"]).contains("is running"));
@@ -903,7 +931,10 @@ fn a_conversation_ends_with_the_container() {
     assert!(host.converse(&cmd).is_err_and(|e| e.to_string().contains("not running")));
     pct(&sim, &["start", "100"]);
     assert!(host.converse(&cmd).is_err_and(|e| e.to_string().contains("No such file")));
-    assert!(run(&sim, Program::Pct, &["push", "100", crate::effect::HAND, hand]).2.contains("No such file or directory"), "no directory for it");
+    assert!(
+        run(&sim, Program::Pct, &["push", "100", crate::effect::HAND, hand]).2.contains("No such file or directory"),
+        "no directory for it"
+    );
     sim.change(|w| w.guests.get_mut(&100).expect("made").world.files.put_dir("/usr/local/lib/smbgw", 0o755, 0, 0));
     pct(&sim, &["push", "100", crate::effect::HAND, hand, "--perms", "0755", "--user", "0", "--group", "0"]);
     let mut talk = host.converse(&cmd).expect("a conversation");
@@ -946,10 +977,16 @@ fn the_kernel_and_pct_are_as_old_as_the_node_says() {
         w.files.put("/var/lib/dpkg/status", status, 0o644, 0, 0);
     });
     assert!(!pct(&sim, &["help", "set", "--verbose", "1"]).contains("idmap="));
-    assert!(refused(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data,idmap=passthrough"]).contains("mp0.idmap: property is not defined"));
+    assert!(
+        refused(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data,idmap=passthrough"])
+            .contains("mp0.idmap: property is not defined")
+    );
     pct(&sim, &["start", "100"]);
     let w = sim.world();
-    assert!(w.files.get("/sys/fs/cgroup/lxc/100/memory.swap.max").is_none() && w.files.get("/sys/fs/cgroup/lxc/100/memory.max").is_some());
+    assert!(
+        w.files.get("/sys/fs/cgroup/lxc/100/memory.swap.max").is_none()
+            && w.files.get("/sys/fs/cgroup/lxc/100/memory.max").is_some()
+    );
     let pid = w.guests[&100].init.expect("it runs");
     assert_eq!(w.files.text(format!("/proc/{pid}/attr/current")), "unconfined\n");
 }
