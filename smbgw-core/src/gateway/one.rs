@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::params::{params_target, required, slim};
 use super::{Asked, Context, Progress, defer};
 use crate::effect::FileSpec;
-use crate::error::{Error, Kind, Result, chain};
+use crate::error::{Error, Kind, Result, chain, chain_with_remedy};
 use crate::facts::{Facts, Paths};
 use crate::host::{Lock, Machines, Secrets};
 use crate::journal::event::Event;
@@ -724,8 +724,8 @@ impl One {
         let facts = match observe::facts(&self.machines, &c.node, &self.paths, &Need::default()) {
             Ok(f) => f,
             Err(e) => {
-                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain(&e)]))?;
-                self.warnings.push(chain(&e));
+                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain_with_remedy(&e)]))?;
+                self.warnings.push(chain_with_remedy(&e));
                 return Ok(());
             }
         };
@@ -754,8 +754,8 @@ impl One {
                 }
             }
             Err(e) => {
-                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain(&e)]))?;
-                self.warnings.push(chain(&e));
+                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain_with_remedy(&e)]))?;
+                self.warnings.push(chain_with_remedy(&e));
             }
         }
         Ok(())

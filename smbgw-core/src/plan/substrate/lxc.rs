@@ -59,7 +59,8 @@ pub fn mount_of(spec: &ShareSpec, facts: &Facts, old: Option<&ShareEntry>, tree:
             "other file systems are mounted inside the tree, and a container would see empty directories there: {}",
             list.join(", ")
         );
-        return Err(Error::property("path", why).remedy("make each of them a share of its own, with the same --smbgw-gateway, or use --smbgw-mode native"));
+        let remedy = "make each of them a share of its own, with the same --smbgw-gateway, or use --smbgw-mode native";
+        return Err(Error::property("path", format!("{why}; {remedy}")));
     }
     let ids = if guest.idmap && MAPPABLE.contains(&tree.fs_type.as_str()) { Ids::Same } else { Ids::Shifted };
     let shift = Ids::Shifted.shift();
@@ -69,10 +70,14 @@ pub fn mount_of(spec: &ShareSpec, facts: &Facts, old: Option<&ShareEntry>, tree:
             spec.path.display(),
             if guest.idmap { format!("the file system {}", tree.fs_type) } else { "this version of pve-container".into() }
         );
-        return Err(Error::property("path", why).remedy(format!(
-            "give everything in it the container's numbers: pve-smbgateway shift {0}   (and back: pve-smbgateway shift {0} --back)",
-            spec.path.display()
-        )));
+        // Proxmox shows the message of a property and nothing else.
+        return Err(Error::property(
+            "path",
+            format!(
+                "{why}; give everything in it the container's numbers: pve-smbgateway shift {0} (and later back: pve-smbgateway shift {0} --back)",
+                spec.path.display()
+            ),
+        ));
     }
     Ok(Mount { slot: free_slot(facts)?, ids })
 }
