@@ -116,7 +116,7 @@ subtest 'the first share makes the container' => sub {
     cmp_ok($gid, '>=', 8000, 'the tree belongs to a group of the gateway');
     is(Lab::Guests::host_owner('/srv/office/kept.txt'), "0:$gid", 'a file belongs to the owner of the tree and that group, also on the node');
     unlike(Lab::Box::slurp('/etc/passwd'), qr/^anna:/m, 'the node has no such account');
-    is((Lab::Box::files_with($PASSWORD, '/etc', '/run', '/var/lib/smbgw', '/var/log'))[0], undef, 'the password is nowhere on the node');
+    is((Lab::Box::files_with($PASSWORD, '/etc', '/run/smbgw', '/var/lib/smbgw', '/var/log'))[0], undef, 'the password is nowhere on the node');
 };
 
 my $first = vmid() or BAIL_OUT('no container to go on with');

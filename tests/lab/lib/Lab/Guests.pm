@@ -191,6 +191,9 @@ sub _sys {
         File::Path::make_path('/sys/module/apparmor/parameters');
         Lab::Box::spew('/sys/module/apparmor/parameters/enabled', "Y\n", 0400);
         Lab::Box::spew('/sys/module/apparmor/.stand-in', '');
+        # The kernel gives a user namespace a /proc only where one is visible that nothing lies over, and those labels do.
+        mkdir('/run/lab/proc', 0755);
+        _must('mount', '-t', 'proc', 'proc', '/run/lab/proc');
     }
     return;
 }
