@@ -79,6 +79,8 @@ pub(super) struct One {
     failed: Option<Error>,
     /// The share in a container that the operation builds.
     building: Option<String>,
+    /// The password is one that a hook left for a share.
+    fetched: bool,
     /// Its removal was asked for meanwhile.
     giving_way: bool,
     /// When the snapshots were kept fresh last.
@@ -112,6 +114,7 @@ impl One {
             target: Value::Null,
             failed: None,
             building: None,
+            fetched: false,
             giving_way: false,
             over: false,
             locks,
@@ -380,6 +383,8 @@ impl One {
             Some(_) if std::mem::take(&mut self.giving_way) => {
                 self.context.taken_up(&id).and_then(|()| self.context.host.remove(&self.context.snapshot(&id)))
             }
+            // Whoever asked for it himself is told, and nobody tries again.
+            Some(_) if self.sections.is_none() => Ok(()),
             Some(e) => self.context.note_failure(&id, e),
         };
         if let Err(e) = noted {
@@ -596,10 +601,14 @@ impl One {
     /// The password that a hook left for the share, for this operation alone.
     fn fetch_password(&mut self, params: &Value) -> Result<()> {
         let kept = params["id"].as_str().map(|id| self.context.kept_password(id)).transpose()?.flatten();
-        self.password = kept.is_some();
-        self.secrets = Secrets::default();
         if let Some(p) = kept {
             self.secrets.put("password", p);
+            self.password = true;
+            self.fetched = true;
+        } else if std::mem::take(&mut self.fetched) {
+            // That of the share before is none of this one's.
+            self.secrets = Secrets::default();
+            self.password = false;
         }
         Ok(())
     }
