@@ -300,6 +300,14 @@ pub fn chain(error: &dyn StdError) -> String {
     text
 }
 
+/// All levels of an error and what can be done, as one line: for warnings and drift.
+pub fn chain_with_remedy(error: &Error) -> String {
+    match error.remedy_text() {
+        Some(remedy) => format!("{}; {remedy}", chain(error)),
+        None => chain(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

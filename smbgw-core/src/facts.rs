@@ -281,6 +281,9 @@ pub struct GuestFacts {
     pub used: BTreeMap<VmId, String>,
     /// The lower and upper bound that the data centre sets for new guests.
     pub next_id: Option<(u32, u32)>,
+    /// What hardware addresses of guests begin with, if the data centre says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_prefix: Option<String>,
     /// The containers of this node that the record names, as far as they are here.
     pub here: BTreeMap<VmId, GuestSeen>,
     /// Containers that carry the gateway's mark although the record does not name them, and their nodes.

@@ -14,42 +14,14 @@ use lib File::Basename::dirname(__FILE__) . '/lib';
 use Test::More;
 
 use Lab::Box;
+use Lab::Kill;
 use Lab::Product;
 use Lab::Smb;
 
-if (!defined(Lab::Box::which('strace'))) { Lab::Box::skip_all("'strace' is not installed") }
+Lab::Kill::ready();
 Lab::Product::enter();
 
 my $PASSWORD = 'never twice the same';
-my $SEED = $ENV{SMBGW_SEED} // 20;
-my $TRACE = '/tmp/trace';
-
-# How many synced journal writes a call makes. Only our own process counts: strace does not follow its children.
-sub syncs {
-    my ($call) = @_;
-    my $r = $call->(wrap => ['strace', '-o', $TRACE, '-e', 'trace=fdatasync']);
-    my $n = () = Lab::Box::slurp($TRACE) =~ m/^fdatasync\(/mg;
-    return ($n, $r);
-}
-
-sub killed_at {
-    my ($n, $call) = @_;
-    return $call->(wrap => ['strace', '-o', $TRACE, '-e', 'trace=fdatasync', '-e', "inject=fdatasync:signal=KILL:when=$n"]);
-}
-
-# Six different points, always the first and the last, the same for the same seed.
-sub points {
-    my ($n) = @_;
-    return (1 .. $n) if $ENV{SMBGW_ALL} || $n <= 6;
-    my %p = (1 => 1, $n => 1);
-    my $x = $SEED;
-    while (keys(%p) < 6) {
-        $x = ($x * 1103515245 + 12345) & 0x7fffffff;
-        $p{ 2 + ($x >> 8) % ($n - 2) } = 1;
-    }
-    my @p = sort { $a <=> $b } keys %p;
-    return @p;
-}
 
 mkdir('/srv/office');
 Lab::Box::spew('/srv/kept.txt', "kept\n");
@@ -61,10 +33,10 @@ my $delete = sub { Lab::Product::remove('office', @_) };
 my $r = $create->();
 is($r->{rc}, 0, 'a create works') or BAIL_OUT(Lab::Product::words_of($r));
 $delete->();
-(my $creates, $r) = syncs($create);
+(my $creates, $r) = Lab::Kill::syncs($create);
 is($r->{rc}, 0, 'a create under the tracer works') or BAIL_OUT(Lab::Product::words_of($r));
 cmp_ok($creates, '>', 4, "it syncs its journal ($creates times)");
-my ($deletes, $d) = syncs($delete);
+my ($deletes, $d) = Lab::Kill::syncs($delete);
 is($d->{rc}, 0, 'a delete under the tracer works') or diag(Lab::Product::words_of($d));
 cmp_ok($deletes, '>', 2, "it syncs its journal ($deletes times)");
 my $empty = Lab::Product::footprint();
@@ -119,9 +91,9 @@ sub too_late {
     return away('it');
 }
 
-for my $n (points($creates)) {
+for my $n (Lab::Kill::points($creates)) {
     subtest "create killed at journal write $n of $creates" => sub {
-        my $r = killed_at($n, $create);
+        my $r = Lab::Kill::killed_at($n, $create);
         return too_late($n == $creates) if defined($r->{rc}) && $r->{rc} == 0;
         is($r->{signal}, 9, 'it was killed') or diag(Lab::Product::words_of($r));
         my $w = worker();
@@ -135,12 +107,12 @@ for my $n (points($creates)) {
 $r = worker();
 is($r->{rc}, 0, 'the worker has nothing to complain about when all is done') or diag(Lab::Product::words_of($r));
 
-for my $n (points($deletes)) {
+for my $n (Lab::Kill::points($deletes)) {
     subtest "delete killed at journal write $n of $deletes" => sub {
         my $r = $create->();
         is($r->{rc}, 0, 'there is a share') or return diag(Lab::Product::words_of($r));
         Lab::Smb::put('anna', $PASSWORD, 'office', 'precious.txt', 'precious');
-        $r = killed_at($n, $delete);
+        $r = Lab::Kill::killed_at($n, $delete);
         return too_late($n == $deletes) if defined($r->{rc}) && $r->{rc} == 0;
         is($r->{signal}, 9, 'the delete was killed') or diag(Lab::Product::words_of($r));
         my $w = worker();

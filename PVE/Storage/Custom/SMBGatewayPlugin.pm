@@ -314,6 +314,9 @@ sub _fail {
     $error = PVE::SMBGateway::Error->from($error);
     PVE::SMBGateway::Worker::start($storeid) if $error->kind() eq 'interrupted';
     my %problems = %{ $error->problems() };
+    # the exception has no place for what helps
+    my ($first) = sort keys %problems;
+    $problems{$first} .= '; ' . $error->remedy() if defined($first) && length($error->remedy() // '');
     if (%problems && eval { local $SIG{__DIE__}; require PVE::Exception; 1 }) {
         PVE::Exception::raise_param_exc(\%problems);
     }

@@ -68,6 +68,14 @@ impl Many {
         Ok(one)
     }
 
+    /// For what is taken up on the way: an operation that was interrupted may need it again.
+    pub(super) fn secret(&mut self, name: &str, data: &[u8]) -> Result<()> {
+        match self.current.as_mut() {
+            Some(one) => one.secret(name, data),
+            None => Err(Error::property("secret", format!("{} cannot be given to several gateways at once", crate::types::shorten(name)))),
+        }
+    }
+
     pub(super) fn step(&mut self) -> Result<Progress> {
         if self.over {
             return Err(Error::new(Kind::Argument, "the run is over"));

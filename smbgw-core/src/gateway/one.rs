@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::params::{params_target, required, slim};
 use super::{Asked, Context, Progress, defer};
 use crate::effect::FileSpec;
-use crate::error::{Error, Kind, Result, chain};
+use crate::error::{Error, Kind, Result, chain, chain_with_remedy};
 use crate::facts::{Facts, Paths};
 use crate::host::{Lock, Machines, Secrets};
 use crate::journal::event::Event;
@@ -81,6 +81,8 @@ pub(super) struct One {
     failed: Option<Error>,
     /// The share in a container that the operation builds.
     building: Option<String>,
+    /// The password is one that a hook left for a share.
+    fetched: bool,
     /// Its removal was asked for meanwhile.
     giving_way: bool,
     /// When the snapshots were kept fresh last.
@@ -115,6 +117,7 @@ impl One {
             target: Value::Null,
             failed: None,
             building: None,
+            fetched: false,
             giving_way: false,
             over: false,
             locks,
@@ -383,6 +386,8 @@ impl One {
             Some(_) if std::mem::take(&mut self.giving_way) => {
                 self.context.taken_up(&id).and_then(|()| self.context.host.remove(&self.context.snapshot(&id)))
             }
+            // Whoever asked for it himself is told, and nobody tries again.
+            Some(_) if self.sections.is_none() => Ok(()),
             Some(e) => self.context.note_failure(&id, e),
         };
         if let Err(e) = noted {
@@ -600,10 +605,14 @@ impl One {
     /// The password that a hook left for the share, for this operation alone.
     fn fetch_password(&mut self, params: &Value) -> Result<()> {
         let kept = params["id"].as_str().map(|id| self.context.kept_password(id)).transpose()?.flatten();
-        self.password = kept.is_some();
-        self.secrets = Secrets::default();
         if let Some(p) = kept {
             self.secrets.put("password", p);
+            self.password = true;
+            self.fetched = true;
+        } else if std::mem::take(&mut self.fetched) {
+            // That of the share before is none of this one's.
+            self.secrets = Secrets::default();
+            self.password = false;
         }
         Ok(())
     }
@@ -733,8 +742,8 @@ impl One {
         let facts = match observe::facts(&self.machines, &c.node, &self.paths, &Need::default()) {
             Ok(f) => f,
             Err(e) => {
-                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain(&e)]))?;
-                self.warnings.push(chain(&e));
+                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain_with_remedy(&e)]))?;
+                self.warnings.push(chain_with_remedy(&e));
                 return Ok(());
             }
         };
@@ -763,8 +772,8 @@ impl One {
                 }
             }
             Err(e) => {
-                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain(&e)]))?;
-                self.warnings.push(chain(&e));
+                c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&[chain_with_remedy(&e)]))?;
+                self.warnings.push(chain_with_remedy(&e));
             }
         }
         Ok(())

@@ -34,7 +34,9 @@ impl Run {
     pub fn secret(&mut self, name: &str, data: &[u8]) -> Result<()> {
         match &mut self.0 {
             Kinds::One(r) => r.secret(name, data),
-            Kinds::Many(_) | Kinds::Noted(_) => Err(Error::property("secret", format!("{} is no secret this operation takes", shorten(name)))),
+            Kinds::Many(r) => r.secret(name, data),
+            // Nothing is begun, so nothing needs it.
+            Kinds::Noted(_) => Err(Error::property("secret", format!("{} is no secret this operation takes", shorten(name)))),
         }
     }
 

@@ -114,7 +114,11 @@ pub fn look_closer(node: &dyn Host, name: &str, facts: &Facts, mounting: bool, g
             guest.templates.extend(template(node, storage, &dir.join(file))?);
         }
     }
-    guest.next_id = next_id(&text("/etc/pve/datacenter.cfg")?);
+    let center = text("/etc/pve/datacenter.cfg")?;
+    guest.next_id = next_id(&center);
+    // `mac_prefix` may be longer than three bytes; then Proxmox alone knows what to make of it.
+    let prefix = center.lines().find_map(|l| l.strip_prefix("mac_prefix:")).map(|p| p.trim().to_uppercase());
+    guest.mac_prefix = prefix.filter(|p| p.len() == 8 && p.split(':').all(|b| b.len() == 2));
     guest.apparmor = text("/sys/module/apparmor/parameters/enabled")?.trim() == "Y";
     guest.ha = storage_cfg::parse(&text("/etc/pve/ha/resources.cfg")?)
         .into_iter()

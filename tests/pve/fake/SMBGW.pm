@@ -5,6 +5,7 @@ package SMBGW;
 # and what it does when one fails. It keeps shares in a file; FAKE_SMBGW tells it how to misbehave:
 #   fail=OP      the run of OP fails        slow=OP     the run of OP never ends (undoing works)
 #   stuck=OP     nor does its undoing       invalid=OP  the run is refused with problems
+#   hint=OP      the same with one problem and a remedy
 #   long=OP      takes longer than a hook has: with `defer` it is only recorded, and a reconcile of the id does it
 #   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
@@ -137,6 +138,8 @@ sub begin {
     SMBGW::note('begin', $op, $params);
     die SMBGW::Error->new(code => 1, kind => 'invalid', message => 'the section is wrong', detail => { problems => [{ property => 'path', message => 'is a system directory' }, { property => 'share', message => 'has a bracket' }] })
         if SMBGW::mode('invalid', $op);
+    die SMBGW::Error->new(code => 1, kind => 'invalid', message => 'the tree is not empty', remedy => 'empty it', detail => { problems => [{ property => 'path', message => 'is not empty' }] })
+        if SMBGW::mode('hint', $op);
     return bless { op => $op, params => $params, undo => 0 }, 'SMBGW::Run';
 }
 

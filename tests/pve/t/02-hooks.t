@@ -167,6 +167,11 @@ for my $api (Harness::api_versions()) {
     $got = $world->case(q[load_stack(); PVE::Storage::Custom::SMBGatewayPlugin->on_add_hook('office', { type => 'smbgateway', path => '/etc' });]);
     is_deeply($got->{problems}, { path => 'is a system directory', share => 'has a bracket' }, 'as an exception that the API can show beside the fields');
 
+    $world->{env}->{FAKE_SMBGW} = 'hint=share.create';
+    $got = $world->case($add);
+    like($got->{error}, qr/^path: is not empty; empty it$/m, 'with what helps');
+    $world->{env}->{FAKE_SMBGW} = 'invalid=share.create';
+
     for my $content ('images', 'iso,rootdir', 'snippets', 'vztmpl', 'none,iso') {
         $got = $world->case(qq[load_stack(); api()->create({ type => 'smbgateway', storage => 'office', path => '/srv/office', content => '$content' });]);
         like($got->{error}, qr/^content: .*(?:SMB users can write|unable to combine)/m, "content $content is refused with a reason");

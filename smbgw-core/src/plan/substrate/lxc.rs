@@ -22,7 +22,7 @@ use crate::format::guest_conf::{MountPoint, pairs, slot};
 use crate::spec::guest::{Ip4, Ip6, Net};
 use crate::spec::record::{Ids, Key, Mount, Record, ShareEntry, ShareState};
 use crate::spec::{GuestSpec, ShareSpec};
-use crate::types::VmId;
+use crate::types::{VmId, sha256_hex};
 
 /// The raw line that limits the number of processes.
 const PROCESSES: &str = "lxc.cgroup2.pids.max";
@@ -59,7 +59,8 @@ pub fn mount_of(spec: &ShareSpec, facts: &Facts, old: Option<&ShareEntry>, tree:
             "other file systems are mounted inside the tree, and a container would see empty directories there: {}",
             list.join(", ")
         );
-        return Err(Error::property("path", why).remedy("make each of them a share of its own, with the same --smbgw-gateway, or use --smbgw-mode native"));
+        let remedy = "make each of them a share of its own, with the same --smbgw-gateway, or use --smbgw-mode native";
+        return Err(Error::property("path", format!("{why}; {remedy}")));
     }
     let ids = if guest.idmap && MAPPABLE.contains(&tree.fs_type.as_str()) { Ids::Same } else { Ids::Shifted };
     let shift = Ids::Shifted.shift();
@@ -69,10 +70,14 @@ pub fn mount_of(spec: &ShareSpec, facts: &Facts, old: Option<&ShareEntry>, tree:
             spec.path.display(),
             if guest.idmap { format!("the file system {}", tree.fs_type) } else { "this version of pve-container".into() }
         );
-        return Err(Error::property("path", why).remedy(format!(
-            "give everything in it the container's numbers: pve-smbgateway shift {0}   (and back: pve-smbgateway shift {0} --back)",
-            spec.path.display()
-        )));
+        // Proxmox shows the message of a property and nothing else.
+        return Err(Error::property(
+            "path",
+            format!(
+                "{why}; give everything in it the container's numbers: pve-smbgateway shift {0} (and later back: pve-smbgateway shift {0} --back)",
+                spec.path.display()
+            ),
+        ));
     }
     Ok(Mount { slot: free_slot(facts)?, ids })
 }
@@ -456,6 +461,14 @@ fn same_net(a: &str, b: &str) -> bool {
     plain(a) == plain(b)
 }
 
+/// The hardware address of a gateway, from its uuid: a container that is made anew is the same machine to the network, and to whoever gives
+/// it its address.
+fn own_hwaddr(uuid: &str, prefix: Option<&str>) -> String {
+    let sum = sha256_hex(uuid.as_bytes()).to_uppercase();
+    // Proxmox's own prefix, unless the data centre has another.
+    format!("{}:{}:{}:{}", prefix.unwrap_or("BC:24:11"), &sum[0..2], &sum[2..4], &sum[4..6])
+}
+
 fn hwaddr(conf: &GuestSeen) -> Option<String> {
     let net = conf.conf.get("net0")?;
     pairs(net, "name").into_iter().find(|(k, _)| *k == "hwaddr").map(|(_, v)| v.to_owned())
@@ -556,16 +569,15 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
         let mut c = ct(facts, number(facts, guest, &spec, r.vmid)?)?;
         claim(&mut c, r);
         c.steps.push(accounts::record("guest/image", format!("record its template {}", t.marker.name), Key::Template, Some(Value::String(t.marker.name.clone()))));
-        c.create(&t, r.hwaddr.as_deref(), &mounts)?;
+        let address = r.hwaddr.clone().unwrap_or_else(|| own_hwaddr(&r.uuid, guest.mac_prefix.as_deref()));
+        if r.hwaddr.is_none() {
+            c.steps.push(accounts::record("guest/hwaddr", "record its hardware address", Key::Hwaddr, Some(Value::String(address.clone()))));
+        }
+        c.create(&t, Some(&address), &mounts)?;
         wake(&mut c, r, true, t.marker.hand != HAND_VERSION);
         return Ok((c.steps, warnings));
     };
     let mut c = ct(facts, vmid)?;
-    if r.hwaddr.is_none() {
-        if let Some(h) = hwaddr(g) {
-            c.steps.push(accounts::record("guest/hwaddr", "record its hardware address", Key::Hwaddr, Some(Value::String(h))));
-        }
-    }
     // A mount point of a running container goes and changes only with its next start.
     let restart = g.running && start == Start::Anew;
     if restart {
@@ -692,7 +704,6 @@ fn without(id: &str, facts: &Facts) -> Steps {
     for (key, there, title) in [
         (Key::Vmid, r.vmid.is_some(), "forget the container"),
         (Key::Template, r.template.is_some(), "forget its template"),
-        (Key::Hwaddr, r.hwaddr.is_some(), "forget its hardware address"),
         (Key::Settings, !r.settings.is_empty(), "forget its settings"),
         (Key::Stopped, r.stopped, "forget that it was stopped"),
         // What was in it is gone with it.

@@ -141,7 +141,7 @@ sub prepare {
 
 # Proxmox's storages of a fresh node, as far as containers need them.
 sub storage {
-    Lab::Box::spew('/etc/pve/storage.cfg', "dir: local\n\tpath /var/lib/vz\n\tcontent rootdir,vztmpl,backup,iso\n\n", 0644);
+    Lab::Box::spew('/etc/pve/storage.cfg', "dir: local\n\tpath /var/lib/vz\n\tcontent backup,iso,rootdir,vztmpl\n\n", 0644);
     return;
 }
 
