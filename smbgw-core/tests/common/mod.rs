@@ -406,7 +406,7 @@ pub fn outcome(host: &SimHost) -> World {
             }
             if let Some(o) = r.as_object_mut() {
                 o.remove("conf-sha256");
-                // Learnt by whoever looks next.
+                // It is made from the uuid.
                 o.remove("hwaddr");
             }
             if let Some(shares) = r["shares"].as_object_mut() {
