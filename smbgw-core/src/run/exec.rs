@@ -7,9 +7,9 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::act::{self, Acting, Tools};
+use crate::effect::Place;
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
-use crate::effect::Place;
 use crate::host::{Host, Machines, Secrets};
 use crate::journal::event::{Event, Outcome};
 use crate::journal::fold::{self, Progress as StepProgress, StepState};
@@ -585,7 +585,13 @@ impl OpRun {
     }
 
     fn tools(&self, place: Place) -> Tools<'_> {
-        Tools { machines: &self.machines, host: self.machines.at(place), node: &self.node, paths: &self.paths, secrets: &self.secrets }
+        Tools {
+            machines: &self.machines,
+            host: self.machines.at(place),
+            node: &self.node,
+            paths: &self.paths,
+            secrets: &self.secrets,
+        }
     }
 
     fn draw_probe_password(&mut self) -> Result<()> {

@@ -40,8 +40,8 @@ use std::time::Duration;
 
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
-use crate::host::programs;
 use crate::host::guest::Server;
+use crate::host::programs;
 use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
@@ -177,7 +177,9 @@ impl Machine {
             }
             Program::Smbclient => client::run(self, &cmd.args),
             Program::Pct | Program::LxcInfo | Program::HaManager => guests::run(self, cmd.program, &cmd.args),
-            Program::Debootstrap | Program::Tar | Program::Install | Program::Rm | Program::Sha256sum => guests::build(self, cmd.program, &cmd.args),
+            Program::Debootstrap | Program::Tar | Program::Install | Program::Rm | Program::Sha256sum => {
+                guests::build(self, cmd.program, &cmd.args)
+            }
             program => samba::run(self, program, &cmd.args, stdin),
         }
     }
@@ -201,23 +203,26 @@ impl SimHost {
 
     /// A machine with that world. Its clock stands at 2026-01-01 00:00 UTC.
     pub fn new(world: World) -> Self {
-        Self(Rc::new(RefCell::new(Machine {
-            world,
-            clock_ms: 1_767_225_600_000,
-            uptime_ms: 60_000,
-            random: 0x5eed,
-            next_pid: 1000,
-            next_rid: 1000,
-            own: ProcessId { pid: 1000, start: 5000 },
-            processes: BTreeMap::new(),
-            locks: BTreeMap::new(),
-            next_guard: 0,
-            faults: Faults::default(),
-            calls: 0,
-            appends: 0,
-            dead: None,
-            commands: Vec::new(),
-        })), None)
+        Self(
+            Rc::new(RefCell::new(Machine {
+                world,
+                clock_ms: 1_767_225_600_000,
+                uptime_ms: 60_000,
+                random: 0x5eed,
+                next_pid: 1000,
+                next_rid: 1000,
+                own: ProcessId { pid: 1000, start: 5000 },
+                processes: BTreeMap::new(),
+                locks: BTreeMap::new(),
+                next_guard: 0,
+                faults: Faults::default(),
+                calls: 0,
+                appends: 0,
+                dead: None,
+                commands: Vec::new(),
+            })),
+            None,
+        )
     }
 
     /// Another machine in the same state; what happens to one does not touch the other.
@@ -521,7 +526,8 @@ impl Talk for SimTalk {
                 return Err(Error::new(Kind::Service, "pct has ended"));
             }
             if let Some(other) = guests::other_version(&m.world, self.vmid) {
-                return serde_json::to_vec(&serde_json::json!({"ok": other})).map_err(|e| Error::new(Kind::Internal, e.to_string()));
+                return serde_json::to_vec(&serde_json::json!({"ok": other}))
+                    .map_err(|e| Error::new(Kind::Internal, e.to_string()));
             }
         }
         let answer = self.server.answer(line);
@@ -703,7 +709,8 @@ impl Host for SimHost {
     fn alive(&self, process: ProcessId) -> bool {
         let mut m = self.0.borrow_mut();
         if self.1.is_some() {
-            return guests::inside(&mut m, self.1, |m| Ok(m.start_of(process.pid).is_some_and(|(s, _)| s == process.start))).unwrap_or(false);
+            return guests::inside(&mut m, self.1, |m| Ok(m.start_of(process.pid).is_some_and(|(s, _)| s == process.start)))
+                .unwrap_or(false);
         }
         m.dead.is_none() && (process == m.own || m.start_of(process.pid).is_some_and(|(start, _)| start == process.start))
     }

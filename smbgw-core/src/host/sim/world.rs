@@ -166,7 +166,10 @@ impl World {
                 (None, Some(_)) => lines.push(format!("container {vmid}: new")),
                 (Some(old), Some(new)) => {
                     if old.running != new.running || old.mounts != new.mounts {
-                        lines.push(format!("container {vmid}: running {} {:?} became {} {:?}", old.running, old.mounts, new.running, new.mounts));
+                        lines.push(format!(
+                            "container {vmid}: running {} {:?} became {} {:?}",
+                            old.running, old.mounts, new.running, new.mounts
+                        ));
                     }
                     lines.extend(old.world.differences(&new.world).into_iter().map(|l| format!("container {vmid}: {l}")));
                 }
