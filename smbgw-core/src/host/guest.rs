@@ -59,7 +59,7 @@ enum Ask {
 #[serde(rename_all = "kebab-case")]
 enum Answer {
     Ok(Value),
-    Err(ErrorDoc),
+    Err(Box<ErrorDoc>),
 }
 
 /// A secret on its way to the one command that reads it; overwritten when dropped, and never printed.
@@ -185,7 +185,7 @@ fn read<T: DeserializeOwned>(answer: Answer) -> Result<T> {
         Answer::Ok(value) => serde_json::from_value(value)
             .map_err(|e| Error::new(Kind::Service, "smbgw-guest answers in another form").caused_by(e)),
         Answer::Err(doc) => {
-            let e = Error::from(doc);
+            let e = Error::from(*doc);
             // These speak of our own process and journal; a guest cannot know.
             Err(if matches!(e.kind(), Kind::Interrupted | Kind::Internal | Kind::Forked | Kind::Corrupt) {
                 e.as_kind(Kind::Service)
@@ -390,7 +390,7 @@ impl Server {
             .and_then(|ask| self.act(ask));
         let answer = match done {
             Ok(value) => Answer::Ok(value),
-            Err(e) => Answer::Err(e.to_doc()),
+            Err(e) => Answer::Err(Box::new(e.to_doc())),
         };
         serde_json::to_vec(&answer).unwrap_or_default()
     }

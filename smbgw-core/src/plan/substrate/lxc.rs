@@ -36,7 +36,7 @@ pub fn mark(uuid: &str) -> String {
     format!("smbgw-{uuid}")
 }
 
-fn seen<'a>(facts: &'a Facts) -> Result<&'a GuestFacts> {
+fn seen(facts: &Facts) -> Result<&GuestFacts> {
     facts.guest.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody looked at the containers"))
 }
 
