@@ -23,9 +23,9 @@ use crate::error::{Error, ErrorDoc, Kind, Result};
 use crate::types::VmId;
 
 /// How long a call may take that only touches files.
-const FILE_CALL: Duration = Duration::from_secs(20);
+const FILE_CALL: Duration = Duration::from_secs(8);
 /// How long the first answer may take: `pct` itself has to start.
-const FIRST_CALL: Duration = Duration::from_secs(30);
+const FIRST_CALL: Duration = Duration::from_secs(15);
 /// The longest file that is carried.
 const FILE_LIMIT: u64 = 8 << 20;
 
