@@ -9,14 +9,15 @@ use std::rc::Rc;
 use serde_json::json;
 use smbgw_core::facts::{Facts, Paths, UnixGroup};
 use smbgw_core::gateway::{Context, Options, Progress};
+use smbgw_core::host::Machines;
 use smbgw_core::host::sim::SimHost;
 use smbgw_core::observe::{self, Need};
 use smbgw_core::plan::samba::{Served, own_conf, serving};
 use smbgw_core::plan::{Intent, accounts};
 use smbgw_core::spec::Security;
 use smbgw_core::spec::record::Record;
-use smbgw_core::spec::section::{self, Section, Sections, Surroundings};
-use smbgw_core::types::{NodeName, sha256_hex};
+use smbgw_core::spec::section::{self, Mode, Section, Sections, Surroundings};
+use smbgw_core::types::{GatewayId, NodeName, sha256_hex};
 
 const NODE: &str = "pve1";
 /// The tree of the share that is to be created beside the others.
@@ -52,9 +53,11 @@ fn one_share() -> Facts {
         run_dir: "/run/smbgw".into(),
         state_dir: "/var/lib/smbgw".into(),
         record_file: format!("/var/lib/smbgw/gateways/native@{NODE}.json").into(),
+        gateway: GatewayId::new("native").expect("a name"),
+        mode: Mode::Native,
     };
     let need = Need { trees: vec![NEW_TREE.into()], owned: true, ..Need::default() };
-    observe::facts(&host, NODE, &paths, &need).expect("facts")
+    observe::facts(&Machines::new(Rc::new(host)), NODE, &paths, &need).expect("facts")
 }
 
 /// A node with `count` shares that are served.
@@ -109,7 +112,7 @@ pub fn create_one_more(facts: &Facts) -> Intent {
         .into();
     let recorded = facts.record.iter().flat_map(|r| &r.shares);
     let sections: Sections = recorded.map(|(id, e)| (id.clone(), e.section.clone())).collect();
-    let around = Surroundings { node: NodeName::new(NODE).expect("a name"), sections };
+    let around = Surroundings { sections, ..Surroundings::alone(NodeName::new(NODE).expect("a name")) };
     let checked = section::check("new", &section, &around).expect("a valid section");
     assert!(facts.tree(Path::new(NEW_TREE)).is_ok(), "the tree is there");
     let mut effective = section;

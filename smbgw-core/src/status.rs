@@ -75,9 +75,8 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     let facts = look.facts;
     let record = facts.record.as_ref();
     let node = record.map_or(facts.node.as_str(), |r| r.node.as_str());
-    let spec = record
-        .ok_or_else(|| Error::new(Kind::NotFound, "there is no gateway record"))
-        .and_then(|r| samba::spec_of(id, entry, r));
+    let spec =
+        record.ok_or_else(|| Error::new(Kind::NotFound, "there is no gateway record")).and_then(|r| samba::spec_of(id, entry, r));
     let (mode, gateway) = (facts.paths.mode, facts.paths.gateway.as_str());
     // A user may have the name of a share.
     let about_it = |o: &&OpState| o.target == id && o.op.starts_with("share.");
@@ -96,7 +95,8 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     }
     // While an operation is on its way, the record may be one step ahead of the file.
     let settled = look.open.iter().all(OpState::is_stuck);
-    drift.extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair {gateway}")));
+    drift
+        .extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair {gateway}")));
     let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
     let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
     if let Err(why) = &tree {
@@ -180,7 +180,11 @@ fn container_warnings(facts: &Facts, gateway: &str) -> Vec<String> {
         (None, Some(v)) => list.push(format!("container {v} of gateway {gateway} is not on this node")),
         (None, None) => {}
         (Some((v, g)), _) if !g.running => {
-            let why = if r.stopped { format!(": it was stopped; start it with: pve-smbgateway gateway start {gateway}") } else { String::new() };
+            let why = if r.stopped {
+                format!(": it was stopped; start it with: pve-smbgateway gateway start {gateway}")
+            } else {
+                String::new()
+            };
             list.push(format!("container {v} does not run{why}"));
         }
         (Some((v, g)), _) => {

@@ -116,6 +116,7 @@ subtest 'the first share makes the container' => sub {
     cmp_ok($gid, '>=', 8000, 'the tree belongs to a group of the gateway');
     is(Lab::Guests::host_owner('/srv/office/kept.txt'), "0:$gid", 'a file belongs to the owner of the tree and that group, also on the node');
     unlike(Lab::Box::slurp('/etc/passwd'), qr/^anna:/m, 'the node has no such account');
+    is((Lab::Box::files_with($PASSWORD, grep { !m!/$FOREIGN/! } glob('/var/lib/vz/images/*/*')))[0], undef, 'the password is nowhere in the container');
     is((Lab::Box::files_with($PASSWORD, '/etc', '/run/smbgw', '/var/lib/smbgw', '/var/log'))[0], undef, 'the password is nowhere on the node');
 };
 
@@ -241,6 +242,16 @@ subtest 'an upgrade replaces the container and keeps everything else' => sub {
     is(vmid(), $first, 'there is nothing to upgrade to any more');
 };
 
+subtest 'templates are listed, and those that nobody uses are pruned' => sub {
+    my %t = map { $_->{name} => $_ } @{ Lab::Product::call(['template', 'list'])->{data}->{templates} // [] };
+    is(scalar(keys %t), 2, 'two are there');
+    ok($t{newer}->{'in-use'}, 'one is in use');
+    like($t{newer}->{samba}, qr/4\.\d+/, 'its Samba is known');
+    my $r = Lab::Product::call(['template', 'prune', '--keep', '1']);
+    is($r->{rc}, 0, 'pruned') or diag(Lab::Product::words_of($r));
+    is_deeply([map { $_->{name} } @{ Lab::Product::call(['template', 'list'])->{data}->{templates} // [] }], ['newer'], 'the other one is gone');
+};
+
 subtest 'under the HA manager it is started and stopped through that' => sub {
     is(Lab::Guests::ha(['add', "ct:$first", '--state', 'started'])->{rc}, 0, 'added to HA');
     is(Lab::Product::call(['gateway', 'stop', 'files'], timeout => 120)->{rc}, 0, 'stopped');
@@ -300,6 +311,22 @@ subtest 'without mapped mounts the tree gets the numbers of the container' => su
     is(Lab::Product::call(['shift', '/srv/old', '--back'])->{rc}, 0, 'and back');
     is(Lab::Guests::host_owner('/srv/old/here before.txt'), '0:0', 'the old file is as it was');
     unlink('/run/lab/pct-double');
+};
+
+subtest 'another gateway beside it, with IPv6 in a VLAN' => sub {
+    plan(skip_all => 'no IPv6 here') if !Lab::Guests::has_ipv6();
+    mkdir('/srv/six');
+    my $address = 'fd00:db8:7::20';
+    pvesm_ok('pvesm add', ['add', 'smbgateway', 'six', '--path', '/srv/six', '--username', 'anna', '--smbgw-net', "ip=none,ip6=$address/64,tag=7,mtu=1400"], password => $PASSWORD);
+    becomes('six', 'ready');
+    my ($vmid) = map { $_->{container}->{vmid} } grep { $_->{gateway} eq 'six' } @{ Lab::Product::call(['gateway', 'list'])->{data}->{gateways} };
+    like(Lab::Guests::exec($vmid, ['ip', '-o', 'address', 'show', 'dev', 'eth0'])->{out}, qr/\Q$address\E/, 'the container has the address');
+    like(Lab::Guests::exec($vmid, ['ip', '-o', 'link', 'show', 'dev', 'eth0'])->{out}, qr/mtu 1400/, 'and the MTU');
+    is(Lab::Box::run(['ip', 'address', 'add', 'fd00:db8:7::1/64', 'dev', 'vmbr0v7', 'nodad'])->{rc}, 0, 'the node has an address in the VLAN');
+    my $r;
+    ok(Lab::Box::until_true(sub { $r = Lab::Box::run(['smbclient', '//six/six', '-I', $address, '-U', "anna%$PASSWORD", '-m', 'SMB3_11', '-c', 'put /etc/hostname six.txt']); $r->{rc} == 0 }, 15), 'a client writes over IPv6') or diag($r->{all});
+    pvesm_ok('removed', ['remove', 'six']);
+    ok(Lab::Box::until_true(sub { reconcile(); !-e "/etc/pve/nodes/box/lxc/$vmid.conf" }, 60), 'its container goes');
 };
 
 is(Lab::Guests::config($FOREIGN), $foreign, 'the foreign container has its configuration');

@@ -47,7 +47,13 @@ impl GuestConf {
             let Some((key, value)) = line.split_once(':').or_else(|| line.split_once('=')) else { continue };
             let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
             match (pending, key.as_str()) {
-                (true, "delete") => conf.pending_delete = value.split([',', ' ', ';']).filter(|k| !k.is_empty()).map(|k| k.trim_start_matches('!').to_owned()).collect(),
+                (true, "delete") => {
+                    conf.pending_delete = value
+                        .split([',', ' ', ';'])
+                        .filter(|k| !k.is_empty())
+                        .map(|k| k.trim_start_matches('!').to_owned())
+                        .collect()
+                }
                 (true, _) => _ = conf.pending.insert(key, value),
                 (false, k) if k.starts_with("lxc.") => conf.raw.push((key, value)),
                 (false, _) => _ = conf.values.insert(key, value),

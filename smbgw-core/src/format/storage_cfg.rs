@@ -43,7 +43,13 @@ mod tests {
         let text = "dir: local\n\tpath /var/lib/vz\n\tcontent iso,vztmpl\n\nlvmthin: local-lvm\n\tthinpool data\n\tvgname pve\n\n# note\nnfs: nas\n\tdisable\n";
         let all = parse(text);
         assert_eq!(all.len(), 3);
-        assert_eq!((all["local"]["path"].as_str(), all["local"]["type"].as_str(), all["nas"]["disable"].as_str()), ("/var/lib/vz", "dir", "1"));
-        assert_eq!(parse("\tkey value\n:\n"), BTreeMap::from([(String::new(), BTreeMap::from([("type".to_owned(), String::new())]))]));
+        assert_eq!(
+            (all["local"]["path"].as_str(), all["local"]["type"].as_str(), all["nas"]["disable"].as_str()),
+            ("/var/lib/vz", "dir", "1")
+        );
+        assert_eq!(
+            parse("\tkey value\n:\n"),
+            BTreeMap::from([(String::new(), BTreeMap::from([("type".to_owned(), String::new())]))])
+        );
     }
 }

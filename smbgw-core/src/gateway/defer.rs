@@ -148,7 +148,13 @@ impl Context {
         let path = self.snapshot(id);
         let Some(f) = self.host.read(&path, 1 << 20)? else { return Ok(()) };
         let Ok(mut shot) = serde_json::from_slice::<Value>(&f.content) else { return Ok(()) };
-        for (key, value) in [("at", json!(self.host.now_ms())), ("state", json!("failed")), ("active", json!(false)), ("operation", Value::Null), ("error", doc["error"].clone())] {
+        for (key, value) in [
+            ("at", json!(self.host.now_ms())),
+            ("state", json!("failed")),
+            ("active", json!(false)),
+            ("operation", Value::Null),
+            ("error", doc["error"].clone()),
+        ] {
             shot[key] = value;
         }
         shot["warnings"] = json!([format!("it could not be built: {}", doc["error"]["message"].as_str().unwrap_or_default())]);

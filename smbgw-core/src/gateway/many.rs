@@ -33,7 +33,13 @@ pub(super) struct Many {
 }
 
 impl Many {
-    pub(super) fn begin(context: &Context, actor: &str, wait: Option<i64>, sections: Sections, only: Option<Vec<String>>) -> Result<Self> {
+    pub(super) fn begin(
+        context: &Context,
+        actor: &str,
+        wait: Option<i64>,
+        sections: Sections,
+        only: Option<Vec<String>>,
+    ) -> Result<Self> {
         forget_strangers(context)?;
         let mut left = context.to_reconcile(&sections)?;
         let mut this = Self {
@@ -72,7 +78,10 @@ impl Many {
     pub(super) fn secret(&mut self, name: &str, data: &[u8]) -> Result<()> {
         match self.current.as_mut() {
             Some(one) => one.secret(name, data),
-            None => Err(Error::property("secret", format!("{} cannot be given to several gateways at once", crate::types::shorten(name)))),
+            None => Err(Error::property(
+                "secret",
+                format!("{} cannot be given to several gateways at once", crate::types::shorten(name)),
+            )),
         }
     }
 
@@ -89,7 +98,8 @@ impl Many {
                 self.current = None;
                 let result = &v["result"];
                 self.results.extend(result["shares"].as_array().cloned().unwrap_or_default());
-                self.warnings.extend(result["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+                self.warnings
+                    .extend(result["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
                 self.go_on(v)
             }
             Ok(Progress::Failed(v, e)) => {
@@ -114,7 +124,9 @@ impl Many {
         self.over = true;
         let result = summary(&self.results, &self.warnings, &self.busy);
         match self.failed.take() {
-            Some(e) => Ok(Progress::Failed(json!({"events": events, "outcome": "refused", "error": e.to_doc(), "result": result}), e)),
+            Some(e) => {
+                Ok(Progress::Failed(json!({"events": events, "outcome": "refused", "error": e.to_doc(), "result": result}), e))
+            }
             None => Ok(Progress::Done(json!({"events": events, "result": result}))),
         }
     }
@@ -149,7 +161,8 @@ impl Many {
         }
         let Some(vmid) = r.vmid else { return Ok(false) };
         let here = observe::guests::conf(&*c.host, vmid)?.is_some_and(|conf| conf.has_tag(&mark(&r.uuid)));
-        let named = r.shares.values().all(|e| e.section.get("nodes").is_some_and(|n| n.split([',', ' ', ';']).any(|x| x == c.node)));
+        let named =
+            r.shares.values().all(|e| e.section.get("nodes").is_some_and(|n| n.split([',', ' ', ';']).any(|x| x == c.node)));
         if here && named {
             r.node.clone_from(&c.node);
             save_record(c, &paths.record_file, &r)?;

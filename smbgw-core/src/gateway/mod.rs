@@ -229,7 +229,8 @@ impl Context {
             _ if ours.is_empty() || ours.iter().any(|p| p.mode == Mode::Native) => Ok(self.native.clone()),
             _ => {
                 let names: Vec<&str> = ours.iter().map(|p| p.gateway.as_str()).collect();
-                Err(Error::property("gateway", format!("this node has several gateways: {}", names.join(", "))).remedy("name one with --gateway"))
+                Err(Error::property("gateway", format!("this node has several gateways: {}", names.join(", ")))
+                    .remedy("name one with --gateway"))
             }
         }
     }
@@ -560,7 +561,8 @@ impl Context {
     }
 
     fn templates(&self) -> Result<Value> {
-        let facts = observe::facts(&self.machines(), &self.node, &self.node_paths()?, &Need { outside: true, ..Need::default() })?;
+        let facts =
+            observe::facts(&self.machines(), &self.node, &self.node_paths()?, &Need { outside: true, ..Need::default() })?;
         let guest = facts.guest.unwrap_or_default();
         let list: Vec<Value> = guest
             .templates
@@ -616,14 +618,17 @@ impl Context {
                 let paths = self.paths_of(&gateway);
                 let r = observe::record(&*self.host, &paths)?.ok_or_else(|| no_gateway(gateway.as_str()))?;
                 if r.node != self.node && op != "gateway.adopt" {
-                    return Err(Error::new(Kind::Conflict, format!("gateway {gateway} is on node {}", r.node)).remedy("run the command there"));
+                    return Err(Error::new(Kind::Conflict, format!("gateway {gateway} is on node {}", r.node))
+                        .remedy("run the command there"));
                 }
                 let intent = match op {
                     "gateway.start" => Intent::GatewayStart,
                     "gateway.stop" => Intent::GatewayStop,
                     "gateway.restart" => Intent::GatewayRestart,
                     "gateway.upgrade" => Intent::GatewayUpgrade(text(params, "template")?),
-                    "gateway.adopt" => Intent::GatewayAdopt(VmId::parse(&name("vmid")?).map_err(|e| Error::property("vmid", e.to_string()))?),
+                    "gateway.adopt" => {
+                        Intent::GatewayAdopt(VmId::parse(&name("vmid")?).map_err(|e| Error::property("vmid", e.to_string()))?)
+                    }
                     _ => return Err(Error::property("op", format!("{} cannot be planned", shorten(op)))),
                 };
                 (intent, paths, gateway.to_string())

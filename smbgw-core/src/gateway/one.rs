@@ -336,9 +336,11 @@ impl One {
     /// Says in the snapshot of a share that is being built how far it is.
     fn tell(&self, v: &Value) {
         let Some(id) = self.building.as_deref() else { return };
-        let begun = v["events"].as_array().into_iter().flatten().rev().find(|e| e["event"] == "begun" || e["event"] == "undo-begun");
+        let begun =
+            v["events"].as_array().into_iter().flatten().rev().find(|e| e["event"] == "begun" || e["event"] == "undo-begun");
         let (Some(event), Some(op)) = (begun, self.current.as_ref()) else { return };
-        let operation = json!({"opid": op.opid(), "op": "share.create", "step": event["title"], "undoing": event["event"] == "undo-begun"});
+        let operation =
+            json!({"opid": op.opid(), "op": "share.create", "step": event["title"], "undoing": event["event"] == "undo-begun"});
         if let Err(e) = self.context.note_step(id, operation) {
             tracing::warn!(id, error = %chain(&e), "the snapshot cannot say how far the building is");
         }
@@ -548,8 +550,7 @@ impl One {
                 .context_radius(2)
                 .header("as smbgw would write it", "as it is")
                 .to_string();
-            self.last =
-                json!({"repaired": false, "why": why, "diff": diff, "remedy": format!("pve-smbgateway repair {} --overwrite", self.paths.gateway)});
+            self.last = json!({"repaired": false, "why": why, "diff": diff, "remedy": format!("pve-smbgateway repair {} --overwrite", self.paths.gateway)});
             return Ok(());
         }
         self.last = json!({"repaired": true});
@@ -756,7 +757,9 @@ impl One {
         let planned = plan::ahead(&intent, &facts);
         match planned {
             Ok(p) => {
-                let only_looks = |s: &plan::step::Step| matches!(s.effect, plan::step::Effect::Effective(_) | plan::step::Effect::GuestLimits { .. });
+                let only_looks = |s: &plan::step::Step| {
+                    matches!(s.effect, plan::step::Effect::Effective(_) | plan::step::Effect::GuestLimits { .. })
+                };
                 let checks: Vec<_> = p.phases.iter().flat_map(|ph| &ph.steps).collect();
                 if checks.iter().all(|s| only_looks(s)) {
                     let mut drift = Vec::new();
@@ -768,7 +771,10 @@ impl One {
                     drift.extend(self.limits_off());
                     c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&drift))?;
                 } else {
-                    self.tasks.push_front(Todo::Begin { op: "share.repair".into(), params: json!({"overwrite": false, "gateway": self.paths.gateway}) });
+                    self.tasks.push_front(Todo::Begin {
+                        op: "share.repair".into(),
+                        params: json!({"overwrite": false, "gateway": self.paths.gateway}),
+                    });
                 }
             }
             Err(e) => {
@@ -857,7 +863,11 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
             }
             Intent::GroupCreate(n) | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
             Intent::GroupAdd(g, u) | Intent::GroupDrop(g, u) => json!({"name": g, "user": u, "warnings": warnings}),
-            Intent::GatewayStart | Intent::GatewayStop | Intent::GatewayRestart | Intent::GatewayUpgrade(_) | Intent::GatewayAdopt(_) => {
+            Intent::GatewayStart
+            | Intent::GatewayStop
+            | Intent::GatewayRestart
+            | Intent::GatewayUpgrade(_)
+            | Intent::GatewayAdopt(_) => {
                 json!({"gateway": facts.paths.gateway, "container": status::container(facts), "warnings": warnings})
             }
             Intent::TreeShift { path, back } => json!({"path": path, "back": back, "warnings": warnings}),
@@ -866,4 +876,3 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
         })
     })
 }
-

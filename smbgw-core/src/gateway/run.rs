@@ -15,8 +15,8 @@ use super::params::{check_params, flag, number, required, text, without_secrets}
 use super::{Context, NODE, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Paths;
-use crate::spec::section::{self, Mode, NATIVE};
 use crate::spec::ops;
+use crate::spec::section::{self, Mode, NATIVE};
 use crate::types::{GatewayId, shorten};
 
 /// A run: one operation, or all that a reconcile finds to do. Holds the lock of the gateway it is at until that is over, or it is dropped.
@@ -143,7 +143,8 @@ impl Context {
         let touches = |other: &Path| path.starts_with(other) || other.starts_with(path);
         for (paths, r) in self.gateways()? {
             if let Some((id, e)) = r.shares.iter().find(|(_, e)| touches(&e.tree.path)) {
-                let why = format!("{} is the tree of share {id} of gateway {}, which is served", e.tree.path.display(), paths.gateway);
+                let why =
+                    format!("{} is the tree of share {id} of gateway {}, which is served", e.tree.path.display(), paths.gateway);
                 return Err(Error::new(Kind::Conflict, why).remedy("remove the share first; its data stays"));
             }
         }
@@ -160,7 +161,8 @@ impl Context {
             "share.delete" => Ok(self.gateway_of(&required(params, "id")?)?.map_or_else(|| self.native.clone(), |(p, _)| p)),
             "share.repair" => self.to_repair(params),
             _ if op.starts_with("gateway.") => {
-                Ok(self.paths_of(&GatewayId::new(&required(params, "name")?).map_err(|e| Error::property("name", e.to_string()))?))
+                Ok(self
+                    .paths_of(&GatewayId::new(&required(params, "name")?).map_err(|e| Error::property("name", e.to_string()))?))
             }
             _ if op.starts_with("template.") || op.starts_with("tree.") => self.node_paths(),
             _ => self.named(params),
@@ -213,7 +215,12 @@ impl Context {
         // What is open, or was cut short before it was or after it was no more.
         ids.extend(self.store().marked(&*self.host)?.iter().filter_map(|g| GatewayId::new(g).ok()));
         let mut seen = Vec::new();
-        ids.retain(|g| !std::mem::replace(&mut seen.contains(g), true) && { seen.push(g.clone()); true });
+        ids.retain(|g| {
+            !std::mem::replace(&mut seen.contains(g), true) && {
+                seen.push(g.clone());
+                true
+            }
+        });
         Ok(ids.iter().map(|g| self.paths_of(g)).collect())
     }
 }

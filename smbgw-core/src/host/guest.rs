@@ -23,9 +23,9 @@ use crate::error::{Error, ErrorDoc, Kind, Result};
 use crate::types::VmId;
 
 /// How long a call may take that only touches files.
-const FILE_CALL: Duration = Duration::from_secs(20);
+const FILE_CALL: Duration = Duration::from_secs(8);
 /// How long the first answer may take: `pct` itself has to start.
-const FIRST_CALL: Duration = Duration::from_secs(30);
+const FIRST_CALL: Duration = Duration::from_secs(15);
 /// The longest file that is carried.
 const FILE_LIMIT: u64 = 8 << 20;
 
@@ -59,7 +59,7 @@ enum Ask {
 #[serde(rename_all = "kebab-case")]
 enum Answer {
     Ok(Value),
-    Err(ErrorDoc),
+    Err(Box<ErrorDoc>),
 }
 
 /// A secret on its way to the one command that reads it; overwritten when dropped, and never printed.
@@ -138,8 +138,11 @@ impl Guest {
         let mut talk = self.node.converse(&Self::command(self.vmid))?;
         let theirs: String = exchange(&mut *talk, &Ask::Hello, FIRST_CALL)?;
         if theirs != HAND_VERSION {
-            return Err(Error::new(Kind::Drift, format!("smbgw-guest in container {} is of version {theirs}, not {}", self.vmid, HAND_VERSION))
-                .remedy("pve-smbgateway reconcile brings the right one into the container"));
+            return Err(Error::new(
+                Kind::Drift,
+                format!("smbgw-guest in container {} is of version {theirs}, not {}", self.vmid, HAND_VERSION),
+            )
+            .remedy("pve-smbgateway reconcile brings the right one into the container"));
         }
         *self.talk.borrow_mut() = Some(talk);
         Ok(())
@@ -170,7 +173,8 @@ fn exchange<T: DeserializeOwned>(talk: &mut dyn Talk, ask: &Ask, wait: Duration)
 }
 
 fn exchange_raw(talk: &mut dyn Talk, ask: &Ask, wait: Duration) -> Result<Answer> {
-    let mut line = serde_json::to_vec(ask).map_err(|e| Error::new(Kind::Internal, "a call cannot be written down").caused_by(e))?;
+    let mut line =
+        serde_json::to_vec(ask).map_err(|e| Error::new(Kind::Internal, "a call cannot be written down").caused_by(e))?;
     let answer = talk.ask(&line, wait);
     wipe(&mut line);
     serde_json::from_slice(&answer?).map_err(|e| Error::new(Kind::Service, "smbgw-guest answers something else").caused_by(e))
@@ -178,13 +182,16 @@ fn exchange_raw(talk: &mut dyn Talk, ask: &Ask, wait: Duration) -> Result<Answer
 
 fn read<T: DeserializeOwned>(answer: Answer) -> Result<T> {
     match answer {
-        Answer::Ok(value) => {
-            serde_json::from_value(value).map_err(|e| Error::new(Kind::Service, "smbgw-guest answers in another form").caused_by(e))
-        }
+        Answer::Ok(value) => serde_json::from_value(value)
+            .map_err(|e| Error::new(Kind::Service, "smbgw-guest answers in another form").caused_by(e)),
         Answer::Err(doc) => {
-            let e = Error::from(doc);
+            let e = Error::from(*doc);
             // These speak of our own process and journal; a guest cannot know.
-            Err(if matches!(e.kind(), Kind::Interrupted | Kind::Internal | Kind::Forked | Kind::Corrupt) { e.as_kind(Kind::Service) } else { e })
+            Err(if matches!(e.kind(), Kind::Interrupted | Kind::Internal | Kind::Forked | Kind::Corrupt) {
+                e.as_kind(Kind::Service)
+            } else {
+                e
+            })
         }
     }
 }
@@ -383,7 +390,7 @@ impl Server {
             .and_then(|ask| self.act(ask));
         let answer = match done {
             Ok(value) => Answer::Ok(value),
-            Err(e) => Answer::Err(e.to_doc()),
+            Err(e) => Answer::Err(Box::new(e.to_doc())),
         };
         serde_json::to_vec(&answer).unwrap_or_default()
     }

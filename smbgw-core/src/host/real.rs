@@ -30,7 +30,7 @@ use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fdatasync, fsync, pipe2, unlinkat};
 
 use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
-use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, SHIFT, Survey, Talk, TreeSeen, Walk, programs, wipe};
+use super::{FileSeen, Host, Job, Lock, Output, ProcessId, SHIFT, Secrets, Space, Survey, Talk, TreeSeen, Walk, programs, wipe};
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo;
@@ -1097,7 +1097,8 @@ fn talk(program: &Path, args: &[String], timeout: Duration) -> Result<RealTalk> 
     let failed = |e: io::Error| Error::io(format!("cannot start {}", program.display()), e);
     let nonblocking = |fd: &OwnedFd| retry(|| fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
     // A socket, because a write into a pipe whose reader is gone raises SIGPIPE in the process that we are a guest of.
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).map_err(|e| failed(e.into()))?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).map_err(|e| failed(e.into()))?;
     let (out, child_out) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;
     let (err, child_err) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;
     nonblocking(&ours).and_then(|_| nonblocking(&out)).and_then(|_| nonblocking(&err)).map_err(|e| failed(e.into()))?;

@@ -133,7 +133,9 @@ pub fn look_closer(node: &dyn Host, name: &str, facts: &Facts, mounting: bool, g
 /// `next-id: lower=…,upper=…` of datacenter.cfg.
 fn next_id(text: &str) -> Option<(u32, u32)> {
     let value = text.lines().find_map(|l| l.strip_prefix("next-id:"))?;
-    let get = |key: &str| crate::format::guest_conf::pairs(value, "").into_iter().find(|(k, _)| *k == key).and_then(|(_, v)| v.parse().ok());
+    let get = |key: &str| {
+        crate::format::guest_conf::pairs(value, "").into_iter().find(|(k, _)| *k == key).and_then(|(_, v)| v.parse().ok())
+    };
     Some((get("lower").unwrap_or(VmId::FIRST), get("upper").unwrap_or(1_000_000)))
 }
 
@@ -211,7 +213,10 @@ fn others(node: &dyn Host, facts: &Facts, guest: &mut GuestFacts) -> Result<()> 
 /// The limits of a running container as the kernel has them: of its first process, and of every control group above it.
 pub fn limits(node: &dyn Host, vmid: VmId) -> Result<Limits> {
     let pid = init(node, vmid)?.ok_or_else(|| Error::new(Kind::Service, format!("container {vmid} does not run")))?;
-    let proc = |name: &str| node.read(&PathBuf::from(format!("/proc/{pid}/{name}")), 1 << 16).map(|f| f.map(|f| String::from_utf8_lossy(&f.content).into_owned()).unwrap_or_default());
+    let proc = |name: &str| {
+        node.read(&PathBuf::from(format!("/proc/{pid}/{name}")), 1 << 16)
+            .map(|f| f.map(|f| String::from_utf8_lossy(&f.content).into_owned()).unwrap_or_default())
+    };
     let groups = proc("cgroup")?;
     let map = proc("uid_map")?;
     let root = map.lines().find_map(|l| {
@@ -250,7 +255,9 @@ fn ladder(groups: &str, controller: &str) -> Vec<PathBuf> {
         while at.starts_with(&base) {
             dirs.push(at.clone());
             // The second tree of a machine that has both lies below the first.
-            dirs.extend(at.strip_prefix(CGROUPS).ok().filter(|_| number == "0").map(|rest| Path::new(CGROUPS).join("unified").join(rest)));
+            dirs.extend(
+                at.strip_prefix(CGROUPS).ok().filter(|_| number == "0").map(|rest| Path::new(CGROUPS).join("unified").join(rest)),
+            );
             if !at.pop() {
                 break;
             }

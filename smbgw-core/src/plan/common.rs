@@ -79,4 +79,3 @@ pub fn must_have(facts: &Facts, programs: &[Program]) -> Result<()> {
     }
     Ok(())
 }
-

@@ -389,4 +389,3 @@ fn take_down(
     }
     Ok(())
 }
-

@@ -482,15 +482,27 @@ impl fmt::Display for Effect {
             Effect::RoundTrip { client, .. } => write!(f, "run {client} and compare"),
             Effect::CreateGuest { cmd, .. } => write!(f, "run {cmd}"),
             Effect::OnGuest { cmd, .. } => write!(f, "run {cmd}, if the container is ours"),
-            Effect::GuestLine { vmid, key, value: Some(v), .. } => write!(f, "put \"{key}: {v}\" into the configuration of container {vmid}"),
-            Effect::GuestLine { vmid, key, value: None, .. } => write!(f, "take {key} out of the configuration of container {vmid}"),
+            Effect::GuestLine { vmid, key, value: Some(v), .. } => {
+                write!(f, "put \"{key}: {v}\" into the configuration of container {vmid}")
+            }
+            Effect::GuestLine { vmid, key, value: None, .. } => {
+                write!(f, "take {key} out of the configuration of container {vmid}")
+            }
             Effect::GuestLimits { vmid, wanted } => write!(f, "read back from container {vmid}: {wanted}"),
             Effect::AwaitBoot => f.write_str("run systemctl is-system-running until it is up"),
             Effect::KeepSid => f.write_str("keep the SID of Samba in the gateway record"),
-            Effect::Checksum { path, sha256 } => write!(f, "compare {} with its check sum {}…", path.display(), sha256.get(..12).unwrap_or(sha256)),
+            Effect::Checksum { path, sha256 } => {
+                write!(f, "compare {} with its check sum {}…", path.display(), sha256.get(..12).unwrap_or(sha256))
+            }
             Effect::MakeDir { path, mode } => write!(f, "make {} ({mode:04o})", path.display()),
             Effect::RemoveBuild(path) => write!(f, "remove {} and what was built in it", path.display()),
-            Effect::Shift { path, up } => write!(f, "{} 100000 {} the owner and group of everything in {}", if *up { "add" } else { "take" }, if *up { "to" } else { "from" }, path.display()),
+            Effect::Shift { path, up } => write!(
+                f,
+                "{} 100000 {} the owner and group of everything in {}",
+                if *up { "add" } else { "take" },
+                if *up { "to" } else { "from" },
+                path.display()
+            ),
             Effect::MarkTemplate { archive, .. } => write!(f, "write the marker of {}", archive.display()),
         }
     }

@@ -22,7 +22,8 @@ pub const MARKER: &str = ".smbgw.json";
 
 /// What is put into a template besides Debian's smallest system. No D-Bus, no login manager: they would take as much memory as Samba.
 /// winbind and CTDB lie idle until a domain or a cluster asks for them.
-const PACKAGES: &str = "systemd-sysv,ifupdown,isc-dhcp-client,iproute2,samba,samba-vfs-modules,smbclient,winbind,libnss-winbind,ctdb,acl,attr";
+const PACKAGES: &str =
+    "systemd-sysv,ifupdown,isc-dhcp-client,iproute2,samba,samba-vfs-modules,smbclient,winbind,libnss-winbind,ctdb,acl,attr";
 
 /// A template to be built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +93,13 @@ fn files(build: &Build) -> Vec<(&'static str, String)> {
 }
 
 /// Directories that files of ours need and Debian does not have.
-const DIRECTORIES: &[&str] =
-    &["etc/systemd/system-preset", "etc/systemd/journald.conf.d", "etc/systemd/system.conf.d", "usr/local/lib/smbgw", "srv/smbgw"];
+const DIRECTORIES: &[&str] = &[
+    "etc/systemd/system-preset",
+    "etc/systemd/journald.conf.d",
+    "etc/systemd/system.conf.d",
+    "usr/local/lib/smbgw",
+    "srv/smbgw",
+];
 
 /// Units that start with the container.
 const ENABLED: &[&str] = &["smbd.service", "networking.service"];
@@ -165,20 +171,27 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
                 .remedy(format!("allow it: pvesm set {id} --content …,vztmpl"))
         })?,
         None => guest.template_dirs.first().ok_or_else(|| {
-            Error::property("storage", "no storage of this node keeps templates").remedy("allow one: pvesm set local --content …,vztmpl")
+            Error::property("storage", "no storage of this node keeps templates")
+                .remedy("allow one: pvesm set local --content …,vztmpl")
         })?,
     };
     if guest.templates.iter().any(|t| t.marker.name == build.name) {
-        return Err(Error::new(Kind::Conflict, format!("there is a template {} already", build.name)).remedy("choose another name, or none"));
+        return Err(Error::new(Kind::Conflict, format!("there is a template {} already", build.name))
+            .remedy("choose another name, or none"));
     }
     let root = build_dir(&facts.paths.state_dir).join(&build.name);
     let archive = target.1.join(format!("smbgw-gateway-{}_{}_{}.tar.zst", build.suite, build.name, build.arch));
     let part = archive.with_extension("zst.part");
     let mut steps = vec![
-        Step::new("template/directory", "make a directory to build in", Watch::Exists(root.clone()), Effect::MakeDir { path: root.clone(), mode: 0o755 })
-            .before(Seen::Absent)
-            .want(Seen::Present)
-            .undo(Undo::Do(vec![Effect::RemoveBuild(root.clone())])),
+        Step::new(
+            "template/directory",
+            "make a directory to build in",
+            Watch::Exists(root.clone()),
+            Effect::MakeDir { path: root.clone(), mode: 0o755 },
+        )
+        .before(Seen::Absent)
+        .want(Seen::Present)
+        .undo(Undo::Do(vec![Effect::RemoveBuild(root.clone())])),
         debootstrap(build, &root),
     ];
     for (n, dir) in DIRECTORIES.iter().enumerate() {
@@ -206,8 +219,13 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
     let cmd = Cmd::new(Program::Install, ["-D", "-m", "0755", HAND, &inside.display().to_string()]);
     steps.push(within(Step::new("template/hand", "put smbgw-guest into it", Watch::Nothing, Effect::Run(cmd))));
     steps.push(
-        Step::new("template/place", format!("make {}", target.1.display()), Watch::Nothing, Effect::MakeDir { path: target.1.clone(), mode: 0o755 })
-            .undo(Undo::None("a directory of the storage".into())),
+        Step::new(
+            "template/place",
+            format!("make {}", target.1.display()),
+            Watch::Nothing,
+            Effect::MakeDir { path: target.1.clone(), mode: 0o755 },
+        )
+        .undo(Undo::None("a directory of the storage".into())),
     );
     steps.push(pack(&root, &part));
     let marker = Template {
@@ -225,9 +243,14 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
     };
     let undo = vec![Effect::Remove(marker_of(&archive)), Effect::Remove(archive.clone())];
     steps.push(
-        Step::new("template/mark", "describe it beside the archive", Watch::Exists(archive.clone()), Effect::MarkTemplate { archive, marker: Box::new(marker) })
-            .undo(Undo::Do(undo))
-            .long(),
+        Step::new(
+            "template/mark",
+            "describe it beside the archive",
+            Watch::Exists(archive.clone()),
+            Effect::MarkTemplate { archive, marker: Box::new(marker) },
+        )
+        .undo(Undo::Do(undo))
+        .long(),
     );
     steps.push(
         Step::new("template/clean", "remove the directory", Watch::Exists(root.clone()), Effect::RemoveBuild(root))
@@ -264,7 +287,13 @@ fn debootstrap(build: &Build, root: &Path) -> Step {
     ];
     args.extend(build.mirror.clone());
     let cmd = Cmd::new(Program::Debootstrap, args).within_ms(1_800_000);
-    within(Step::new("template/debian", format!("install Debian {} with Samba into it", build.suite), Watch::Nothing, Effect::Run(cmd))).long()
+    within(Step::new(
+        "template/debian",
+        format!("install Debian {} with Samba into it", build.suite),
+        Watch::Nothing,
+        Effect::Run(cmd),
+    ))
+    .long()
 }
 
 fn pack(root: &Path, part: &Path) -> Step {

@@ -172,7 +172,15 @@ pub fn create_user(name: &UserName, facts: &Facts) -> Steps {
         steps.push(accounts::record("identity/record", format!("record user {name}"), key, serde_json::to_value(&entry).ok()));
     }
     let title = format!("make the Unix account {name}, without shell, home and password");
-    steps.extend(accounts::add_user(facts, "identity/unix", title, name.as_str(), uid, record_or_new(facts).gateway_gid(), USER_COMMENT)?);
+    steps.extend(accounts::add_user(
+        facts,
+        "identity/unix",
+        title,
+        name.as_str(),
+        uid,
+        record_or_new(facts).gateway_gid(),
+        USER_COMMENT,
+    )?);
     steps.push(accounts::add_samba_user(
         facts,
         "identity/passdb",
@@ -374,7 +382,15 @@ pub fn restore_accounts(facts: &Facts) -> Steps {
     }
     for (name, u) in &r.users {
         let title = format!("make the Unix account {name}");
-        steps.extend(accounts::add_user(facts, &format!("identity/unix.{name}"), title, name, u.uid, record_or_new(facts).gateway_gid(), USER_COMMENT)?);
+        steps.extend(accounts::add_user(
+            facts,
+            &format!("identity/unix.{name}"),
+            title,
+            name,
+            u.uid,
+            record_or_new(facts).gateway_gid(),
+            USER_COMMENT,
+        )?);
         if facts.passdb.contains_key(name) {
             continue;
         }
@@ -407,4 +423,3 @@ pub fn restore_accounts(facts: &Facts) -> Steps {
     }
     Ok((steps, warnings))
 }
-

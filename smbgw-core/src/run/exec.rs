@@ -7,17 +7,17 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::act::{self, Acting, Tools};
+use crate::effect::{Cmd, Place, Program};
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
-use crate::effect::{Cmd, Place, Program};
 use crate::host::{Host, Machines, Secrets};
 use crate::journal::event::{Event, Outcome};
 use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
 use crate::plan::proof::PROBE_SECRET;
-use crate::plan::substrate::lxc::mark;
 use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
+use crate::plan::substrate::lxc::mark;
 use crate::spec::section::Mode;
 use crate::types::{VmId, sha256_hex};
 
@@ -141,7 +141,8 @@ impl OpRun {
         let next = state.next_step();
         let back = self.direction == Direction::Back;
         let due = state.steps.iter().enumerate().filter(|(n, s)| if back { self.is_to_undo(s) } else { next == Some(*n) });
-        let mut vmids: Vec<VmId> = due.filter_map(|(_, s)| if let Place::Ct(v) = s.step.place { Some(v) } else { None }).collect();
+        let mut vmids: Vec<VmId> =
+            due.filter_map(|(_, s)| if let Place::Ct(v) = s.step.place { Some(v) } else { None }).collect();
         vmids.dedup();
         let Some(record) = observe::record(&*self.host, &self.paths)?.filter(|_| !vmids.is_empty()) else { return Ok(()) };
         for vmid in vmids {
@@ -179,7 +180,9 @@ impl OpRun {
     /// goes with that.
     fn is_to_undo(&self, s: &StepState) -> bool {
         use StepProgress::{Done, Failed, InDoubt, UndoFailed, Undoing};
-        matches!(s.progress, Done | InDoubt | Failed | Undoing | UndoFailed) && !matches!(s.step.undo, Undo::None(_)) && !self.goes_with_its_place(s)
+        matches!(s.progress, Done | InDoubt | Failed | Undoing | UndoFailed)
+            && !matches!(s.step.undo, Undo::None(_))
+            && !self.goes_with_its_place(s)
     }
 
     fn goes_with_its_place(&self, s: &StepState) -> bool {
@@ -666,7 +669,13 @@ impl OpRun {
     }
 
     fn tools(&self, place: Place) -> Tools<'_> {
-        Tools { machines: &self.machines, host: self.machines.at(place), node: &self.node, paths: &self.paths, secrets: &self.secrets }
+        Tools {
+            machines: &self.machines,
+            host: self.machines.at(place),
+            node: &self.node,
+            paths: &self.paths,
+            secrets: &self.secrets,
+        }
     }
 
     fn draw_probe_password(&mut self) -> Result<()> {

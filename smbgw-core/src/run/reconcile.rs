@@ -79,7 +79,9 @@ pub fn same_section(a: &Section, b: &Section) -> bool {
     let part = |s: &Section| -> Section {
         let native = section_mode(s) == Some(Mode::Native);
         let idle = |k: &str, v: &str| {
-            matches!(k, "content" | "content-dirs") || (k == "shared" && native) || (k == "disable" && parse_bool(v) == Some(false))
+            matches!(k, "content" | "content-dirs")
+                || (k == "shared" && native)
+                || (k == "disable" && parse_bool(v) == Some(false))
         };
         s.iter()
             .filter(|(k, v)| crate::spec::schema::property(k).is_some_and(|p| !p.sensitive) && !idle(k, v))

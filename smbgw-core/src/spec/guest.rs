@@ -12,16 +12,8 @@ use crate::error::Problem;
 use crate::types::{GatewayId, VmId, shorten};
 
 /// The properties that belong to a gateway, in the order of the table.
-pub const PROPERTIES: [&str; 8] = [
-    "smbgw-net",
-    "smbgw-rootfs",
-    "smbgw-template",
-    "smbgw-memory",
-    "smbgw-swap",
-    "smbgw-cores",
-    "smbgw-processes",
-    "smbgw-vmid",
-];
+pub const PROPERTIES: [&str; 8] =
+    ["smbgw-net", "smbgw-rootfs", "smbgw-template", "smbgw-memory", "smbgw-swap", "smbgw-cores", "smbgw-processes", "smbgw-vmid"];
 
 /// Those that cannot be changed while the container exists, with what to do instead.
 pub const FIXED: [(&str, &str); 3] = [
@@ -123,7 +115,9 @@ impl Net {
                         "dhcp" => Ip4::Dhcp,
                         "none" | "manual" => Ip4::None,
                         _ => {
-                            let (a, p) = cidr(value, 32).ok_or_else(|| bad("neither dhcp, none nor an address with its prefix length like 192.0.2.10/24"))?;
+                            let (a, p) = cidr(value, 32).ok_or_else(|| {
+                                bad("neither dhcp, none nor an address with its prefix length like 192.0.2.10/24")
+                            })?;
                             Ip4::Static(a, p, None)
                         }
                     }
@@ -134,16 +128,23 @@ impl Net {
                         "dhcp" => Ip6::Dhcp,
                         "none" | "manual" => Ip6::None,
                         _ => {
-                            let (a, p) = cidr(value, 128).ok_or_else(|| bad("neither auto, dhcp, none nor an address with its prefix length like 2001:db8::10/64"))?;
+                            let (a, p) = cidr(value, 128).ok_or_else(|| {
+                                bad("neither auto, dhcp, none nor an address with its prefix length like 2001:db8::10/64")
+                            })?;
                             Ip6::Static(a, p, None)
                         }
                     }
                 }
                 "gw" => gw = Some(value.parse::<Ipv4Addr>().map_err(|_| bad("no IPv4 address"))?),
                 "gw6" => gw6 = Some(value.parse::<Ipv6Addr>().map_err(|_| bad("no IPv6 address"))?),
-                "tag" => net.tag = Some(value.parse().ok().filter(|t| (1..=4094).contains(t)).ok_or_else(|| bad("no VLAN: 1 to 4094"))?),
+                "tag" => {
+                    net.tag =
+                        Some(value.parse().ok().filter(|t| (1..=4094).contains(t)).ok_or_else(|| bad("no VLAN: 1 to 4094"))?)
+                }
                 "mtu" => {
-                    net.mtu = Some(value.parse().ok().filter(|m| (576..=65535).contains(m)).ok_or_else(|| bad("no MTU: 576 to 65535"))?);
+                    net.mtu = Some(
+                        value.parse().ok().filter(|m| (576..=65535).contains(m)).ok_or_else(|| bad("no MTU: 576 to 65535"))?,
+                    );
                 }
                 "firewall" => {
                     net.firewall = super::section::parse_bool(value).ok_or_else(|| bad("neither 1 nor 0"))?;
@@ -162,10 +163,14 @@ impl Net {
         }
         match (&mut net.ip6, gw6) {
             (_, None) => {}
-            (Ip6::Static(a, p, to), Some(g)) if g.segments()[0] & 0xffc0 == 0xfe80 || (same_network(IpAddr::V6(*a), IpAddr::V6(g), *p) && *a != g) => {
+            (Ip6::Static(a, p, to), Some(g))
+                if g.segments()[0] & 0xffc0 == 0xfe80 || (same_network(IpAddr::V6(*a), IpAddr::V6(g), *p) && *a != g) =>
+            {
                 *to = Some(g);
             }
-            (Ip6::Static(a, p, _), Some(g)) => return Err(format!("gw6={g} is neither link-local nor another address of the network of {a}/{p}")),
+            (Ip6::Static(a, p, _), Some(g)) => {
+                return Err(format!("gw6={g} is neither link-local nor another address of the network of {a}/{p}"));
+            }
             (_, Some(_)) => return Err("gw6 needs a static ip6".into()),
         }
         if net.ip == Ip4::None && net.ip6 == Ip6::None {
@@ -191,7 +196,11 @@ impl RootFs {
         let storage = crate::types::StoreId::new(storage).map_err(|e| e.to_string())?;
         let gib = match gib {
             None => DISK_GIB,
-            Some(g) => g.parse().ok().filter(|g| (1..=1024).contains(g)).ok_or_else(|| format!("{:?} is no size: whole GiB, 1 to 1024", shorten(g)))?,
+            Some(g) => g
+                .parse()
+                .ok()
+                .filter(|g| (1..=1024).contains(g))
+                .ok_or_else(|| format!("{:?} is no size: whole GiB, 1 to 1024", shorten(g)))?,
         };
         Ok(Self { storage: storage.to_string(), gib })
     }
@@ -234,7 +243,9 @@ impl GuestSpec {
         let mut problems = Vec::new();
         let get = |name: &str| settings.get(name).map(String::as_str).filter(|t| !t.is_empty());
         let mut keep = |name: &str, why: String| problems.push(Problem::new(name, why));
-        let number = |name: &str, default, from, to, unit: &str, keep: &mut dyn FnMut(&str, String)| match get(name).map(|t| within(t, from, to, unit)) {
+        let number = |name: &str, default, from, to, unit: &str, keep: &mut dyn FnMut(&str, String)| match get(name)
+            .map(|t| within(t, from, to, unit))
+        {
             None => default,
             Some(Ok(n)) => n,
             Some(Err(why)) => {
@@ -265,14 +276,20 @@ impl GuestSpec {
 
 /// A host name from a gateway's name: letters, digits and inner `-`, at most 15 characters, so that it is a NetBIOS name too.
 pub fn hostname(gateway: &GatewayId) -> String {
-    let name: String = gateway.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let name: String =
+        gateway.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     let short: String = name.chars().take(15).collect();
     short.trim_matches('-').to_owned()
 }
 
 /// The gateway's settings that a section states.
 pub fn stated(section: &Section) -> Section {
-    PROPERTIES.iter().filter_map(|p| section.get_key_value(*p)).filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect()
+    PROPERTIES
+        .iter()
+        .filter_map(|p| section.get_key_value(*p))
+        .filter(|(_, v)| !v.is_empty())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 /// Complaints about settings that sections of one gateway state differently: each names both.
@@ -281,7 +298,11 @@ pub fn disagreements(id: &str, section: &Section, siblings: &Sections) -> Vec<Pr
     for (name, mine) in stated(section) {
         for (other, theirs) in siblings.iter().filter(|(o, _)| *o != id) {
             if let Some(value) = theirs.get(&name).filter(|v| !v.is_empty() && **v != mine) {
-                let why = format!("'{id}' says {} but '{other}' says {}; shares of one gateway must agree: state it in one of them", shorten(&mine), shorten(value));
+                let why = format!(
+                    "'{id}' says {} but '{other}' says {}; shares of one gateway must agree: state it in one of them",
+                    shorten(&mine),
+                    shorten(value)
+                );
                 wrong.push(Problem::new(name.clone(), why));
             }
         }
@@ -301,8 +322,22 @@ mod tests {
         assert_eq!((net.tag, net.mtu, net.bridge.as_str()), (Some(12), Some(9000), "vmbr1"));
         assert!(Net::parse("ip6=2001:db8::10/64,gw6=fe80::1").is_ok());
         for bad in [
-            "ip=192.0.2.10", "ip=192.0.2.300/24", "ip=192.0.2.10/24,gw=198.51.100.1", "gw=192.0.2.1", "ip=none,ip6=none", "tag=0", "tag=4095",
-            "mtu=10", "mtu=1000", "bridge=", "bridge=a/b", "hwaddr=1", "ip", "ip=dhcp,ip=dhcp", "ip=192.0.2.10/24,gw=192.0.2.10", "ip6=2001:db8::10/64,gw6=2001:db9::1",
+            "ip=192.0.2.10",
+            "ip=192.0.2.300/24",
+            "ip=192.0.2.10/24,gw=198.51.100.1",
+            "gw=192.0.2.1",
+            "ip=none,ip6=none",
+            "tag=0",
+            "tag=4095",
+            "mtu=10",
+            "mtu=1000",
+            "bridge=",
+            "bridge=a/b",
+            "hwaddr=1",
+            "ip",
+            "ip=dhcp,ip=dhcp",
+            "ip=192.0.2.10/24,gw=192.0.2.10",
+            "ip6=2001:db8::10/64,gw6=2001:db9::1",
         ] {
             assert!(Net::parse(bad).is_err(), "{bad}");
         }
@@ -310,7 +345,13 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let settings = [("smbgw-memory", "64"), ("smbgw-cores", "x"), ("smbgw-vmid", "99"), ("smbgw-rootfs", "local:0"), ("smbgw-template", "../x")];
+        let settings = [
+            ("smbgw-memory", "64"),
+            ("smbgw-cores", "x"),
+            ("smbgw-vmid", "99"),
+            ("smbgw-rootfs", "local:0"),
+            ("smbgw-template", "../x"),
+        ];
         let settings = settings.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         let (_, wrong) = GuestSpec::read(&GatewayId::new("files").expect("a name"), &settings);
         let names: Vec<&str> = wrong.iter().map(|p| p.property.as_str()).collect();
@@ -319,7 +360,12 @@ mod tests {
 
     #[test]
     fn host_names_fit_netbios() {
-        for (gateway, host) in [("files", "files"), ("Büro".trim_start_matches("Bü"), "ro"), ("My_Files.A", "my-files-a"), ("a-very-long-gateway-name", "a-very-long-gat")] {
+        for (gateway, host) in [
+            ("files", "files"),
+            ("Büro".trim_start_matches("Bü"), "ro"),
+            ("My_Files.A", "my-files-a"),
+            ("a-very-long-gateway-name", "a-very-long-gat"),
+        ] {
             assert_eq!(hostname(&GatewayId::new(gateway).expect("a name")), host);
         }
     }

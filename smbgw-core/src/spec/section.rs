@@ -597,7 +597,10 @@ fn gateway_of(c: &mut Checker<'_>, id: &str, mode: Mode) -> Option<GatewayId> {
         Mode::Lxc => {
             let gateway = if c.get("smbgw-gateway").is_some() { stated } else { GatewayId::new(id).ok() };
             if gateway.as_ref().is_some_and(|g| g.as_str() == NATIVE) {
-                c.complain("smbgw-gateway", "'native' is the name of the node's own gateway; choose another, or --smbgw-mode native");
+                c.complain(
+                    "smbgw-gateway",
+                    "'native' is the name of the node's own gateway; choose another, or --smbgw-mode native",
+                );
             } else if gateway.as_ref().is_some_and(|g| guest::hostname(g).is_empty()) {
                 c.complain("smbgw-gateway", "gives no host name: it needs a letter or digit among its first 15 characters");
             }
@@ -874,7 +877,8 @@ mod tests {
         let mut a = around(&[("b", files), ("files2", &[("type", "smbgateway"), ("path", "/tank/c"), ("nodes", "pve1")])]);
         let got = lxc(&[("smbgw-gateway", "files")], &a).expect("what is not said is inherited");
         assert_eq!((got.effective["nodes"].as_str(), got.spec.guest.expect("a container").memory), ("pve2,pve1", 512));
-        let e = lxc(&[("smbgw-gateway", "files"), ("smbgw-memory", "256"), ("nodes", "pve1"), ("share", "B")], &a).expect_err("three");
+        let e = lxc(&[("smbgw-gateway", "files"), ("smbgw-memory", "256"), ("nodes", "pve1"), ("share", "B")], &a)
+            .expect_err("three");
         for property in ["smbgw-memory", "nodes", "share"] {
             assert!(e.problems().iter().any(|p| p.property == property && p.message.contains("'b'")), "{property}: {e}");
         }

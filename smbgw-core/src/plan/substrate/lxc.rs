@@ -10,11 +10,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::super::Intent;
 use super::super::accounts;
 use super::super::common::{Steps, is_last, nothing, record};
 use super::super::samba;
 use super::super::step::{Effect, Seen, Step, Undo, Watch};
-use super::super::Intent;
 use crate::effect::{Cmd, HAND, HAND_INSIDE, HAND_VERSION, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, GuestFacts, GuestSeen, Limits, TemplateFact, TreeFact};
@@ -36,7 +36,7 @@ pub fn mark(uuid: &str) -> String {
     format!("smbgw-{uuid}")
 }
 
-fn seen<'a>(facts: &'a Facts) -> Result<&'a GuestFacts> {
+fn seen(facts: &Facts) -> Result<&GuestFacts> {
     facts.guest.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody looked at the containers"))
 }
 
@@ -83,12 +83,15 @@ pub fn mount_of(spec: &ShareSpec, facts: &Facts, old: Option<&ShareEntry>, tree:
 }
 
 fn free_slot(facts: &Facts) -> Result<u8> {
-    let mut taken: Vec<u8> = facts.record.iter().flat_map(|r| r.shares.values()).filter_map(|e| e.mount).map(|m| m.slot).collect();
+    let mut taken: Vec<u8> =
+        facts.record.iter().flat_map(|r| r.shares.values()).filter_map(|e| e.mount).map(|m| m.slot).collect();
     if let Some((_, g)) = facts.container() {
         taken.extend(g.conf.values.keys().chain(g.conf.pending.keys()).filter_map(|k| slot(k)));
     }
     // `pct` knows mp0 to mp255.
-    (0..=255).find(|n| !taken.contains(n)).ok_or_else(|| Error::new(Kind::Unsupported, "the container has no mount point left (256 at most)"))
+    (0..=255)
+        .find(|n| !taken.contains(n))
+        .ok_or_else(|| Error::new(Kind::Unsupported, "the container has no mount point left (256 at most)"))
 }
 
 /// What is worth a word about a share in a container.
@@ -114,7 +117,8 @@ pub fn warnings(spec: &ShareSpec, guest: &GuestSpec, facts: &Facts) -> Vec<Strin
 /// A tree as a mount point of the container.
 fn mount_point(spec: &ShareSpec, mount: Mount) -> MountPoint {
     // Nothing in a share is ever a device or runs with its owner's rights.
-    let mut options = BTreeMap::from([("mountoptions".to_owned(), "nodev;nosuid".to_owned()), ("backup".to_owned(), "0".to_owned())]);
+    let mut options =
+        BTreeMap::from([("mountoptions".to_owned(), "nodev;nosuid".to_owned()), ("backup".to_owned(), "0".to_owned())]);
     if mount.ids == Ids::Same {
         options.insert("idmap".to_owned(), "passthrough".to_owned());
     }
@@ -289,7 +293,8 @@ impl Ct<'_> {
             "--tags",
             &tags,
         ]);
-        let undo = Effect::OnGuest { vmid: self.vmid, uuid: self.uuid.clone(), cmd: self.destroy_cmd().also_force(), gone_ok: true };
+        let undo =
+            Effect::OnGuest { vmid: self.vmid, uuid: self.uuid.clone(), cmd: self.destroy_cmd().also_force(), gone_ok: true };
         self.steps.push(
             Step::new(
                 "guest/create",
@@ -312,11 +317,13 @@ impl Ct<'_> {
     fn rootfs(&self) -> Result<String> {
         match (&self.spec.rootfs, self.guest.storages.first()) {
             (Some(r), _) if !self.guest.storages.contains(&r.storage) => {
-                Err(Error::property("smbgw-rootfs", format!("storage {} takes no containers on this node", r.storage)).remedy(format!(
-                    "use one of: {}; or allow it: pvesm set {} --content …,rootdir",
-                    self.guest.storages.join(", "),
-                    r.storage
-                )))
+                Err(Error::property("smbgw-rootfs", format!("storage {} takes no containers on this node", r.storage)).remedy(
+                    format!(
+                        "use one of: {}; or allow it: pvesm set {} --content …,rootdir",
+                        self.guest.storages.join(", "),
+                        r.storage
+                    ),
+                ))
             }
             (Some(r), _) => Ok(format!("{}:{}", r.storage, r.gib)),
             (None, Some(first)) => Ok(format!("{first}:2")),
@@ -344,9 +351,8 @@ impl Ct<'_> {
             None => self.pct(&["set", "--delete", key]),
         };
         let effect = self.on(self.pct(&["set", &option, value]));
-        self.steps.push(
-            Step::new(id, title, Watch::GuestLine(self.vmid, key.into()), effect).undo(Undo::Do(vec![self.back(undo)])),
-        );
+        self.steps
+            .push(Step::new(id, title, Watch::GuestLine(self.vmid, key.into()), effect).undo(Undo::Do(vec![self.back(undo)])));
     }
 
     fn mount(&mut self, n: u8, m: &MountPoint, old: Option<&str>) {
@@ -359,7 +365,9 @@ impl Ct<'_> {
         // A deletion that waits for the next start is taken back by setting the same again.
         let undo = self.back(self.pct(&["set", &format!("--{key}"), old]));
         let title = format!("take mp{n} out of the container");
-        self.steps.push(Step::new(format!("guest/unmount.{n}"), title, Watch::GuestLine(self.vmid, key), effect).undo(Undo::Do(vec![undo])));
+        self.steps.push(
+            Step::new(format!("guest/unmount.{n}"), title, Watch::GuestLine(self.vmid, key), effect).undo(Undo::Do(vec![undo])),
+        );
     }
 
     fn start(&mut self, id: &str) {
@@ -373,9 +381,7 @@ impl Ct<'_> {
     fn hand(&mut self) {
         let cmd = self.pct(&["push", HAND, HAND_INSIDE, "--perms", "0755", "--user", "0", "--group", "0"]);
         let undo = Undo::None("it is of use as long as the container is".into());
-        self.steps.push(
-            Step::new("guest/hand", "bring smbgw-guest into the container", Watch::Nothing, self.on(cmd)).undo(undo),
-        );
+        self.steps.push(Step::new("guest/hand", "bring smbgw-guest into the container", Watch::Nothing, self.on(cmd)).undo(undo));
     }
 
     fn booted(&mut self) {
@@ -393,7 +399,9 @@ impl Ct<'_> {
     fn sid(&mut self, record: &Record) {
         let place = Place::Ct(self.vmid);
         let step = match &record.sid {
-            None => Step::new("guest/sid", "keep the SID of its Samba", Watch::Record(Key::Sid), Effect::KeepSid).undo(Undo::Restore),
+            None => {
+                Step::new("guest/sid", "keep the SID of its Samba", Watch::Record(Key::Sid), Effect::KeepSid).undo(Undo::Restore)
+            }
             Some(sid) => {
                 let cmd = Cmd::new(Program::Net, ["setlocalsid", sid]);
                 Step::new("guest/sid", "give its Samba the gateway's SID", Watch::Nothing, Effect::Run(cmd))
@@ -456,7 +464,11 @@ fn print_net(net: &Net, hwaddr: Option<&str>) -> String {
 /// The same interface, whatever the order, and whoever chose the hardware address.
 fn same_net(a: &str, b: &str) -> bool {
     let plain = |t: &str| -> BTreeMap<String, String> {
-        pairs(t, "name").into_iter().filter(|(k, _)| !matches!(*k, "hwaddr" | "type")).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        pairs(t, "name")
+            .into_iter()
+            .filter(|(k, _)| !matches!(*k, "hwaddr" | "type"))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect()
     };
     plain(a) == plain(b)
 }
@@ -500,12 +512,15 @@ fn template<'a>(guest: &'a GuestFacts, wanted: Option<&str>) -> Result<&'a Templ
     };
     match (found, wanted) {
         (Some(t), _) if t.present => Ok(t),
-        (Some(t), _) => Err(Error::new(Kind::NotFound, format!("the archive of template {} is gone: {}", t.marker.name, t.path.display()))
-            .remedy(format!("put it back, or build another: {build}"))),
+        (Some(t), _) => {
+            Err(Error::new(Kind::NotFound, format!("the archive of template {} is gone: {}", t.marker.name, t.path.display()))
+                .remedy(format!("put it back, or build another: {build}")))
+        }
         (None, Some(name)) => Err(Error::property("smbgw-template", format!("there is no template {name} on this node"))
             .remedy("see: pve-smbgateway template list")),
-        (None, None) => Err(Error::new(Kind::NotFound, "there is no template to make the container from")
-            .remedy(format!("{build}   (needs debootstrap; takes a minute; an archive with its marker may also be copied from another node)"))),
+        (None, None) => Err(Error::new(Kind::NotFound, "there is no template to make the container from").remedy(format!(
+            "{build}   (needs debootstrap; takes a minute; an archive with its marker may also be copied from another node)"
+        ))),
     }
 }
 
@@ -568,10 +583,20 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
         let t = template(guest, spec.template.as_deref())?.clone();
         let mut c = ct(facts, number(facts, guest, &spec, r.vmid)?)?;
         claim(&mut c, r);
-        c.steps.push(accounts::record("guest/image", format!("record its template {}", t.marker.name), Key::Template, Some(Value::String(t.marker.name.clone()))));
+        c.steps.push(accounts::record(
+            "guest/image",
+            format!("record its template {}", t.marker.name),
+            Key::Template,
+            Some(Value::String(t.marker.name.clone())),
+        ));
         let address = r.hwaddr.clone().unwrap_or_else(|| own_hwaddr(&r.uuid, guest.mac_prefix.as_deref()));
         if r.hwaddr.is_none() {
-            c.steps.push(accounts::record("guest/hwaddr", "record its hardware address", Key::Hwaddr, Some(Value::String(address.clone()))));
+            c.steps.push(accounts::record(
+                "guest/hwaddr",
+                "record its hardware address",
+                Key::Hwaddr,
+                Some(Value::String(address.clone())),
+            ));
         }
         c.create(&t, Some(&address), &mounts)?;
         wake(&mut c, r, true, t.marker.hand != HAND_VERSION);
@@ -624,7 +649,9 @@ fn wake(c: &mut Ct<'_>, r: &Record, new: bool, hand: bool) {
 /// What differs from the wanted configuration is put right.
 fn correct(c: &mut Ct<'_>, g: &GuestSeen, mounts: &BTreeMap<u8, MountPoint>, running: bool, warnings: &mut Vec<String>) {
     let s = c.spec.clone();
-    for (key, value) in [("memory", s.memory.to_string()), ("swap", s.swap.to_string()), ("cores", s.cores.to_string()), ("onboot", "0".into())] {
+    for (key, value) in
+        [("memory", s.memory.to_string()), ("swap", s.swap.to_string()), ("cores", s.cores.to_string()), ("onboot", "0".into())]
+    {
         let now = g.conf.coming(key);
         if now.unwrap_or(if key == "onboot" { "0" } else { "" }) != value {
             c.set(format!("guest/{key}"), format!("set {key} to {value}"), key, &value, g.conf.get(key));
@@ -637,7 +664,9 @@ fn correct(c: &mut Ct<'_>, g: &GuestSeen, mounts: &BTreeMap<u8, MountPoint>, run
     }
     if g.conf.get(PROCESSES) != Some(s.processes.to_string().as_str()) {
         if running {
-            warnings.push("the limit of processes changes with the next start of the container: pve-smbgateway gateway restart".into());
+            warnings.push(
+                "the limit of processes changes with the next start of the container: pve-smbgateway gateway restart".into(),
+            );
         } else {
             c.limit_processes();
         }
@@ -649,7 +678,9 @@ fn correct(c: &mut Ct<'_>, g: &GuestSeen, mounts: &BTreeMap<u8, MountPoint>, run
             (Some(o), _) if same_mount(o, m) => {}
             (_, was) => {
                 if was.is_some() && running {
-                    warnings.push(format!("mount point mp{n} of the container changes with its next start: pve-smbgateway gateway restart"));
+                    warnings.push(format!(
+                        "mount point mp{n} of the container changes with its next start: pve-smbgateway gateway restart"
+                    ));
                 }
                 let was = g.conf.get(&format!("mp{n}")).map(str::to_owned);
                 c.mount(*n, m, was.as_deref());
@@ -683,7 +714,10 @@ fn without(id: &str, facts: &Facts) -> Steps {
             if let Some(old) = g.conf.get(&key).filter(|_| g.conf.coming(&key).is_some()) {
                 c.unmount(m.slot, old);
                 if g.running {
-                    warnings.push(format!("mount point mp{} of container {vmid} goes with its next start: pve-smbgateway gateway restart {}", m.slot, r.id));
+                    warnings.push(format!(
+                        "mount point mp{} of container {vmid} goes with its next start: pve-smbgateway gateway restart {}",
+                        m.slot, r.id
+                    ));
                 }
             }
         }
@@ -693,7 +727,8 @@ fn without(id: &str, facts: &Facts) -> Steps {
     if let Some((vmid, g)) = found {
         let mut c = ct(facts, vmid)?;
         if g.conf.get("protection").is_some_and(|p| p == "1") {
-            return Err(Error::new(Kind::Conflict, format!("container {vmid} is protected")).remedy(format!("pct set {vmid} --protection 0")));
+            return Err(Error::new(Kind::Conflict, format!("container {vmid} is protected"))
+                .remedy(format!("pct set {vmid} --protection 0")));
         }
         if g.running {
             c.stop("guest/stop");
@@ -737,17 +772,24 @@ fn adopt(vmid: VmId, facts: &Facts) -> Steps {
     let r = record(facts)?;
     let guest = seen(facts)?;
     if ours(facts, r).is_ok_and(|found| found.is_some()) {
-        return Err(Error::new(Kind::Conflict, format!("gateway {} has its container {}", r.id, r.vmid.map(|v| v.to_string()).unwrap_or_default()))
-            .remedy("a second one cannot be adopted beside it"));
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("gateway {} has its container {}", r.id, r.vmid.map(|v| v.to_string()).unwrap_or_default()),
+        )
+        .remedy("a second one cannot be adopted beside it"));
     }
     match guest.marked.get(&vmid) {
         Some(node) if *node == facts.node => {
             let value = Some(Value::from(vmid.number()));
             Ok((vec![accounts::record("guest/claim", format!("record container {vmid}"), Key::Vmid, value)], Vec::new()))
         }
-        Some(node) => Err(Error::new(Kind::Conflict, format!("container {vmid} is on node {node}")).remedy(format!("run the command there, or: pct migrate {vmid} {}", facts.node))),
-        None => Err(Error::new(Kind::Conflict, format!("container {vmid} does not carry the mark of gateway {}; it is not touched", r.id))
-            .remedy(format!("the mark is the tag {}", mark(&r.uuid)))),
+        Some(node) => Err(Error::new(Kind::Conflict, format!("container {vmid} is on node {node}"))
+            .remedy(format!("run the command there, or: pct migrate {vmid} {}", facts.node))),
+        None => Err(Error::new(
+            Kind::Conflict,
+            format!("container {vmid} does not carry the mark of gateway {}; it is not touched", r.id),
+        )
+        .remedy(format!("the mark is the tag {}", mark(&r.uuid)))),
     }
 }
 
@@ -758,10 +800,12 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
     let r = record(facts)?;
     let guest = seen(facts)?;
     let Some((old, g)) = ours(facts, r)? else {
-        return Err(Error::new(Kind::NotFound, format!("gateway {} has no container to replace", r.id)).remedy("pve-smbgateway reconcile builds it"));
+        return Err(Error::new(Kind::NotFound, format!("gateway {} has no container to replace", r.id))
+            .remedy("pve-smbgateway reconcile builds it"));
     };
     if let Some(v) = r.retired {
-        return Err(Error::new(Kind::Conflict, format!("an earlier upgrade left container {v}")).remedy(format!("pve-smbgateway repair {}", r.id)));
+        return Err(Error::new(Kind::Conflict, format!("an earlier upgrade left container {v}"))
+            .remedy(format!("pve-smbgateway repair {}", r.id)));
     }
     let t = template(guest, wanted)?.clone();
     if r.template.as_deref() == Some(t.marker.name.as_str()) {
@@ -780,9 +824,19 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
     let was = ct(facts, old)?;
     let address = r.hwaddr.clone().or_else(|| hwaddr(g));
     // Both numbers are written down before anything is made: whatever happens, nothing of ours is forgotten.
-    new.steps.push(accounts::record("guest/retire", format!("record that container {old} is to be replaced"), Key::Retired, Some(Value::from(old.number()))));
+    new.steps.push(accounts::record(
+        "guest/retire",
+        format!("record that container {old} is to be replaced"),
+        Key::Retired,
+        Some(Value::from(old.number())),
+    ));
     claim(&mut new, r);
-    new.steps.push(accounts::record("guest/image", format!("record its template {}", t.marker.name), Key::Template, Some(Value::String(t.marker.name.clone()))));
+    new.steps.push(accounts::record(
+        "guest/image",
+        format!("record its template {}", t.marker.name),
+        Key::Template,
+        Some(Value::String(t.marker.name.clone())),
+    ));
     if !r.conf_sha256.is_empty() {
         new.steps.push(accounts::record("guest/conf", "the new one has no configuration of ours yet", Key::ConfSha256, None));
     }

@@ -20,9 +20,8 @@ pub fn must_have(facts: &Facts) -> Result<()> {
     use Program::{Groupadd, LxcInfo, Pct, Pdbedit, Smbclient, Smbcontrol, Smbd, Testparm, Useradd};
     match facts.paths.mode {
         Mode::Native => need(facts, &[Smbd, Testparm, Pdbedit, Smbcontrol, Smbclient, Useradd, Groupadd]),
-        Mode::Lxc => need(facts, &[Pct, LxcInfo]).map_err(|e| {
-            e.remedy("mode lxc needs a node of Proxmox VE; on plain Debian use --smbgw-mode native")
-        }),
+        Mode::Lxc => need(facts, &[Pct, LxcInfo])
+            .map_err(|e| e.remedy("mode lxc needs a node of Proxmox VE; on plain Debian use --smbgw-mode native")),
     }
 }
 
@@ -61,17 +60,24 @@ pub fn out_of_reach(intent: &Intent, facts: &Facts) -> Steps {
     let idle = facts.record.as_ref().is_none_or(|r| r.shares.values().all(|e| e.state == ShareState::Deleting));
     match intent {
         Intent::Repair { .. } if idle && facts.container().is_none() => nothing(),
-        Intent::Update { .. } | Intent::Repair { .. } if stopped => {
-            Ok((Vec::new(), vec![format!("gateway {gateway} is stopped; this takes effect when it is started: pve-smbgateway gateway start {gateway}")]))
-        }
+        Intent::Update { .. } | Intent::Repair { .. } if stopped => Ok((
+            Vec::new(),
+            vec![format!(
+                "gateway {gateway} is stopped; this takes effect when it is started: pve-smbgateway gateway start {gateway}"
+            )],
+        )),
         Intent::GatewayStart | Intent::GatewayRestart if facts.container().is_none() => nothing(),
         _ => {
             let why = match facts.container() {
                 None => format!("the container of gateway {gateway} is not on this node"),
                 Some((vmid, g)) if !g.running => format!("container {vmid} of gateway {gateway} does not run"),
-                Some((vmid, g)) => format!("container {vmid} of gateway {gateway} cannot be looked into: {}", g.hand.as_ref().err().map_or("it does not answer", String::as_str)),
+                Some((vmid, g)) => format!(
+                    "container {vmid} of gateway {gateway} cannot be looked into: {}",
+                    g.hand.as_ref().err().map_or("it does not answer", String::as_str)
+                ),
             };
-            Err(Error::new(Kind::Service, why).remedy(format!("pve-smbgateway gateway start {gateway}, or let the worker repair it: pve-smbgateway reconcile")))
+            Err(Error::new(Kind::Service, why)
+                .remedy(format!("pve-smbgateway gateway start {gateway}, or let the worker repair it: pve-smbgateway reconcile")))
         }
     }
 }

@@ -32,8 +32,10 @@ fn whose(tools: &Tools<'_>, vmid: VmId, uuid: &str) -> Result<Whose> {
         None => Ok(Whose::Nobodys),
         Some(c) if c.has_tag(&mark(uuid)) => Ok(Whose::Ours),
         Some(c) if c.get("lock") == Some("create") => Ok(Whose::InTheMaking),
-        Some(_) => Err(Error::new(Kind::Drift, format!("container {vmid} does not carry the mark of this gateway; it is not touched"))
-            .remedy(format!("the mark is the tag {}; find out whose container {vmid} is", mark(uuid)))),
+        Some(_) => {
+            Err(Error::new(Kind::Drift, format!("container {vmid} does not carry the mark of this gateway; it is not touched"))
+                .remedy(format!("the mark is the tag {}; find out whose container {vmid} is", mark(uuid))))
+        }
     }
 }
 
@@ -46,7 +48,9 @@ pub(super) fn act(tools: &Tools<'_>, vmid: VmId, uuid: &str, cmd: &Cmd, gone_ok:
         Whose::InTheMaking => {
             let (uuid, cmd, again) = (uuid.to_owned(), cmd.clone(), uuid.to_owned());
             Ok(Flow::Wait {
-                what: format!("the end of the making of container {vmid} (if nothing makes it any more: pct unlock {vmid} && pct destroy {vmid})"),
+                what: format!(
+                    "the end of the making of container {vmid} (if nothing makes it any more: pct unlock {vmid} && pct destroy {vmid})"
+                ),
                 limit_ms: MAKING_MS,
                 check: Box::new(move |t| Ok(!matches!(whose(t, vmid, &uuid)?, Whose::InTheMaking))),
                 next: Box::new(move |t| act(t, vmid, &again, &cmd, gone_ok)),
@@ -89,7 +93,11 @@ fn on_ours(tools: &Tools<'_>, vmid: VmId, cmd: &Cmd, undo: bool) -> Result<Flow>
 pub(super) fn set_line(tools: &Tools<'_>, vmid: VmId, uuid: &str, key: &str, value: Option<&str>) -> Result<()> {
     if !matches!(whose(tools, vmid, uuid)?, Whose::Ours) {
         // Only an undo comes here: the container has gone, and the line with it.
-        return if value.is_none() { Ok(()) } else { Err(Error::new(Kind::Drift, format!("container {vmid} is not there any more"))) };
+        return if value.is_none() {
+            Ok(())
+        } else {
+            Err(Error::new(Kind::Drift, format!("container {vmid} is not there any more")))
+        };
     }
     let path = guests::conf_path(vmid);
     let text = tools.on_node().read_text(&path)?.unwrap_or_default();

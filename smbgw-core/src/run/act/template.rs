@@ -30,9 +30,12 @@ pub(super) fn checksum(path: PathBuf, sha256: String) -> Flow {
             if sum == sha256 {
                 return Ok(Flow::Finished);
             }
-            Err(Error::new(Kind::Corrupt, format!("{} is not the archive that its marker describes: SHA-256 {sum} instead of {sha256}", path.display()))
-                .as_kind(Kind::Unsafe)
-                .remedy("copy it again, or remove it and its marker and build another: pve-smbgateway template build"))
+            Err(Error::new(
+                Kind::Corrupt,
+                format!("{} is not the archive that its marker describes: SHA-256 {sum} instead of {sha256}", path.display()),
+            )
+            .as_kind(Kind::Unsafe)
+            .remedy("copy it again, or remove it and its marker and build another: pve-smbgateway template build"))
         }),
     )
 }
@@ -59,8 +62,9 @@ pub(super) fn mark(archive: PathBuf, marker: Template) -> Flow {
             let host = &*tools.host;
             let root = build_dir(&tools.paths.state_dir).join(&marker.name);
             let status = host.read_text(&root.join("var/lib/dpkg/status"))?.unwrap_or_default();
-            let samba = installed(&status, "samba")
-                .ok_or_else(|| Error::new(Kind::Service, "Samba is not installed in the template").remedy("see what debootstrap said"))?;
+            let samba = installed(&status, "samba").ok_or_else(|| {
+                Error::new(Kind::Service, "Samba is not installed in the template").remedy("see what debootstrap said")
+            })?;
             let marker = Template { sha256: sum_of(&out)?, samba, ..marker };
             // The archive first: a marker without it says so, an archive without a marker is passed by.
             host.rename(&source, &archive)?;
