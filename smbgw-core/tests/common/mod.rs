@@ -277,7 +277,7 @@ impl Case {
 
     /// It is about a container.
     pub fn is_lxc(&self) -> bool {
-        self.on as *const () as usize == proxmox as *const () as usize
+        std::ptr::eq(self.on as *const (), proxmox as *const ())
     }
 
     /// It is about the node and no gateway.
@@ -412,6 +412,10 @@ pub fn outcome(host: &SimHost) -> World {
             if let Some(shares) = r["shares"].as_object_mut() {
                 for s in shares.values_mut().filter_map(Value::as_object_mut) {
                     s.remove("since-ms");
+                    // A mount that waits for the next start keeps its slot until then.
+                    if let Some(m) = s.get_mut("mount").and_then(Value::as_object_mut) {
+                        m.remove("slot");
+                    }
                 }
             }
             w.files.put(&file, format!("{r:#}"), 0o600, 0, 0);
@@ -435,13 +439,20 @@ fn rename_chance(w: &mut World, chance: &[(String, &str)]) {
     let confs = names(w, "/etc/pve/nodes/pve1/lxc").into_iter().map(|n| format!("/etc/pve/nodes/pve1/lxc/{n}"));
     for file in confs.chain([OWN_CONF.to_owned()]).collect::<Vec<_>>() {
         let Some(node) = w.files.get(&file).cloned() else { continue };
-        let text = chance.iter().fold(w.files.text(&file), |t, (value, by)| t.replace(value, by));
+        let mut text = chance.iter().fold(w.files.text(&file), |t, (value, by)| t.replace(value, by));
+        if file.ends_with(".conf") && file != OWN_CONF {
+            let slot = |l: &str| l.starts_with("mp").then(|| l.split_once(": ").map(|(_, m)| format!("mp: {m}"))).flatten();
+            text = text.lines().map(|l| slot(l).unwrap_or_else(|| l.to_owned()) + "\n").collect();
+        }
         w.files.put(&file, text, node.mode, node.uid, node.gid);
     }
     for (value, by) in chance.iter().filter(|(_, by)| *by == "SID") {
         w.local_sid = w.local_sid.replace(value, by);
     }
-    w.guests.values_mut().for_each(|g| rename_chance(&mut g.world, chance));
+    for g in w.guests.values_mut() {
+        g.mounts = std::mem::take(&mut g.mounts).into_values().map(|b| (b.target.display().to_string(), b)).collect();
+        rename_chance(&mut g.world, chance);
+    }
 }
 
 /// Nothing of a proof or an import may be left anywhere: accounts, credentials, scratch files.

@@ -751,6 +751,8 @@ fn set(m: &mut Machine, g: &Given) -> Result<String> {
             .map_err(|why| refused(&BTreeMap::from([(key.clone(), format!("unable to hotplug {key}: {why}"))])))?;
         if let Some(guest) = m.world.guests.get_mut(&vmid) {
             guest.world.files.put_dir(&bind.target, 0o755, 0, 0);
+            // It lies over what is mounted there, which nobody sees again before the next start.
+            guest.mounts.retain(|_, b| b.target != bind.target);
             guest.mounts.insert(key.clone(), bind);
         }
         now.push(key.clone());

@@ -852,8 +852,14 @@ fn mounts_come_at_once_and_go_with_the_next_start() {
     assert_eq!(mounts(&sim), ["mp0"]);
     pct(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data"]);
     assert!(!config(&sim).contains("pending"), "set again, it waits for nothing");
+    sim.change(|w| w.files.put("/srv/other/file", "x", 0o644, 0, 0));
+    pct(&sim, &["set", "100", "--mp1", "/srv/other,mp=/data"]);
+    let list = |p: &str| (&sim.within(100) as &dyn Host).list(Path::new(p)).expect("a directory");
+    assert_eq!(list("/data"), ["file"], "the later one lies above");
+    assert!(sim.world().files.get("/srv/data").is_some() && sim.world().files.get("/srv/other/file").is_some());
+    pct(&sim, &["set", "100", "--delete", "mp1"]);
     pct(&sim, &["set", "100", "--mp0", "/srv/data,mp=/other"]);
-    assert!(config(&sim).ends_with("\n[pve:pending]\nmp0: /srv/data,mp=/other\n"));
+    assert!(config(&sim).ends_with("\n[pve:pending]\ndelete: mp1\nmp0: /srv/data,mp=/other\n"));
     pct(&sim, &["stop", "100"]);
     pct(&sim, &["start", "100"]);
     assert!(config(&sim).contains("mp0: /srv/data,mp=/other\n") && !config(&sim).contains("pending"));
