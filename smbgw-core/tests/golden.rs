@@ -10,8 +10,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use common::{create, furnished, machine};
+use common::{create, furnished, furnished_lxc, machine, proxmox, run};
 use serde_json::{Value, json};
+use smbgw_core::effect::HAND_VERSION;
 use smbgw_core::error::{Error, Result};
 use smbgw_core::facts::{Facts, Paths};
 use smbgw_core::host::Machines;
@@ -39,8 +40,24 @@ fn smb_conf(host: &SimHost, edit: impl Fn(&str) -> String) {
 const FOREIGN: &str = "\n[media]\n   path = /srv/third\n   read only = no\n";
 const STRICT: &str = "[global]\n   server min protocol = SMB3_11\n   server signing = mandatory\n   server smb encrypt = desired\n   map to guest = Never\n   restrict anonymous = 2\n   ntlm auth = ntlmv2-only\n   lanman auth = no\n   raw NTLMv2 auth = no\n   allow insecure wide links = no\n   workgroup = WORKGROUP\n";
 
+/// What stands in facts for the version of the hand.
+const HAND: &str = "THE VERSION OF THE HAND";
+
 /// Machines by name, for the facts of new cases.
 fn scene(name: &str) -> SimHost {
+    if let Some(what) = name.strip_prefix("proxmox") {
+        let host = proxmox();
+        match what.trim() {
+            "" => {}
+            "furnished" => furnished_lxc(&host),
+            "newer template" => {
+                furnished_lxc(&host);
+                run(&host, "template.build", json!({"name": "second"}), None).expect("a second template");
+            }
+            other => panic!("there is no node called {other}"),
+        }
+        return host;
+    }
     let host = machine();
     match name {
         "stock" => {}
@@ -74,14 +91,16 @@ fn scene(name: &str) -> SimHost {
 
 fn make_facts(request: &Value) -> Facts {
     let host = scene(request["machine"].as_str().expect("the name of a machine"));
+    // A gateway that is named is a container.
+    let gateway = request["gateway"].as_str();
     let paths = Paths {
         smb_conf: common::SMB_CONF.into(),
         own_conf: common::OWN_CONF.into(),
         run_dir: "/run/smbgw".into(),
         state_dir: "/var/lib/smbgw".into(),
-        record_file: common::RECORD.into(),
-        gateway: GatewayId::new("native").expect("a name"),
-        mode: Mode::Native,
+        record_file: gateway.map_or(common::RECORD.into(), |g| format!("{}/{g}.json", common::RECORDS).into()),
+        gateway: GatewayId::new(gateway.unwrap_or("native")).expect("a name"),
+        mode: if gateway.is_some() { Mode::Lxc } else { Mode::Native },
     };
     let tree = request["params"]["section"]["path"].as_str().map(PathBuf::from);
     let need = Need { trees: tree.into_iter().collect(), owned: true, ..Need::default() };
@@ -94,6 +113,9 @@ fn intent(request: &Value, facts: &Facts) -> Result<(Intent, Vec<String>)> {
     let op = request["op"].as_str().unwrap_or_default();
     if op == "share.delete" {
         return Ok((Intent::Delete { id, actor: "root@pam".into() }, Vec::new()));
+    }
+    if op == "gateway.upgrade" {
+        return Ok((Intent::GatewayUpgrade(None), Vec::new()));
     }
     let wanted = section::section_from_json(&params["section"])?;
     let mut sections = section::sections_from_json(params.get("sections").unwrap_or(&json!({})))?;
@@ -165,10 +187,12 @@ fn one(dir: &Path, bless: bool) -> Vec<String> {
     let request: Value =
         serde_json::from_str(&read("request.json")).unwrap_or_else(|e| panic!("{}: request.json: {e}", dir.display()));
     if bless && read("facts.json").is_empty() {
-        let text = serde_json::to_string_pretty(&make_facts(&request)).expect("plain data");
+        // The version of the hand changes with every source.
+        let text = serde_json::to_string_pretty(&make_facts(&request)).expect("plain data").replace(HAND_VERSION, HAND);
         std::fs::write(dir.join("facts.json"), text + "\n").expect("facts.json");
     }
-    let facts: Facts = serde_json::from_str(&read("facts.json")).unwrap_or_else(|e| panic!("{}: facts.json: {e}", dir.display()));
+    let facts: Facts = serde_json::from_str(&read("facts.json").replace(HAND, HAND_VERSION))
+        .unwrap_or_else(|e| panic!("{}: facts.json: {e}", dir.display()));
     let out = outputs(&request, &facts);
     assert_eq!(out, outputs(&request, &facts), "the same input gives the same output");
     let mut wrong = Vec::new();

@@ -74,6 +74,8 @@ pub(super) struct One {
     given_up: bool,
     /// The operation that runs now was resumed to be taken back.
     taking_back: bool,
+    /// The operation that runs now is this run's own, not one that somebody else left.
+    own: bool,
     /// What the operation that runs now is about.
     target: Value,
     failed: Option<Error>,
@@ -111,6 +113,7 @@ impl One {
             repairs: false,
             given_up: false,
             taking_back: false,
+            own: false,
             target: Value::Null,
             failed: None,
             building: None,
@@ -306,7 +309,7 @@ impl One {
                 self.forget_former();
                 self.settle_build(Some(&e));
                 self.refresh();
-                if (stuck || !self.repairs) && self.is_only_task() {
+                if (stuck || self.own || !self.repairs) && self.is_only_task() {
                     self.finish();
                     return Ok(Progress::Failed(v, e));
                 }
@@ -565,6 +568,7 @@ impl One {
                 let planner = self.planner(&state.op, &state.params)?;
                 self.target = json!(state.target);
                 self.taking_back = unwind || state.unwinding;
+                self.own = false;
                 let how = Resume { opid, actor: self.actor.clone(), unwind, settle };
                 let (node, secrets) = (&self.context.node, self.hand_over());
                 self.current = Some(OpRun::resume(Rc::clone(&self.machines), node, &self.paths, &how, planner, secrets)?);
@@ -661,6 +665,10 @@ impl One {
             return Ok(());
         };
         if asked.paths.gateway != self.paths.gateway {
+            if observe::record(&*c.host, &self.paths)?.is_none() {
+                let why = format!("gateway {} is gone: what was left open of its creation was taken back", self.paths.gateway);
+                return Err(Error::new(Kind::NotFound, why));
+            }
             let why = format!("{op} is about gateway {}, and this run holds {}", asked.paths.gateway, self.paths.gateway);
             return Err(Error::new(Kind::Internal, why));
         }
@@ -669,6 +677,7 @@ impl One {
         }
         self.target = json!(asked.target);
         self.taking_back = false;
+        self.own = true;
         self.building = defer::built(&asked.intent).filter(|_| self.paths.mode == Mode::Lxc).map(|s| s.id.to_string());
         let mut params = params;
         params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));

@@ -3,6 +3,7 @@
 //! `one`, and a reconcile goes through the gateways in `many`.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ impl Context {
             // All that is wrong with a request is said before anything is locked or written.
             self.checked(params)?;
         }
+        if op == "tree.shift" {
+            self.refuse_served(&required(params, "path")?)?;
+        }
         let actor = text(params, "actor")?.unwrap_or_else(|| "root".into());
         let wait = number(params, "lock-wait-ms")?;
         if op == "reconcile" {
@@ -131,6 +135,20 @@ impl Context {
         run.tasks.push_back(Todo::Resume { opid: opid.to_owned(), unwind: false, settle: false });
         run.tasks.push_back(Todo::Refresh);
         Ok(Run(Kinds::One(Box::new(run))))
+    }
+
+    /// A tree that a share of any gateway is in, or that is in one, keeps its numbers.
+    fn refuse_served(&self, path: &str) -> Result<()> {
+        let path = Path::new(path);
+        let touches = |other: &Path| path.starts_with(other) || other.starts_with(path);
+        for (paths, r) in self.gateways()? {
+            if let Some((id, e)) = r.shares.iter().find(|(_, e)| touches(&e.tree.path)) {
+                let why =
+                    format!("{} is the tree of share {id} of gateway {}, which is served", e.tree.path.display(), paths.gateway);
+                return Err(Error::new(Kind::Conflict, why).remedy("remove the share first; its data stays"));
+            }
+        }
+        Ok(())
     }
 
     /// The gateway whose lock an operation needs.
@@ -211,6 +229,10 @@ impl Context {
         }
         for o in self.store().all_open(&*self.host)?.into_iter().filter(|o| wanted(&o.target)) {
             ids.extend(GatewayId::new(&o.gateway).ok());
+        }
+        if only.is_none() {
+            // What was cut short before it was open, or after it was no more.
+            ids.extend(self.store().marked(&*self.host)?.iter().filter_map(|g| GatewayId::new(g).ok()));
         }
         if ids.is_empty() {
             ids.push(GatewayId::new(NATIVE)?);

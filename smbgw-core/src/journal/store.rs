@@ -152,6 +152,12 @@ impl Store {
         Ok((open, damaged))
     }
 
+    /// The gateways that have marks, of whatever worth.
+    pub fn marked(&self, host: &dyn Host) -> Result<Vec<String>> {
+        let marks = host.list(&self.dir)?.into_iter().filter(|n| n.ends_with(".open"));
+        marks.map(|n| Ok(host.read_text(&self.dir.join(n))?.unwrap_or_default())).collect()
+    }
+
     /// Sets damaged journals aside and takes marks away that mean nothing any more. Only for whoever holds the gateway's lock.
     pub fn tidy(&self, host: &dyn Host, gateway: &str) -> Result<()> {
         for name in host.list(&self.dir)? {

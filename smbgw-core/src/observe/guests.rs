@@ -57,7 +57,18 @@ pub fn init(node: &dyn Host, vmid: VmId) -> Result<Option<i32>> {
     let cmd = Cmd::new(Program::LxcInfo, ["-n", &vmid.to_string(), "-p", "-H"]);
     // It fails for one that was never started.
     let out = super::ask(node, &cmd)?;
+    if out.status < 0 {
+        return Err(cut_short(&cmd, out.status));
+    }
     Ok(out.out().trim().parse().ok().filter(|p| *p > 0 && out.status == 0))
+}
+
+/// A program that was ended by somebody else has told nothing.
+fn cut_short(cmd: &Cmd, status: i32) -> Error {
+    Error::new(Kind::Service, format!("{} was ended before it answered", cmd.program.name())).story(|s| {
+        s.command = Some(cmd.to_string());
+        s.exit = Some(format!("signal {}", -status));
+    })
 }
 
 /// Every guest of the cluster, and what there is of this gateway's containers.
@@ -133,7 +144,11 @@ fn maps_ids(node: &dyn Host) -> Result<bool> {
     if !node.installed(Program::Pct) {
         return Ok(false);
     }
-    let out = super::ask(node, &Cmd::new(Program::Pct, ["help", "set", "--verbose", "1"]).within_ms(20_000))?;
+    let cmd = Cmd::new(Program::Pct, ["help", "set", "--verbose", "1"]).within_ms(20_000);
+    let out = super::ask(node, &cmd)?;
+    if out.status < 0 {
+        return Err(cut_short(&cmd, out.status));
+    }
     Ok(out.out().contains("idmap=") || out.err().contains("idmap="))
 }
 

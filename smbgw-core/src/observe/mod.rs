@@ -254,7 +254,7 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
     }
     if paths.mode == Mode::Lxc {
         facts.guest = Some(guests::look(m, node, facts.record.as_ref())?);
-        missing_programs(host, &mut facts);
+        missing_programs(host, &mut facts, outside);
         facts.place = facts.record.as_ref().and_then(|r| r.vmid).map_or(Place::Node, Place::Ct);
         facts.reachable = facts.container().is_some_and(|(_, g)| g.running && g.hand.is_ok());
         if !facts.reachable {
@@ -266,8 +266,15 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
     Ok(facts)
 }
 
-fn missing_programs(host: &dyn Host, facts: &mut Facts) {
-    for p in Program::ALL {
+/// What acts on a container from outside, or makes what one is made from.
+fn outside(p: Program) -> bool {
+    use Program::{Debootstrap, HaManager, Install, LxcInfo, Pct, Rm, Sha256sum, Tar};
+    matches!(p, Pct | LxcInfo | HaManager | Debootstrap | Tar | Install | Rm | Sha256sum)
+}
+
+/// Which programs a machine lacks. Around a container the node needs others than the place itself.
+fn missing_programs(host: &dyn Host, facts: &mut Facts, wanted: impl Fn(Program) -> bool) {
+    for p in Program::ALL.into_iter().filter(|p| wanted(*p)) {
         if p != Program::Systemctl && !host.installed(p) {
             facts.missing.insert(p.name().to_owned(), programs::missing(p).remedy_text().unwrap_or_default().to_owned());
         }
@@ -281,9 +288,8 @@ fn inside(place: &dyn Host, facts: &mut Facts) -> Result<()> {
     facts.main = conf_file(place, &facts.paths.smb_conf)?;
     facts.own = conf_file(place, &facts.paths.own_conf)?;
     facts.systemd = place.has_systemd();
-    if facts.guest.is_none() {
-        missing_programs(place, facts);
-    }
+    let guest = facts.guest.is_some();
+    missing_programs(place, facts, |p| !guest || !outside(p));
     facts.smbd_running = smbd_running(place, &facts.smbd_pid_file());
     Ok(())
 }

@@ -36,7 +36,10 @@ pub fn assume(facts: &mut Facts, step: &Step) -> Result<()> {
                 g.used.insert(*vmid, node);
                 g.here.insert(*vmid, GuestSeen { conf, running: false, hand: Ok(()) });
             }
-            (facts.main, facts.own, facts.reachable) = (None, None, false);
+            // Nothing of what was seen in the one before is in it.
+            (facts.main, facts.own, facts.reachable, facts.smbd_running) = (None, None, false, false);
+            (facts.users, facts.groups, facts.passdb) = Default::default();
+            (facts.acls, facts.effective) = Default::default();
         }
         Effect::OnGuest { vmid, cmd, .. } => on_guest(facts, *vmid, cmd),
         Effect::AwaitBoot => booted(facts),

@@ -183,6 +183,10 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
                 .remedy("allow one: pvesm set local --content …,vztmpl")
         })?,
     };
+    if guest.templates.iter().any(|t| t.marker.name == build.name) {
+        return Err(Error::new(Kind::Conflict, format!("there is a template {} already", build.name))
+            .remedy("choose another name, or none"));
+    }
     let root = build_dir(&facts.paths.state_dir).join(&build.name);
     let archive = target.1.join(format!("smbgw-gateway-{}_{}_{}.tar.zst", build.suite, build.name, build.arch));
     let part = archive.with_extension("zst.part");
@@ -250,7 +254,7 @@ pub fn build(build: &Build, facts: &Facts) -> Steps {
         Step::new(
             "template/mark",
             "describe it beside the archive",
-            Watch::File(marker_of(&archive)),
+            Watch::Exists(archive.clone()),
             Effect::MarkTemplate { archive, marker: Box::new(marker) },
         )
         .undo(Undo::Do(undo))

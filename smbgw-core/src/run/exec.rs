@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::act::{self, Acting, Tools};
-use crate::effect::Place;
+use crate::effect::{Cmd, Place, Program};
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
 use crate::host::{Host, Machines, Secrets};
@@ -16,9 +16,10 @@ use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
 use crate::plan::proof::PROBE_SECRET;
-use crate::plan::step::{Effect, Seen, Step, Undo};
+use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
+use crate::plan::substrate::lxc::mark;
 use crate::spec::section::Mode;
-use crate::types::sha256_hex;
+use crate::types::{VmId, sha256_hex};
 
 /// Where plans come from, and what is told at the end: the part of an operation that knows what it is about.
 pub trait Planner {
@@ -76,6 +77,8 @@ pub struct OpRun {
     secrets: Secrets,
     direction: Direction,
     acting: Option<Acting>,
+    /// What has to be so before a resumed operation can go on: containers that a power cut ended.
+    preparing: Vec<(Place, Effect)>,
     /// Effects of the undo of a step that are still to do; `bool`: a failure is only noted.
     undoing: Vec<(Effect, bool)>,
     began: u64,
@@ -127,7 +130,67 @@ impl OpRun {
         }
         journal.write(&*host, Event::Resumed { process: host.own_process(), actor: how.actor.clone(), unwind })?;
         let direction = if unwind { Direction::Back } else { Direction::Forward };
-        Ok(Self::new(machines, node, paths, store, journal, planner, secrets, direction, how.settle))
+        let mut run = Self::new(machines, node, paths, store, journal, planner, secrets, direction, how.settle);
+        run.prepare()?;
+        Ok(run)
+    }
+
+    /// Containers in which there is something to do or to take back must run; after a power cut they do not.
+    fn prepare(&mut self) -> Result<()> {
+        let state = self.journal.state();
+        let next = state.next_step();
+        let back = self.direction == Direction::Back;
+        let due = state.steps.iter().enumerate().filter(|(n, s)| if back { self.is_to_undo(s) } else { next == Some(*n) });
+        let mut vmids: Vec<VmId> =
+            due.filter_map(|(_, s)| if let Place::Ct(v) = s.step.place { Some(v) } else { None }).collect();
+        vmids.dedup();
+        let Some(record) = observe::record(&*self.host, &self.paths)?.filter(|_| !vmids.is_empty()) else { return Ok(()) };
+        for vmid in vmids {
+            let ours = observe::guests::conf(&*self.host, vmid)?.is_some_and(|c| c.has_tag(&mark(&record.uuid)));
+            if ours && observe::guests::init(&*self.host, vmid)?.is_none() {
+                let cmd = Cmd::new(Program::Pct, ["start", &vmid.to_string()]).within_ms(120_000);
+                // The last is done first.
+                self.preparing.push((Place::Ct(vmid), Effect::AwaitBoot));
+                self.preparing.push((Place::Node, Effect::OnGuest { vmid, uuid: record.uuid.clone(), cmd, gone_ok: true }));
+            }
+        }
+        Ok(())
+    }
+
+    /// True if that is going on. What cannot be prepared is seen by the step that needs it.
+    fn go_on_preparing(&mut self) -> Result<bool> {
+        let Some((place, effect)) = self.preparing.last().cloned() else { return Ok(false) };
+        let polled = match self.acting.take() {
+            None => Acting::begin(&self.tools(place), &effect).map(|a| (Some(a), false)),
+            Some(mut a) => a.poll(&self.tools(place)).map(|s| (Some(a), s == act::Step::Finished)),
+        };
+        match polled {
+            Ok((acting, false)) => self.acting = acting,
+            Ok((_, true)) => _ = self.preparing.pop(),
+            Err(e) if fatal(&e) => return Err(e),
+            Err(e) => {
+                self.warn(chain(&e));
+                self.preparing.clear();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a step changed something that has to be taken back where it acted. What it changed in a container that this very operation made
+    /// goes with that.
+    fn is_to_undo(&self, s: &StepState) -> bool {
+        use StepProgress::{Done, Failed, InDoubt, UndoFailed, Undoing};
+        matches!(s.progress, Done | InDoubt | Failed | Undoing | UndoFailed)
+            && !matches!(s.step.undo, Undo::None(_))
+            && !self.goes_with_its_place(s)
+    }
+
+    fn goes_with_its_place(&self, s: &StepState) -> bool {
+        // These are the node's, whatever place they are about.
+        let outside = matches!(s.step.watch, Watch::Record(_) | Watch::SameHash(_) | Watch::Tree(_));
+        let Place::Ct(vmid) = s.step.place else { return false };
+        let makes = |o: &StepState| matches!(o.step.effect, Effect::CreateGuest { vmid: v, .. } if v == vmid);
+        !outside && self.journal.state().steps.iter().any(|o| makes(o) && o.before == Some(Seen::Absent))
     }
 
     #[allow(clippy::too_many_arguments)] // all of them are kept
@@ -153,6 +216,7 @@ impl OpRun {
             secrets,
             direction,
             acting: None,
+            preparing: Vec::new(),
             undoing: Vec::new(),
             began: 0,
             replans: 0,
@@ -183,6 +247,9 @@ impl OpRun {
     /// Goes on for at most about a second. An `Err` means that the journal could not be written or the machine could not be looked at; the
     /// operation stays open and can be resumed.
     pub fn step(&mut self) -> Result<Progress> {
+        if self.direction != Direction::Over && self.go_on_preparing()? {
+            return self.report();
+        }
         match self.direction {
             Direction::Over => return Err(Error::new(Kind::Argument, format!("operation {} is over", self.opid()))),
             Direction::Forward => {
@@ -238,6 +305,7 @@ impl OpRun {
             a.kill();
         }
         self.undoing.clear();
+        self.preparing.clear();
     }
 
     fn see(&self, step: &Step, keep: bool) -> Result<Seen> {
@@ -458,7 +526,14 @@ impl OpRun {
         if matches!(step.undo, Undo::None(_)) {
             return Ok(Vec::new());
         }
+        if self.goes_with_its_place(s) || self.place_is_gone(step)? {
+            return Ok(Vec::new());
+        }
         let now = self.see(step, false)?;
+        // A container that is gone, whoever destroyed it, can be neither started nor stopped: the worker builds it anew.
+        if matches!((&step.watch, &now), (Watch::Guest(_), Seen::Absent)) {
+            return Ok(Vec::new());
+        }
         // Once the undo has begun, a half-way state is our own doing.
         let half_way = s.progress == StepProgress::Undoing || (s.progress == StepProgress::UndoFailed && !s.drifted);
         if now.same(before) {
@@ -496,6 +571,15 @@ impl OpRun {
                 all
             }
         })
+    }
+
+    /// Whether a step acted in a container that is not there any more.
+    fn place_is_gone(&self, step: &Step) -> Result<bool> {
+        let outside = matches!(step.watch, Watch::Record(_) | Watch::SameHash(_) | Watch::Tree(_));
+        match step.place {
+            Place::Ct(vmid) if !outside => Ok(observe::guests::conf(&*self.host, vmid)?.is_none()),
+            _ => Ok(false),
+        }
     }
 
     fn go_on_undoing(&mut self) -> Result<()> {

@@ -8,16 +8,21 @@ use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::{Context, Options, Progress};
-use smbgw_core::host::Host;
 use smbgw_core::host::sim::{SimHost, World};
+use smbgw_core::host::{Host, Secrets};
 
 pub const PASSWORD: &str = "Correct-Horse-7 battery";
 
 pub const RECORD: &str = "/var/lib/smbgw/gateways/native@pve1.json";
 pub const OWN_CONF: &str = "/etc/samba/smbgw.conf";
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
+/// Where Proxmox keeps what is secret in a cluster, and so the records there.
+pub const RECORDS: &str = "/etc/pve/priv/smbgw/gateways";
+/// The record of the container that the cases build.
+pub const OFFICE: &str = "/etc/pve/priv/smbgw/gateways/office.json";
 
 /// A Debian node with a running smbd and trees to share.
 pub fn machine() -> SimHost {
@@ -31,6 +36,30 @@ pub fn machine() -> SimHost {
     host
 }
 
+/// A node of Proxmox VE with trees to share and one template, built by the product itself.
+pub fn proxmox() -> SimHost {
+    thread_local! {
+        static MADE: SimHost = {
+            let host = bare_proxmox();
+            run(&host, "template.build", json!({"name": "first"}), None).unwrap_or_else(|e| panic!("a template: {:#?}", e.to_doc()));
+            host.pass(std::time::Duration::from_secs(3600));
+            host
+        };
+    }
+    MADE.with(SimHost::snapshot)
+}
+
+/// The same without a template.
+pub fn bare_proxmox() -> SimHost {
+    let host = SimHost::proxmox();
+    host.change(|w| {
+        for dir in ["/srv/office", "/srv/lab", "/srv/third"] {
+            w.files.put_dir(dir, 0o755, 0, 0);
+        }
+    });
+    host
+}
+
 pub fn context(host: &SimHost) -> Context {
     Context::with_host(Options::default(), Rc::new(host.clone())).expect("a context")
 }
@@ -41,6 +70,26 @@ pub fn section(path: &str, more: &[(&str, &str)]) -> Value {
         s[*k] = json!(v);
     }
     s
+}
+
+/// A section of mode lxc, which is the default.
+pub fn lxc(path: &str, more: &[(&str, &str)]) -> Value {
+    let mut s = section(path, more);
+    s.as_object_mut().expect("an object").remove("smbgw-mode");
+    s
+}
+
+/// Creates a share in a container; its gateway has its name unless said otherwise.
+pub fn create_lxc(host: &SimHost, id: &str, path: &str, more: &[(&str, &str)]) -> Result<Value, Error> {
+    let password = more.iter().any(|(k, _)| *k == "username").then_some(PASSWORD);
+    run(host, "share.create", json!({"id": id, "section": lxc(path, more)}), password)
+}
+
+/// A command of an administrator at the node's prompt.
+pub fn type_in(host: &SimHost, program: Program, words: &[&str]) -> Result<String, String> {
+    let host: &dyn Host = host;
+    let out = host.run(&Cmd::new(program, words.iter().copied()), &Secrets::default()).expect("it starts");
+    if out.status == 0 { Ok(out.out()) } else { Err(out.err()) }
 }
 
 /// Runs an operation to its end; events are collected.
@@ -73,6 +122,16 @@ pub fn furnished(host: &SimHost) {
     run(host, "group.add-member", json!({"name": "staff", "user": "ben"}), None).expect("member");
 }
 
+/// The same in a container, gateway `office`.
+pub fn furnished_lxc(host: &SimHost) {
+    create_lxc(host, "office", "/srv/office", &[("username", "anna")]).unwrap_or_else(|e| panic!("office: {:#?}", e.to_doc()));
+    run(host, "user.create", json!({"name": "ben"}), Some(PASSWORD)).expect("ben");
+    run(host, "group.create", json!({"name": "staff"}), None).expect("staff");
+    run(host, "group.add-member", json!({"name": "staff", "user": "ben"}), None).expect("member");
+    // The worker has come by.
+    reconcile(host, &sections(host)).expect("reconciled");
+}
+
 /// An operation by name, as the loops over every plan kind use it.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -80,6 +139,8 @@ pub struct Case {
     pub op: &'static str,
     pub params: Value,
     pub password: bool,
+    /// Where it is done.
+    pub on: fn() -> SimHost,
     /// What is done on the machine before.
     pub before: fn(&SimHost),
 }
@@ -97,7 +158,7 @@ fn stopped(host: &SimHost) {
 
 /// Every plan kind.
 pub fn cases() -> Vec<Case> {
-    let case = |name, op, params, password, before| Case { name, op, params, password, before };
+    let case = |name, op, params, password, before| Case { name, op, params, password, on: machine, before };
     let office = |more: &[(&str, &str)]| json!({"id": "office", "section": section("/srv/office", more)});
     vec![
         case("first share", "share.create", office(&[("username", "anna")]), true, nothing as fn(&SimHost)),
@@ -132,20 +193,106 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+fn two_lxc(host: &SimHost) {
+    furnished_lxc(host);
+    let more = [("smbgw-gateway", "office"), ("smbgw-access", "ro:ben,full:anna")];
+    create_lxc(host, "lab", "/srv/lab", &more).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+}
+
+fn stopped_gateway(host: &SimHost) {
+    furnished_lxc(host);
+    run(host, "gateway.stop", json!({"name": "office"}), None).expect("stopped");
+}
+
+fn newer_template(host: &SimHost) {
+    two_lxc(host);
+    run(host, "template.build", json!({"name": "second"}), None).expect("a second template");
+}
+
+fn deleted_by_hand(host: &SimHost) {
+    two_lxc(host);
+    type_in(host, Program::Pct, &["destroy", "100", "--force", "1", "--purge", "1"]).expect("destroyed");
+}
+
+fn populated(host: &SimHost) {
+    host.change(|w| {
+        for (path, owner) in [("/srv/third/a", 0), ("/srv/third/b", 1000), ("/srv/third/c", 33)] {
+            w.files.put(path, "text", 0o644, owner, owner);
+        }
+    });
+}
+
+/// Every plan kind around a container.
+pub fn lxc_cases() -> Vec<Case> {
+    let case = |name, op, params, password, before| Case { name, op, params, password, on: proxmox, before };
+    let office = |more: &[(&str, &str)]| json!({"id": "office", "section": lxc("/srv/office", more)});
+    let lab = [("smbgw-gateway", "office"), ("smbgw-access", "rw:@staff,full:anna")];
+    let gateway = json!({"name": "office"});
+    vec![
+        case("lxc: first share", "share.create", office(&[("username", "anna")]), true, nothing as fn(&SimHost)),
+        case("lxc: second share", "share.create", json!({"id": "lab", "section": lxc("/srv/lab", &lab)}), false, furnished_lxc),
+        case(
+            "lxc: change access",
+            "share.update",
+            office(&[("username", "anna"), ("smbgw-access", "ro:@staff,full:ben")]),
+            false,
+            furnished_lxc,
+        ),
+        case(
+            "lxc: change memory",
+            "share.update",
+            office(&[("username", "anna"), ("smbgw-memory", "512")]),
+            false,
+            furnished_lxc,
+        ),
+        case("lxc: delete one of two", "share.delete", json!({"id": "lab"}), false, two_lxc),
+        case("lxc: delete the last", "share.delete", json!({"id": "office"}), false, furnished_lxc),
+        case("lxc: create user", "user.create", json!({"name": "carl"}), true, furnished_lxc),
+        case("lxc: remove user", "user.remove", json!({"name": "ben"}), false, two_lxc),
+        case("lxc: stop", "gateway.stop", gateway.clone(), false, two_lxc),
+        case("lxc: start", "gateway.start", gateway.clone(), false, stopped_gateway),
+        case("lxc: restart", "gateway.restart", gateway.clone(), false, two_lxc),
+        case("lxc: upgrade", "gateway.upgrade", gateway, false, newer_template),
+        case("lxc: repair, deleted by hand", "share.repair", json!({"id": "office"}), false, deleted_by_hand),
+        case("lxc: build a template", "template.build", json!({"name": "second"}), false, nothing),
+        case("lxc: shift a tree", "tree.shift", json!({"path": "/srv/third"}), false, populated),
+    ]
+}
+
 impl Case {
     /// The machine just before the operation.
     pub fn machine(&self) -> SimHost {
         thread_local! {
-            static MADE: RefCell<HashMap<usize, SimHost>> = RefCell::default();
+            static MADE: RefCell<HashMap<(usize, usize), SimHost>> = RefCell::default();
         }
-        MADE.with_borrow_mut(|made| {
-            let make = || {
-                let host = machine();
-                (self.before)(&host);
-                host
-            };
-            made.entry(self.before as usize).or_insert_with(make).snapshot()
-        })
+        let key = (self.on as *const () as usize, self.before as *const () as usize);
+        if let Some(host) = MADE.with_borrow(|made| made.get(&key).map(SimHost::snapshot)) {
+            return host;
+        }
+        let host = (self.on)();
+        (self.before)(&host);
+        MADE.with_borrow_mut(|made| made.insert(key, host.snapshot()));
+        host
+    }
+
+    /// It is about a container.
+    pub fn is_lxc(&self) -> bool {
+        self.on as *const () as usize == proxmox as *const () as usize
+    }
+
+    /// It is about the node and no gateway.
+    pub fn is_of_node(&self) -> bool {
+        self.op.starts_with("template.") || self.op.starts_with("tree.")
+    }
+
+    /// What a repair of this operation names.
+    pub fn to_repair(&self) -> Value {
+        let target = ["id", "name", "path"].iter().find_map(|k| self.params[*k].as_str());
+        match (self.is_lxc(), self.is_of_node()) {
+            (true, true) => json!({"id": target}),
+            (true, false) => json!({"id": "office"}),
+            _ => json!({}),
+        }
     }
 
     pub fn run(&self, host: &SimHost) -> Result<Value, Error> {
@@ -153,10 +300,50 @@ impl Case {
     }
 }
 
-/// The visible world, as far as it has to come back: without journals, snapshots and scratch files, which process smbd is, the order of
+/// The visible world, as far as it has to come back: without journals, snapshots and scratch files, which process is which, the order of
 /// lines in account files, when something was removed, the clock (days and seconds of a last change), and numbers, which are never taken back.
 pub fn visible(host: &SimHost) -> World {
-    let mut w = host.world().without(&["/run/smbgw", "/var/lib/smbgw/ops", "/run/samba/smbd.pid"]);
+    let mut w = host.world().without(&["/run/smbgw", "/var/lib/smbgw/ops", "/proc"]);
+    plain(&mut w);
+    let dirs = ["/var/lib/smbgw/gateways", RECORDS];
+    for file in dirs.iter().flat_map(|d| names(&w, d).into_iter().map(move |n| format!("{d}/{n}"))).collect::<Vec<_>>() {
+        let record = w.files.text(&file);
+        let Ok(mut r) = serde_json::from_str::<Value>(&record) else { continue };
+        for gone in ["numbers", "next-id", "former", "removed"] {
+            r.as_object_mut().expect("an object").remove(gone);
+        }
+        for s in r["shares"].as_object_mut().into_iter().flat_map(|m| m.values_mut()).filter_map(Value::as_object_mut) {
+            // Noted by whoever sees storage.cfg; no change of the share.
+            s.remove("committed");
+            if let Some(section) = s["section"].as_object_mut() {
+                section.remove("type");
+            }
+        }
+        w.files.put(&file, format!("{r:#}"), 0o600, 0, 0);
+    }
+    // Directories of ours may stay.
+    for dir in ["/var/lib/smbgw/gateways", "/var/lib/smbgw/build", "/var/lib/smbgw", RECORDS, "/etc/pve/priv/smbgw"] {
+        if names(&w, dir).is_empty() {
+            w.files.take(dir);
+        }
+    }
+    w
+}
+
+/// Takes away which template a container was made from.
+pub fn without_template(w: &mut World) {
+    let mut r: Value = serde_json::from_str(&w.files.text(OFFICE)).unwrap_or_default();
+    if let Some(o) = r.as_object_mut() {
+        o.remove("template");
+        w.files.put(OFFICE, format!("{r:#}"), 0o600, 0, 0);
+    }
+    w.guests.values_mut().for_each(|g| g.world.files.take("/etc/smbgw-template"));
+}
+
+/// One world, and those of its containers, without what is by chance.
+fn plain(w: &mut World) {
+    w.files.take("/run/samba/smbd.pid");
+    w.files.take("/run/smbgw");
     for file in ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"] {
         let Some(node) = w.files.get(file).cloned() else { continue };
         let text = w.files.text(file);
@@ -171,27 +358,17 @@ pub fn visible(host: &SimHost) -> World {
     if let Some(smbd) = &mut w.smbd {
         smbd.pid = 1;
     }
-    let record = w.files.text(RECORD);
-    if let Ok(mut r) = serde_json::from_str::<Value>(&record) {
-        for gone in ["numbers", "next-id", "former", "removed"] {
-            r.as_object_mut().expect("an object").remove(gone);
-        }
-        for s in r["shares"].as_object_mut().into_iter().flat_map(|m| m.values_mut()).filter_map(Value::as_object_mut) {
-            // Noted by whoever sees storage.cfg; no change of the share.
-            s.remove("committed");
-            if let Some(section) = s["section"].as_object_mut() {
-                section.remove("type");
-            }
-        }
-        w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
-    } else {
-        // Directories of ours may stay.
-        w.files.take("/var/lib/smbgw/gateways");
-        if names(&w, "/var/lib/smbgw").is_empty() {
-            w.files.take("/var/lib/smbgw");
+    // pct makes a directory for each mount, and leaves it.
+    for id in names(w, "/srv/smbgw") {
+        let dir = format!("/srv/smbgw/{id}");
+        if names(w, &dir).is_empty() {
+            w.files.take(&dir);
         }
     }
-    w
+    for g in w.guests.values_mut() {
+        g.init = g.init.map(|_| 1);
+        plain(&mut g.world);
+    }
 }
 
 /// Names in a directory of the simulated machine.
@@ -213,35 +390,76 @@ pub fn differences(before: &SimHost, after: &SimHost) -> Vec<String> {
     visible(before).differences(&visible(after))
 }
 
-/// The visible world after an operation that was done, whenever that was and whatever the gateway's uuid is.
+/// The visible world after an operation that was done, whenever that was and whatever the gateway's uuid, its container's SID and hardware
+/// address are.
 pub fn outcome(host: &SimHost) -> World {
     let mut w = visible(host);
-    let record = w.files.text(RECORD);
-    let Ok(mut r) = serde_json::from_str::<Value>(&record) else { return w };
-    let uuid = r["uuid"].as_str().unwrap_or_default().to_owned();
-    r["uuid"] = json!("UUID");
-    if let Some(o) = r.as_object_mut() {
-        o.remove("conf-sha256");
-    }
-    if let Some(shares) = r["shares"].as_object_mut() {
-        for s in shares.values_mut().filter_map(Value::as_object_mut) {
-            s.remove("since-ms");
+    let mut chance: Vec<(String, &str)> = Vec::new();
+    for dir in ["/var/lib/smbgw/gateways", RECORDS] {
+        for file in names(&w, dir).into_iter().map(|n| format!("{dir}/{n}")) {
+            let Ok(mut r) = serde_json::from_str::<Value>(&w.files.text(&file)) else { continue };
+            for (key, by) in [("uuid", "UUID"), ("sid", "SID")] {
+                if let Some(v) = r[key].as_str().map(str::to_owned) {
+                    r[key] = json!(by);
+                    chance.push((v, by));
+                }
+            }
+            if let Some(o) = r.as_object_mut() {
+                o.remove("conf-sha256");
+                // It is made from the uuid.
+                o.remove("hwaddr");
+            }
+            if let Some(shares) = r["shares"].as_object_mut() {
+                for s in shares.values_mut().filter_map(Value::as_object_mut) {
+                    s.remove("since-ms");
+                }
+            }
+            w.files.put(&file, format!("{r:#}"), 0o600, 0, 0);
         }
     }
-    w.files.put(RECORD, r.to_string(), 0o600, 0, 0);
-    if let Some(node) = w.files.get(OWN_CONF).cloned() {
-        let text = w.files.text(OWN_CONF).replace(&uuid, "UUID");
-        w.files.put(OWN_CONF, text, node.mode, node.uid, node.gid);
+    for n in names(&w, "/var/lib/vz/template/cache").into_iter().filter(|n| n.ends_with(".json")) {
+        let file = format!("/var/lib/vz/template/cache/{n}");
+        let mut marker: Value = serde_json::from_str(&w.files.text(&file)).expect("a marker");
+        marker["built-ms"] = json!(0);
+        w.files.put(&file, marker.to_string(), 0o644, 0, 0);
     }
+    for n in names(&w, "/etc/pve/nodes/pve1/lxc") {
+        let text = w.files.text(format!("/etc/pve/nodes/pve1/lxc/{n}"));
+        chance.extend(text.split(',').filter_map(|p| p.strip_prefix("hwaddr=")).map(|h| (h.to_owned(), "HWADDR")));
+    }
+    rename_chance(&mut w, &chance);
     w
+}
+
+fn rename_chance(w: &mut World, chance: &[(String, &str)]) {
+    let confs = names(w, "/etc/pve/nodes/pve1/lxc").into_iter().map(|n| format!("/etc/pve/nodes/pve1/lxc/{n}"));
+    for file in confs.chain([OWN_CONF.to_owned()]).collect::<Vec<_>>() {
+        let Some(node) = w.files.get(&file).cloned() else { continue };
+        let text = chance.iter().fold(w.files.text(&file), |t, (value, by)| t.replace(value, by));
+        w.files.put(&file, text, node.mode, node.uid, node.gid);
+    }
+    for (value, by) in chance.iter().filter(|(_, by)| *by == "SID") {
+        w.local_sid = w.local_sid.replace(value, by);
+    }
+    w.guests.values_mut().for_each(|g| rename_chance(&mut g.world, chance));
 }
 
 /// Nothing of a proof or an import may be left anywhere: accounts, credentials, scratch files.
 pub fn scratch_left(host: &SimHost) -> Vec<String> {
     let w = host.world();
+    let mut left = scratch_in(&w);
+    for (vmid, g) in &w.guests {
+        left.extend(scratch_in(&g.world).into_iter().map(|l| format!("container {vmid}: {l}")));
+    }
+    left.extend(names(&w, "/var/lib/smbgw/build").into_iter().map(|n| format!("/var/lib/smbgw/build/{n}")));
+    left.extend(names(&w, "/var/lib/vz/template/cache").into_iter().filter(|n| n.ends_with(".part")));
+    left
+}
+
+fn scratch_in(w: &World) -> Vec<String> {
     let mut left: Vec<String> = Vec::new();
     for dir in ["/run/smbgw/probe", "/run/smbgw/import", "/run/smbgw/check"] {
-        left.extend(names(&w, dir).into_iter().map(|n| format!("{dir}/{n}")));
+        left.extend(names(w, dir).into_iter().map(|n| format!("{dir}/{n}")));
     }
     for file in ["/etc/passwd", "/etc/shadow"] {
         if w.files.text(file).contains("smbgw-probe") {
@@ -252,17 +470,21 @@ pub fn scratch_left(host: &SimHost) -> Vec<String> {
         left.push("smbgw-probe in passdb".into());
     }
     for dir in ["/srv/office", "/srv/lab", "/srv/third"] {
-        left.extend(names(&w, dir).into_iter().filter(|n| n.starts_with(".smbgw")).map(|n| format!("{dir}/{n}")));
+        left.extend(names(w, dir).into_iter().filter(|n| n.starts_with(".smbgw")).map(|n| format!("{dir}/{n}")));
     }
     left
 }
 
-/// Takes the record of a gateway without shares, users and groups away, where there was none before.
+/// Takes records of gateways without shares, users, groups and container away, where there was none before.
 pub fn forget_empty_record(start: &SimHost, host: &SimHost) {
-    let record: Value = serde_json::from_str(&host.world().files.text(RECORD)).unwrap_or_default();
-    let empty = ["shares", "users", "groups"].iter().all(|k| record[k].as_object().is_none_or(|m| m.is_empty()));
-    if start.world().files.text(RECORD).is_empty() && empty {
-        forget_record(host);
+    for dir in ["/var/lib/smbgw/gateways", RECORDS] {
+        for file in names(&host.world(), dir).into_iter().map(|n| format!("{dir}/{n}")) {
+            let record: Value = serde_json::from_str(&host.world().files.text(&file)).unwrap_or_default();
+            let empty = ["shares", "users", "groups"].iter().all(|k| record[k].as_object().is_none_or(|m| m.is_empty()));
+            if start.world().files.text(&file).is_empty() && empty && record["vmid"].is_null() {
+                host.change(|w| w.files.take(&file));
+            }
+        }
     }
 }
 

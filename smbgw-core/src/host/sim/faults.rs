@@ -51,6 +51,8 @@ pub(super) struct Faults {
     commands: Vec<(Program, String, u64, Trouble)>,
     /// Programs that always hang.
     pub hanging: Vec<Program>,
+    /// What a container says instead of the answer to a question: container, how many questions later, the line.
+    lies: Vec<(u32, u64, Vec<u8>)>,
 }
 
 impl Faults {
@@ -64,6 +66,23 @@ impl Faults {
 
     pub fn at_command(&mut self, program: Program, text: &str, n: u64, trouble: Trouble) {
         self.commands.push((program, text.to_owned(), n, trouble));
+    }
+
+    pub fn lie(&mut self, vmid: u32, n: u64, line: Vec<u8>) {
+        self.lies.push((vmid, n, line));
+    }
+
+    /// What a container says to this question, if it lies; used up.
+    pub fn lie_due(&mut self, vmid: u32) -> Option<Vec<u8>> {
+        let mut found = None;
+        for (at, (who, left, _)) in self.lies.iter_mut().enumerate().filter(|(_, l)| l.0 == vmid) {
+            debug_assert_eq!(*who, vmid);
+            *left = left.saturating_sub(1);
+            if *left == 0 && found.is_none() {
+                found = Some(at);
+            }
+        }
+        found.map(|at| self.lies.remove(at).2)
     }
 
     /// The fault of this call, if there is one; it is used up.
@@ -95,6 +114,6 @@ impl Faults {
 
     /// How many are armed and have not hit.
     pub fn armed(&self) -> usize {
-        self.calls.len() + self.appends.len() + self.commands.len()
+        self.calls.len() + self.appends.len() + self.commands.len() + self.lies.len()
     }
 }

@@ -8,8 +8,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 
+use super::guests::Bind;
 use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Result};
 use crate::host::{FileSeen, Space, Survey, TreeSeen};
@@ -187,7 +189,10 @@ impl Files {
     /// Takes a name away, with everything below it.
     pub fn take(&mut self, path: impl AsRef<Path>) {
         let path = path.as_ref();
-        self.nodes.retain(|p, _| !p.starts_with(path));
+        let gone: Vec<PathBuf> = self.below(path).map(|(p, _)| p.clone()).collect();
+        for p in gone {
+            self.nodes.remove(&p);
+        }
     }
 
     /// Gives everything below a path numbers that are 100000 higher or lower.
@@ -235,6 +240,79 @@ impl Files {
         self.take(&detached.at);
         self.nodes.extend(detached.nodes);
         self.mounts.insert(detached.at, detached.mount);
+    }
+
+    // ---- one tree in two worlds ----
+
+    /// Everything at and below a path.
+    fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a PathBuf, &'a Node)> {
+        // Paths are ordered by their parts, so a tree is one stretch of the map.
+        self.nodes.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).take_while(move |(p, _)| p.starts_with(path))
+    }
+
+    /// Shows a tree of another world here, as a bind mount with mapped numbers does. File systems mounted inside it stay hidden.
+    pub(super) fn bind(&mut self, source: &Files, b: &Bind) {
+        let moved: Vec<(PathBuf, Node)> = source
+            .below(&b.source)
+            .filter(|(p, _)| !source.hidden(p, &b.source))
+            .map(|(p, n)| {
+                (moved(p, &b.source, &b.target), Node { uid: b.ids.inside(n.uid), gid: b.ids.inside(n.gid), ..n.clone() })
+            })
+            .collect();
+        let mount = source.mount_of(&b.source).1.clone();
+        self.take(&b.target);
+        self.nodes.extend(moved);
+        self.mounts.insert(b.target.clone(), Mount { read_only: mount.read_only || b.read_only, ..mount });
+        self.next_ino = self.next_ino.max(source.next_ino);
+    }
+
+    /// Takes what was done in a bound tree over into the world it comes from. Owners that were not changed stay the numbers they were, even
+    /// if they have no name on the other side.
+    pub(super) fn unbind(&mut self, inner: &mut Files, b: &Bind) {
+        let mut fresh = BTreeMap::new();
+        for (p, n) in inner.below(&b.target) {
+            let at = moved(p, &b.target, &b.source);
+            let old = self.nodes.get(&at).filter(|o| o.ino == n.ino);
+            let keep = |was: Option<u32>, now: u32| was.filter(|w| b.ids.inside(*w) == now).unwrap_or_else(|| b.ids.outside(now));
+            let (uid, gid) = (keep(old.map(|o| o.uid), n.uid), keep(old.map(|o| o.gid), n.gid));
+            fresh.insert(at, Node { uid, gid, ..n.clone() });
+        }
+        let gone: Vec<PathBuf> = self
+            .below(&b.source)
+            .map(|(p, _)| p)
+            .filter(|p| !self.hidden(p, &b.source) && !fresh.contains_key(*p))
+            .cloned()
+            .collect();
+        for path in gone {
+            self.nodes.remove(&path);
+        }
+        self.nodes.extend(fresh);
+        self.next_ino = self.next_ino.max(inner.next_ino);
+        inner.mounts.remove(&b.target);
+        inner.take(&b.target);
+        inner.put_dir(&b.target, 0o755, 0, 0);
+    }
+
+    /// Whether a path below a tree lies on another file system that is mounted inside the tree.
+    fn hidden(&self, path: &Path, tree: &Path) -> bool {
+        let at = self.mount_of(path).0;
+        at != path && at.starts_with(tree) && at != tree
+    }
+
+    /// What kind of file system a directory is on; `None` if it is no directory.
+    pub(super) fn fs_type(&self, dir: &Path) -> Option<String> {
+        let real = self.resolve(dir).ok()?;
+        matches!(self.nodes.get(&real)?.thing, Thing::Dir).then(|| self.mount_of(&real).1.fs_type.clone())
+    }
+
+    /// The names below a directory, relative to it, with what they are: what an archive of it holds.
+    pub(super) fn pack(&self, dir: &Path) -> BTreeMap<PathBuf, Node> {
+        self.below(dir).filter_map(|(p, n)| Some((p.strip_prefix(dir).ok()?.to_owned(), n.clone()))).collect()
+    }
+
+    /// What is mounted at and below a path.
+    pub(super) fn mounted_below(&self, path: &Path) -> Vec<PathBuf> {
+        self.mounts.keys().filter(|p| p.starts_with(path)).cloned().collect()
     }
 
     // ---- looking ----
@@ -595,6 +673,15 @@ impl Files {
                 content.truncate(*synced);
             }
         }
+    }
+}
+
+/// The same place below another directory.
+fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
     }
 }
 

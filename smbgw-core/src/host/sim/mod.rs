@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A small machine in memory: a Debian node with Samba, that behaves. Programs do what the real ones do, files keep what was
+//! A small machine in memory: a Debian node with Samba, or a node of Proxmox VE with containers, that behaves. Programs do what the real ones do, files keep what was
 //! synced, and any call can fail or be the last. It is a fake and no mock: a test says what is so, not which calls came.
 //!
 //! It knows the machine; it must not know the product: nothing here may depend on what a share of ours looks like.
@@ -26,6 +26,8 @@ mod config;
 mod faults;
 mod files;
 mod guests;
+mod images;
+mod pct;
 mod samba;
 #[cfg(test)]
 mod tests;
@@ -48,11 +50,14 @@ pub use accounts::{Group, User, gids, groups, is_member, user, users};
 pub use config::{Config, Share};
 pub use faults::{Death, Fault, Trouble};
 pub use files::{Detached, Files, Mount, Node, Thing};
-pub use guests::Guest;
+pub use guests::{Bind, Guest, Numbers};
 pub use samba::{Access, Account, Ace, PID_FILE, SMB_CONF, Session, Smbd, nt_hash};
 pub use world::{STOCK_SMB_CONF, World};
 
 use faults::Faults;
+
+/// The longest answer in a conversation.
+const ANSWER_LIMIT: usize = 32 << 20;
 
 /// What a program said and how it ended.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +87,8 @@ impl Said {
 struct Process {
     start: u64,
     program: Program,
+    /// The container at whose other end it is: it ends with that.
+    guest: Option<u32>,
 }
 
 /// Who holds a lock.
@@ -102,6 +109,10 @@ struct Machine {
     next_pid: i32,
     /// Samba's counter in passdb.tdb; it only ever grows.
     next_rid: u32,
+    /// The same counter of each container's Samba.
+    guest_rids: BTreeMap<u32, u32>,
+    /// When the HA manager looks at its resources next, by uptime.
+    next_look: u64,
     own: ProcessId,
     processes: BTreeMap<i32, Process>,
     locks: BTreeMap<PathBuf, Holder>,
@@ -127,12 +138,21 @@ impl Machine {
         self.uptime_ms += ms;
     }
 
+    /// What others do in the meantime.
+    fn meanwhile(&mut self) {
+        if self.uptime_ms >= self.next_look && self.dead != Some(Death::PowerCut) {
+            self.next_look = self.uptime_ms + pct::LOOK_MS;
+            pct::look_after(self);
+        }
+    }
+
     /// Each call takes a millisecond, and none answers after death.
     fn tick(&mut self) -> Result<()> {
         if self.dead.is_some() {
             return Err(dead());
         }
         self.wait(1);
+        self.meanwhile();
         Ok(())
     }
 
@@ -176,9 +196,9 @@ impl Machine {
                 accounts::run(self, cmd.program, &cmd.args)
             }
             Program::Smbclient => client::run(self, &cmd.args),
-            Program::Pct | Program::LxcInfo | Program::HaManager => guests::run(self, cmd.program, &cmd.args),
+            Program::Pct | Program::LxcInfo | Program::HaManager => pct::run(self, cmd.program, &cmd.args),
             Program::Debootstrap | Program::Tar | Program::Zstd | Program::Install | Program::Rm | Program::Sha256sum => {
-                guests::build(self, cmd.program, &cmd.args)
+                images::run(self, cmd.program, &cmd.args)
             }
             program => samba::run(self, program, &cmd.args, stdin),
         }
@@ -201,6 +221,11 @@ impl SimHost {
         Self::new(World::debian())
     }
 
+    /// A machine with [`World::proxmox`].
+    pub fn proxmox() -> Self {
+        Self::new(World::proxmox())
+    }
+
     /// A machine with that world. Its clock stands at 2026-01-01 00:00 UTC.
     pub fn new(world: World) -> Self {
         Self(
@@ -211,6 +236,8 @@ impl SimHost {
                 random: 0x5eed,
                 next_pid: 1000,
                 next_rid: 1000,
+                guest_rids: BTreeMap::new(),
+                next_look: 0,
                 own: ProcessId { pid: 1000, start: 5000 },
                 processes: BTreeMap::new(),
                 locks: BTreeMap::new(),
@@ -248,6 +275,11 @@ impl SimHost {
     /// A client connects and stays. The pid of its smbd child, or the status it is refused with.
     pub fn connect(&self, user: &str, password: &str, share: &str) -> Result<i32, &'static str> {
         let mut m = self.0.borrow_mut();
+        let done = guests::inside(&mut m, self.1, |m| Ok(Self::log_in(m, user, password, share)));
+        done.unwrap_or(Err("NT_STATUS_HOST_UNREACHABLE"))
+    }
+
+    fn log_in(m: &mut Machine, user: &str, password: &str, share: &str) -> Result<i32, &'static str> {
         let user = client::log_in(&m.world, user, password)?;
         let current = samba::load(&m.world.files).config;
         let Some(smbd) = &m.world.smbd else { return Err("NT_STATUS_CONNECTION_REFUSED") };
@@ -264,14 +296,16 @@ impl SimHost {
 
     /// What a user may do in a share now, by configuration and share ACL; `None` if refused or absent.
     pub fn access(&self, user: &str, share: &str) -> Option<Access> {
-        let m = self.0.borrow();
-        let config = samba::load(&m.world.files).config?;
-        samba::access(&m.world, config.share(share)?, user)
+        let look = |m: &mut Machine| {
+            let config = samba::load(&m.world.files).config;
+            Ok(config.and_then(|c| samba::access(&m.world, c.share(share)?, user)))
+        };
+        guests::inside(&mut self.0.borrow_mut(), self.1, look).ok().flatten()
     }
 
     /// What smb.conf means to Samba now; `None` if it cannot be loaded.
     pub fn config(&self) -> Option<Config> {
-        samba::load(&self.0.borrow().world.files).config
+        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(samba::load(&m.world.files).config)).ok().flatten()
     }
 
     /// Sets the wall clock, in milliseconds since 1970.
@@ -346,6 +380,11 @@ impl SimHost {
         self.arm_call(n, Fault::Dies(death));
     }
 
+    /// A container that somebody has broken into: to the n-th question from now it answers this line, whatever the question is.
+    pub fn lie(&self, vmid: u32, n: u64, line: impl Into<Vec<u8>>) {
+        self.0.borrow_mut().faults.lie(vmid, n, line.into());
+    }
+
     /// A program never ends by itself from now on.
     pub fn hang(&self, program: Program) {
         self.0.borrow_mut().faults.hanging.push(program);
@@ -380,11 +419,18 @@ impl SimHost {
         if death == Death::PowerCut {
             m.wait(60_000);
             samba::stop_smbd(&mut m.world);
+            for vmid in m.world.guests.keys().copied().collect::<Vec<_>>() {
+                guests::halt(&mut m, vmid);
+            }
             m.world.files.power_cut();
-            m.world.files.put_dir("/run/samba", 0o755, 0, 0);
+            m.world.guests.values_mut().for_each(|g| g.world.files.power_cut());
+            if m.world.installed.contains(&Program::Smbd) {
+                m.world.files.put_dir("/run/samba", 0o755, 0, 0);
+            }
             if m.world.systemd && m.world.smbd_enabled {
                 samba::start_smbd(&mut m);
             }
+            pct::node_booted(&mut m);
         }
     }
 
@@ -414,7 +460,7 @@ impl SimHost {
     }
 
     /// The same machine seen from inside a container of it.
-    fn within(&self, vmid: u32) -> Self {
+    pub fn within(&self, vmid: u32) -> Self {
         Self(Rc::clone(&self.0), Some(vmid))
     }
 
@@ -524,6 +570,12 @@ impl Talk for SimTalk {
             // Whoever started the guest anew ended this process.
             if !m.processes.contains_key(&self.process.pid) {
                 return Err(Error::new(Kind::Service, "pct has ended"));
+            }
+            if let Some(line) = m.faults.lie_due(self.vmid) {
+                if line.len() > ANSWER_LIMIT {
+                    return Err(Error::new(Kind::Service, "pct answers more than it may"));
+                }
+                return Ok(line);
             }
             if let Some(other) = guests::other_version(&m.world, self.vmid) {
                 return serde_json::to_vec(&serde_json::json!({"ok": other}))
@@ -655,7 +707,7 @@ impl Host for SimHost {
         m.commands.push(cmd.to_string());
         let pid = m.new_pid();
         let process = ProcessId { pid, start: m.uptime_ms / 10 };
-        m.processes.insert(pid, Process { start: process.start, program: cmd.program });
+        m.processes.insert(pid, Process { start: process.start, program: cmd.program, guest: self.1 });
         let trouble = match m.fault(false) {
             None => m.faults.command(cmd),
             Some(Fault::Fails) => Some(Trouble::Exits(-libc::SIGKILL, String::new())),
@@ -701,7 +753,7 @@ impl Host for SimHost {
         let mut m = self.0.borrow_mut();
         let pid = m.new_pid();
         let process = ProcessId { pid, start: m.uptime_ms / 10 };
-        m.processes.insert(pid, Process { start: process.start, program: cmd.program });
+        m.processes.insert(pid, Process { start: process.start, program: cmd.program, guest: Some(vmid) });
         let server = Server::new(Rc::new(self.within(vmid)));
         Ok(Box::new(SimTalk { machine: Rc::clone(&self.0), process, vmid, server }))
     }
@@ -777,6 +829,7 @@ impl Host for SimHost {
         let mut m = self.0.borrow_mut();
         let ms = u64::try_from(time.as_millis()).unwrap_or(1000);
         m.wait(ms);
+        m.meanwhile();
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::effect::Program;
 use super::accounts::{self, User};
 use super::config::{self, Config, Loaded, Share};
 use super::files::Files;
-use super::{Machine, Said, World, args};
+use super::{Machine, Said, World, args, images};
 
 /// Where Samba looks for its configuration.
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
@@ -108,7 +108,7 @@ pub(super) fn run(m: &mut Machine, program: Program, words: &[String], stdin: &[
         Program::Smbcontrol => smbcontrol(m, words),
         Program::Smbstatus => smbstatus(m, words),
         Program::Sharesec => sharesec(&mut m.world, words),
-        Program::Net => net(&m.world, words),
+        Program::Net => net(&mut m.world, words),
         Program::Smbd => smbd(m, words),
         _ => systemctl(m, words),
     }
@@ -601,10 +601,23 @@ fn sharesec(world: &mut World, words: &[String]) -> Said {
     Said::ok(print_acl(&world.share_acls.get(&key).cloned().unwrap_or_else(everyone)))
 }
 
-fn net(world: &World, words: &[String]) -> Said {
+fn net(world: &mut World, words: &[String]) -> Said {
     let noise = if load(&world.files).config.is_none() { BROKEN } else { "" };
     match words.first().map(String::as_str) {
         Some("getlocalsid") => Said::both(0, format!("SID for domain {NAME} is: {}\n", world.local_sid), noise),
+        Some("setlocalsid") => {
+            let sid = words.get(1).filter(|s| {
+                s.strip_prefix("S-1-5-21-")
+                    .is_some_and(|r| r.split('-').count() == 3 && r.split('-').all(|n| n.parse::<u32>().is_ok()))
+            });
+            match sid {
+                Some(sid) => {
+                    world.local_sid.clone_from(sid);
+                    Said::both(0, "", noise)
+                }
+                None => Said::err(1, "usage: net setlocalsid S-1-5-21-x-y-z\n"),
+            }
+        }
         _ => Said::err(255, "Invalid command: net\n"),
     }
 }
@@ -690,10 +703,14 @@ pub(super) fn timestamp(ms: i64) -> String {
 }
 
 fn systemctl(m: &mut Machine, words: &[String]) -> Said {
-    let given = match args::parse(words, &[("quiet", 'q', false), ("no-block", '\0', false), ("no-pager", '\0', false)]) {
+    let known = [("quiet", 'q', false), ("no-block", '\0', false), ("no-pager", '\0', false), ("root", '\0', true)];
+    let given = match args::parse(words, &known) {
         Ok(given) => given,
         Err(option) => return Said::err(1, format!("systemctl: unrecognized option '{option}'\n")),
     };
+    if let Some(root) = given.value("root") {
+        return images::units(&mut m.world, root, given.word(0), given.words.get(1..).unwrap_or_default());
+    }
     if !m.world.systemd {
         let text = "System has not been booted with systemd as init system (PID 1). Can't operate.\n\
                     Failed to connect to bus: Host is down\n";
@@ -712,6 +729,7 @@ fn systemctl(m: &mut Machine, words: &[String]) -> Said {
         )
     };
     match verb {
+        "is-system-running" => Said::ok("running\n"),
         "is-active" if known && running => Said::ok("active\n"),
         "is-active" => Said::both(if known { 3 } else { 4 }, "inactive\n", ""),
         "is-enabled" if known && m.world.smbd_enabled => Said::ok("enabled\n"),

@@ -671,3 +671,339 @@ fn random_and_clock_are_the_same_each_time() {
     assert_eq!(a.now_ms(), before + 1);
     assert_eq!(samba::timestamp(1_767_225_600_123), "2026-01-01T00:00:00.123000+0000");
 }
+
+// ---- Proxmox VE (pve-container 6.1.6) ----------------------------------------------------------------------------------
+
+const ARCHIVE: &str = "/var/lib/vz/template/cache/debian.tar.zst";
+const VOLUME: &str = "local:vztmpl/debian.tar.zst";
+
+/// A node with an archive of a small Debian that has Samba, whose smb.conf serves what is mounted at /data.
+fn node() -> SimHost {
+    let sim = SimHost::proxmox();
+    let include = "--include=systemd-sysv,ifupdown,samba,samba-vfs-modules,smbclient";
+    ok(&sim, Program::Debootstrap, &["--variant=minbase", "--arch=amd64", include, "trixie", "/var/tmp/root"]);
+    let conf = "[global]\nmap to guest = never\n[data]\npath = /data\nread only = no\n";
+    sim.change(|w| {
+        w.files.put("/var/tmp/root/etc/samba/smb.conf", conf, 0o644, 0, 0);
+        w.files.put("/var/tmp/root/etc/systemd/system-preset/a.preset", "enable smbd.service\ndisable *\n", 0o644, 0, 0);
+        w.files.put_dir("/srv/data", 0o2770, 0, 2001);
+    });
+    ok(&sim, Program::Systemctl, &["--root=/var/tmp/root", "preset-all"]);
+    ok(
+        &sim,
+        Program::Tar,
+        &["--zstd", "--exclude=./run/*", "--exclude=./var/cache/apt/*", "-cf", ARCHIVE, "-C", "/var/tmp/root", "."],
+    );
+    sim
+}
+
+fn pct(sim: &SimHost, words: &[&str]) -> String {
+    ok(sim, Program::Pct, words)
+}
+
+fn refused(sim: &SimHost, words: &[&str]) -> String {
+    let (before, (status, out, err)) = (sim.world(), run(sim, Program::Pct, words));
+    assert_eq!((status, before.differences(&sim.world())), (255, Vec::new()), "{words:?}: {out}{err}");
+    err
+}
+
+const CREATE: &[&str] = &[
+    "create",
+    "100",
+    VOLUME,
+    "--hostname",
+    "files",
+    "--ostype",
+    "debian",
+    "--arch",
+    "amd64",
+    "--unprivileged",
+    "1",
+    "--memory",
+    "256",
+    "--swap",
+    "128",
+    "--cores",
+    "2",
+    "--rootfs",
+    "local-lvm:2",
+    "--net0",
+    "name=eth0,bridge=vmbr0,ip=dhcp",
+    "--tags",
+    "b;A",
+];
+
+fn made() -> SimHost {
+    let sim = node();
+    pct(&sim, CREATE);
+    sim
+}
+
+fn config(sim: &SimHost) -> String {
+    sim.world().files.text("/etc/pve/lxc/100.conf")
+}
+
+#[test]
+fn a_configuration_is_written_as_proxmox_does() {
+    let sim = made();
+    let text = config(&sim);
+    let hwaddr = text.split("hwaddr=").nth(1).and_then(|t| t.get(..17)).expect("one was chosen").to_owned();
+    assert_eq!(
+        text,
+        format!(
+            "arch: amd64\ncores: 2\nhostname: files\nmemory: 256\nnet0: name=eth0,bridge=vmbr0,hwaddr={hwaddr},ip=dhcp,type=veth\nostype: debian\n\
+             rootfs: local-lvm:vm-100-disk-0,size=2G\nswap: 128\ntags: a;b\nunprivileged: 1\n"
+        )
+    );
+    pct(&sim, &["set", "100", "--mp0", "mp=/data,mountoptions=nosuid,/srv/data,backup=0"]);
+    assert!(config(&sim).contains("mp0: /srv/data,mp=/data,backup=0,mountoptions=nosuid\n"));
+}
+
+#[test]
+fn pct_is_strict_about_its_words() {
+    let sim = made();
+    for (words, says) in [
+        (&["set", "100", "--memry", "512"][..], "Unknown option: memry"),
+        (&["set", "100", "--memory", "8"], "memory: value must have a minimum value of 16"),
+        (&["set", "100", "--memory", "x"], "type check ('integer') failed"),
+        (&["set", "100", "--mp0", "/srv/data"], "mp0.mp: property is missing"),
+        (&["set", "100", "--mp0", "/srv/data,mp=/data,user=1"], "mp0.user: property is not defined in schema"),
+        (&["set", "100", "--mp0", "/srv/data,mp=/data,mountoptions=nodev,nosuid"], "mp0"),
+        (&["set", "100", "--mp256", "/srv/data,mp=/data"], "Unknown option: mp256"),
+        (&["set", "100", "--net0", "bridge=vmbr0"], "net0.name: property is missing"),
+        (&["set", "100", "--delete", "mp99999"], "unknown option 'mp99999'"),
+        (&["set", "100", "--delete", "memory"], "unable to delete required option"),
+        (&["set", "100", "--unprivileged", "0"], "read-only option"),
+        (&["set", "100"], "no options specified"),
+        (&["set", "99", "--memory", "512"], "does not look like a valid VM ID"),
+        (&["start", "100", "--force"], "Unknown option: force"),
+        (&["start", "100", "101"], "too many arguments"),
+        (&["start", "101"], "Configuration file 'nodes/pve1/lxc/101.conf' does not exist"),
+        (&["shutdown", "100"], "CT 100 not running"),
+        (&["push", "100", "/etc/hostname", "/root/x"], "can only push files to a running CT"),
+        (&["frobnicate", "100"], "unknown command"),
+    ] {
+        let said = refused(&sim, words);
+        assert!(said.contains(says), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_number_is_taken_by_any_guest_of_the_cluster() {
+    let sim = node();
+    for (file, says) in [
+        ("/etc/pve/nodes/pve1/lxc/100.conf", "CT 100 already exists on node 'pve1'"),
+        ("/etc/pve/nodes/pve7/lxc/100.conf", "CT 100 already exists on node 'pve7'"),
+        ("/etc/pve/nodes/pve7/qemu-server/100.conf", "VM 100 already exists on node 'pve7'"),
+    ] {
+        let sim = sim.snapshot();
+        sim.change(|w| w.files.put(file, "memory: 512\n", 0o640, 0, 33));
+        assert!(refused(&sim, CREATE).contains(says));
+    }
+    let mut elsewhere = CREATE.to_vec();
+    elsewhere[2] = "local:vztmpl/none.tar.zst";
+    assert!(refused(&sim, &elsewhere).contains("does not exist"));
+    sim.change(|w| w.files.put(ARCHIVE, "something else", 0o644, 0, 0));
+    assert!(refused(&sim, CREATE).contains("tar"));
+}
+
+#[test]
+fn a_container_that_runs_shows_in_the_kernels_files_and_ends_without_a_trace() {
+    let sim = made();
+    sim.change(|w| {
+        let text = w.files.text("/etc/pve/lxc/100.conf") + "lxc.cgroup2.pids.max: 500\n";
+        w.files.put("/etc/pve/nodes/pve1/lxc/100.conf", text, 0o640, 0, 33);
+    });
+    let before = sim.world();
+    assert_eq!(run(&sim, Program::LxcInfo, &["-n", "100", "-p", "-H"]), (0, String::new(), String::new()));
+    assert_eq!(run(&sim, Program::LxcInfo, &["-n", "101", "-p", "-H"]).0, 1);
+    pct(&sim, &["start", "100"]);
+    let pid = ok(&sim, Program::LxcInfo, &["-n", "100", "-p", "-H"]).trim().to_owned();
+    let file = |name: &str| sim.world().files.text(name).trim().to_owned();
+    assert_eq!(file(&format!("/proc/{pid}/cgroup")), "0::/lxc/100/ns");
+    assert_eq!(file(&format!("/proc/{pid}/uid_map")).split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    assert_eq!(file(&format!("/proc/{pid}/attr/current")), "lxc-100_</var/lib/lxc> (enforce)");
+    let group = |name: &str| file(&format!("/sys/fs/cgroup/lxc/100/{name}"));
+    assert_eq!((group("memory.max"), group("memory.swap.max")), ("268435456".into(), "134217728".into()));
+    assert_eq!((group("pids.max"), group("cpuset.cpus.effective")), ("500".into(), "0-1".into()));
+    pct(&sim, &["set", "100", "--memory", "512", "--cores", "1"]);
+    assert_eq!(
+        (group("memory.max"), group("pids.max"), group("cpuset.cpus.effective")),
+        ("536870912".into(), "500".into(), "0".into())
+    );
+    pct(&sim, &["set", "100", "--memory", "256", "--cores", "2"]);
+    assert!(refused(&sim, &["start", "100"]).contains("already running"));
+    assert!(refused(&sim, &["destroy", "100"]).contains("is running"));
+    pct(&sim, &["shutdown", "100", "--timeout", "60", "--forceStop", "1"]);
+    assert_eq!(before.differences(&sim.world()), Vec::<String>::new());
+    pct(&sim, &["destroy", "100", "--purge", "1"]);
+    assert!(sim.world().guests.is_empty() && config(&sim).is_empty());
+}
+
+#[test]
+fn mounts_come_at_once_and_go_with_the_next_start() {
+    let sim = made();
+    pct(&sim, &["start", "100"]);
+    let mounts = |sim: &SimHost| sim.world().guests[&100].mounts.keys().cloned().collect::<Vec<_>>();
+    pct(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data"]);
+    assert_eq!(mounts(&sim), ["mp0"]);
+    pct(&sim, &["set", "100", "--delete", "mp0"]);
+    assert!(config(&sim).ends_with("\n[pve:pending]\ndelete: mp0\n"), "{}", config(&sim));
+    assert_eq!(mounts(&sim), ["mp0"]);
+    pct(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data"]);
+    assert!(!config(&sim).contains("pending"), "set again, it waits for nothing");
+    pct(&sim, &["set", "100", "--mp0", "/srv/data,mp=/other"]);
+    assert!(config(&sim).ends_with("\n[pve:pending]\nmp0: /srv/data,mp=/other\n"));
+    pct(&sim, &["stop", "100"]);
+    pct(&sim, &["start", "100"]);
+    assert!(config(&sim).contains("mp0: /srv/data,mp=/other\n") && !config(&sim).contains("pending"));
+    pct(&sim, &["stop", "100"]);
+    sim.change(|w| w.files.take("/srv/data"));
+    assert!(run(&sim, Program::Pct, &["start", "100"]).2.contains("directory '/srv/data' does not exist"));
+}
+
+#[test]
+fn a_tree_is_the_same_inside_with_mapped_or_shifted_numbers() {
+    for (idmap, disk, strange) in [(",idmap=passthrough", 2001, 70_000), ("", 102_001, 2001)] {
+        let sim = made();
+        sim.change(|w| {
+            w.files.put("/srv/data/file", "text", 0o644, disk, disk);
+            w.files.put("/srv/data/strange", "text", 0o644, strange, strange);
+            w.files.mount("/srv/data/hidden", Mount::new(0x77, "xfs"));
+            w.files.put("/srv/data/hidden/below", "text", 0o644, 0, 0);
+        });
+        pct(&sim, &["set", "100", "--mp0", &format!("/srv/data,mp=/data{idmap}")]);
+        pct(&sim, &["start", "100"]);
+        let before = sim.world();
+        let guest = sim.within(100);
+        let host: &dyn Host = &guest;
+        let seen = |name: &str| host.read(Path::new(name), 99).expect("readable").map(|f| (f.uid, f.gid));
+        assert_eq!((seen("/data/file"), seen("/data/strange")), (Some((2001, 2001)), Some((65_534, 65_534))), "{idmap}");
+        assert_eq!(host.list(Path::new("/data/hidden")).expect("a directory"), Vec::<String>::new(), "{idmap}");
+        assert_eq!(before.differences(&sim.world()), Vec::<String>::new(), "looking changes nothing");
+        let node: &dyn Host = &sim;
+        let root = |h: &dyn Host, p: &str| h.tree(Path::new(p)).map(|t| (t.dev, t.ino)).expect("a tree");
+        assert_eq!(root(host, "/data"), root(node, "/srv/data"), "one directory, one inode");
+        host.write(&FileSpec { path: "/data/new".into(), content: "x".into(), mode: 0o600, uid: 2001, gid: 7 }).expect("written");
+        host.remove(Path::new("/data/file")).expect("removed");
+        let files = sim.world().files;
+        let new = files.get("/srv/data/new").expect("it is on the node");
+        assert_eq!((new.uid, new.gid), (disk, disk - 2001 + 7), "{idmap}");
+        assert!(files.get("/srv/data/file").is_none());
+        assert_eq!(files.get("/srv/data/strange").map(|n| n.uid), Some(strange), "who has no number inside keeps his own");
+        assert_eq!(files.text("/srv/data/hidden/below"), "text");
+        pct(&sim, &["stop", "100"]);
+        assert!(host.read(Path::new("/etc/hostname"), 99).is_err(), "nobody is there");
+        assert!(sim.world().guests[&100].world.files.get("/data/new").is_none(), "what is mounted is not part of it");
+    }
+}
+
+#[test]
+fn a_guest_has_services_accounts_and_locks_of_its_own() {
+    let sim = made();
+    pct(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data,idmap=passthrough"]);
+    pct(&sim, &["start", "100"]);
+    let guest = sim.within(100);
+    assert!(sim.world().smbd.is_none() && sim.world().guests[&100].world.smbd.is_some());
+    sim.hold_lock("/etc/.pwd.lock", "somebody on the node");
+    ok(&guest, Program::Groupadd, &["--gid", "2001", "staff"]);
+    assert_eq!(useradd(&guest, "anna", "3001", "2001").0, 0);
+    assert_eq!(run_cmd(&guest, &Cmd::new(Program::Smbpasswd, ["-s", "-a", "anna"]).secret("password", 2)).0, 0);
+    assert!(guest.connect("anna", "pass word", "data").is_ok());
+    assert!(!sim.world().files.text("/etc/passwd").contains("anna"));
+    let sid = "S-1-5-21-1-2-3";
+    ok(&guest, Program::Net, &["setlocalsid", sid]);
+    assert!(ok(&guest, Program::Net, &["getlocalsid"]).contains(sid));
+    assert_eq!(run(&guest, Program::Net, &["setlocalsid", "nonsense"]).0, 1);
+    sim.die(Death::PowerCut);
+    sim.reboot();
+    assert!(!sim.world().guests[&100].running());
+    pct(&sim, &["start", "100"]);
+    assert!(guest.connect("anna", "pass word", "data").is_ok(), "smbd is enabled");
+}
+
+#[test]
+fn a_conversation_ends_with_the_container() {
+    let sim = made();
+    let hand = crate::effect::HAND_INSIDE;
+    let cmd = crate::host::guest::Guest::command(crate::types::VmId::new(100).expect("a number"));
+    let host: &dyn Host = &sim;
+    assert!(host.converse(&cmd).is_err_and(|e| e.to_string().contains("not running")));
+    pct(&sim, &["start", "100"]);
+    assert!(host.converse(&cmd).is_err_and(|e| e.to_string().contains("No such file")));
+    assert!(
+        run(&sim, Program::Pct, &["push", "100", crate::effect::HAND, hand]).2.contains("No such file or directory"),
+        "no directory for it"
+    );
+    sim.change(|w| w.guests.get_mut(&100).expect("made").world.files.put_dir("/usr/local/lib/smbgw", 0o755, 0, 0));
+    pct(&sim, &["push", "100", crate::effect::HAND, hand, "--perms", "0755", "--user", "0", "--group", "0"]);
+    let mut talk = host.converse(&cmd).expect("a conversation");
+    let second = Duration::from_secs(1);
+    assert!(talk.ask(b"\"hello\"", second).is_ok());
+    pct(&sim, &["stop", "100"]);
+    pct(&sim, &["start", "100"]);
+    assert!(talk.ask(b"\"hello\"", second).is_err(), "that was the one before");
+}
+
+#[test]
+fn the_ha_manager_brings_about_what_it_is_asked_when_it_looks() {
+    let sim = made();
+    assert!(run(&sim, Program::HaManager, &["set", "ct:100", "--state", "started"]).2.contains("no such resource"));
+    ok(&sim, Program::HaManager, &["add", "ct:100"]);
+    sim.pass(Duration::from_secs(11));
+    let runs = || !ok(&sim, Program::LxcInfo, &["-n", "100", "-p", "-H"]).is_empty();
+    assert!(runs());
+    assert!(pct(&sim, &["shutdown", "100"]).contains("Requesting HA stop"));
+    sim.pass(Duration::from_secs(11));
+    assert!(!runs());
+    assert!(refused(&sim, &["destroy", "100"]).contains("used in HA resources"));
+    ok(&sim, Program::HaManager, &["set", "ct:100", "--state", "started"]);
+    sim.pass(Duration::from_secs(11));
+    sim.die(Death::PowerCut);
+    sim.reboot();
+    sim.pass(Duration::from_secs(11));
+    assert!(runs(), "it is started again, whatever ended it");
+    assert_eq!(run(&sim, Program::HaManager, &["set", "ct:100", "--state", "off"]).0, 255);
+}
+
+#[test]
+fn the_kernel_and_pct_are_as_old_as_the_node_says() {
+    let sim = made();
+    assert!(pct(&sim, &["help", "set", "--verbose", "1"]).contains("idmap="));
+    sim.change(|w| {
+        w.files.put("/proc/cmdline", "swapaccount=0\n", 0o444, 0, 0);
+        w.files.put("/sys/module/apparmor/parameters/enabled", "N\n", 0o444, 0, 0);
+        let status = w.files.text("/var/lib/dpkg/status").replace("6.1.6", "6.1.5");
+        w.files.put("/var/lib/dpkg/status", status, 0o644, 0, 0);
+    });
+    assert!(!pct(&sim, &["help", "set", "--verbose", "1"]).contains("idmap="));
+    assert!(
+        refused(&sim, &["set", "100", "--mp0", "/srv/data,mp=/data,idmap=passthrough"])
+            .contains("mp0.idmap: property is not defined")
+    );
+    pct(&sim, &["start", "100"]);
+    let w = sim.world();
+    assert!(
+        w.files.get("/sys/fs/cgroup/lxc/100/memory.swap.max").is_none()
+            && w.files.get("/sys/fs/cgroup/lxc/100/memory.max").is_some()
+    );
+    let pid = w.guests[&100].init.expect("it runs");
+    assert_eq!(w.files.text(format!("/proc/{pid}/attr/current")), "unconfined\n");
+}
+
+#[test]
+fn archives_hold_what_was_packed_and_only_that() {
+    let sim = made();
+    let files = sim.world().guests[&100].world.files.clone();
+    assert!(files.get("/var/cache/apt/archives").is_none() && files.get("/var/cache/apt").is_some());
+    assert!(files.get("/etc/systemd/system/multi-user.target.wants/smbd.service").is_some());
+    assert!(files.get("/etc/systemd/system/multi-user.target.wants/nmbd.service").is_none(), "the presets say so");
+    let sum = ok(&sim, Program::Sha256sum, &["--binary", "--", ARCHIVE]);
+    assert!(sum.ends_with(&format!(" *{ARCHIVE}\n")) && sum.len() == 64 + 3 + ARCHIVE.len(), "{sum}");
+    ok(&sim, Program::Install, &["-D", "-m", "0755", "/etc/hostname", "/var/tmp/root/opt/x/y"]);
+    sim.change(|w| w.files.mount("/var/tmp/root/proc", Mount::new(0x78, "proc")));
+    let (status, _, err) = run(&sim, Program::Rm, &["--recursive", "--force", "--one-file-system", "--", "/var/tmp/root"]);
+    assert!(status == 1 && err.contains("different device"), "{err}");
+    assert!(sim.world().files.get("/var/tmp/root/proc").is_some() && sim.world().files.get("/var/tmp/root/etc").is_none());
+    assert_eq!(run(&sim, Program::Debootstrap, &["--variant=minbase", "--arch=amd64", "sid", "/var/tmp/x"]).0, 1);
+}

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::effect::Program;
+use crate::effect::{HAND, HAND_VERSION, Program};
+use crate::host::programs::entry_of;
 
 use super::config;
 use super::files::{Files, Node, Thing};
 use super::guests::Guest;
+use super::images;
 use super::samba::{Account, Ace, SMB_CONF, Smbd};
 
 /// Everything an administrator can see of the machine. Equal worlds cannot be told apart.
@@ -85,26 +87,37 @@ pub const STOCK_SMB_CONF: &str = "\
    guest ok = no
 ";
 
+/// Account files of a fresh system: path, content, mode, group.
+pub(super) const ACCOUNTS: &[(&str, &str, u32, u32)] = &[
+    ("/etc/passwd", PASSWD, 0o644, 0),
+    ("/etc/shadow", SHADOW, 0o640, 42),
+    ("/etc/group", GROUP, 0o644, 0),
+    ("/etc/gshadow", GSHADOW, 0o640, 42),
+];
+/// Samba's modules for file systems that matter here.
+pub(super) const VFS_MODULES: &[&str] = &["acl_xattr", "catia", "fruit", "recycle", "shadow_copy2", "streams_xattr"];
+
+/// What a plain Debian does not have.
+const PROXMOX: [Program; 4] = [Program::Pct, Program::LxcInfo, Program::HaManager, Program::Debootstrap];
+
+/// Proxmox VE's storages after an installation on LVM.
+const STORAGES: &str = "dir: local\n\tpath /var/lib/vz\n\tcontent iso,vztmpl,backup\n\n\
+                        lvmthin: local-lvm\n\tthinpool data\n\tvgname pve\n\tcontent rootdir,images\n";
+
 impl World {
     /// A fresh Debian node: stock smb.conf, Samba installed but not running, no systemd, `/srv/office` (root, 0755) to share.
     pub fn debian() -> Self {
         let mut files = Files::new();
-        for (path, text, mode, gid) in [
-            ("/etc/passwd", PASSWD, 0o644, 0),
-            ("/etc/shadow", SHADOW, 0o640, 42),
-            ("/etc/group", GROUP, 0o644, 0),
-            ("/etc/gshadow", GSHADOW, 0o640, 42),
-            ("/etc/hostname", "node\n", 0o644, 0),
-            (SMB_CONF, STOCK_SMB_CONF, 0o644, 0),
-        ] {
-            files.put(path, text, mode, 0, gid);
+        let more = [("/etc/hostname", "node\n", 0o644, 0), (SMB_CONF, STOCK_SMB_CONF, 0o644, 0)];
+        for (path, text, mode, gid) in ACCOUNTS.iter().chain(&more) {
+            files.put(path, text, *mode, 0, *gid);
         }
         for dir in ["/srv/office", "/var/lib/samba/private", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba/vfs", "/root"] {
             files.put_dir(dir, 0o755, 0, 0);
         }
         files.put_dir("/tmp", 0o1777, 0, 0);
         files.put_dir("/var/tmp", 0o1777, 0, 0);
-        for module in ["acl_xattr", "catia", "fruit", "recycle", "shadow_copy2", "streams_xattr"] {
+        for module in VFS_MODULES {
             files.put(format!("/usr/lib/x86_64-linux-gnu/samba/vfs/{module}.so"), "ELF", 0o644, 0, 0);
         }
         Self {
@@ -115,9 +128,46 @@ impl World {
             smbd: None,
             systemd: false,
             smbd_enabled: false,
-            installed: Program::ALL.into_iter().collect(),
+            installed: Program::ALL.into_iter().filter(|p| !PROXMOX.contains(p)).collect(),
             guests: BTreeMap::new(),
         }
+    }
+
+    /// A fresh node of Proxmox VE: pve1, alone in its cluster, with systemd, AppArmor, a bridge, the usual storages, and no Samba at all.
+    pub fn proxmox() -> Self {
+        let mut world = Self::debian();
+        for gone in [SMB_CONF, "/etc/samba", "/var/lib/samba", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba"] {
+            world.files.take(gone);
+        }
+        let tools = ["passwd", "systemd", "tar", "coreutils", "pve-container", "lxc", "pve-ha-manager", "debootstrap"];
+        world.installed = Program::ALL.into_iter().filter(|p| tools.contains(&entry_of(*p).package)).collect();
+        world.systemd = true;
+        let versions = tools.into_iter().map(|t| (t, if t == "pve-container" { "6.1.6" } else { "1.0-1" }));
+        for (path, text, mode, gid) in [
+            ("/etc/hostname", "pve1\n", 0o644, 0),
+            ("/etc/os-release", "ID=debian\nVERSION_CODENAME=trixie\n", 0o644, 0),
+            ("/var/lib/dpkg/status", &images::status_of(versions), 0o644, 0),
+            ("/etc/subuid", "root:100000:65536\n", 0o644, 0),
+            ("/etc/subgid", "root:100000:65536\n", 0o644, 0),
+            ("/etc/pve/storage.cfg", STORAGES, 0o640, 33),
+            ("/etc/pve/datacenter.cfg", "keyboard: de\n", 0o640, 33),
+            ("/sys/module/apparmor/parameters/enabled", "Y\n", 0o444, 0),
+            ("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n", 0o444, 0),
+            ("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz-6.14 root=/dev/mapper/pve-root ro quiet\n", 0o444, 0),
+            (HAND, &format!("{HAND_VERSION}\n"), 0o755, 0),
+        ] {
+            world.files.put(path, text, mode, 0, gid);
+        }
+        for dir in ["lxc", "qemu-server"] {
+            world.files.put_dir(format!("/etc/pve/nodes/pve1/{dir}"), 0o750, 0, 33);
+            world.files.put_link(format!("/etc/pve/{dir}"), format!("nodes/pve1/{dir}"));
+        }
+        world.files.put_dir("/etc/pve/priv", 0o700, 0, 33);
+        world.files.put_dir("/etc/pve/ha", 0o750, 0, 33);
+        world.files.put_dir("/sys/class/net/vmbr0/bridge", 0o755, 0, 0);
+        world.files.put_dir("/sys/fs/cgroup/lxc", 0o755, 0, 0);
+        world.files.put_dir("/var/lib/vz/template/cache", 0o755, 0, 0);
+        world
     }
 
     /// This world without what lives under some paths: for comparisons that leave our own state aside.
@@ -165,10 +215,13 @@ impl World {
                 (Some(_), None) => lines.push(format!("container {vmid}: gone")),
                 (None, Some(_)) => lines.push(format!("container {vmid}: new")),
                 (Some(old), Some(new)) => {
-                    if old.running != new.running || old.mounts != new.mounts {
+                    if old.running() != new.running() || old.mounts != new.mounts {
                         lines.push(format!(
                             "container {vmid}: running {} {:?} became {} {:?}",
-                            old.running, old.mounts, new.running, new.mounts
+                            old.running(),
+                            old.mounts,
+                            new.running(),
+                            new.mounts
                         ));
                     }
                     lines.extend(old.world.differences(&new.world).into_iter().map(|l| format!("container {vmid}: {l}")));

@@ -12,7 +12,7 @@ use super::step::{Effect, Step, Undo, Watch};
 use crate::effect::Program;
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, TreeFact};
-use crate::spec::record::{Mount, ShareEntry};
+use crate::spec::record::{Mount, ShareEntry, ShareState};
 use crate::spec::{GuestSpec, Mode, ShareSpec};
 
 /// Refuses to begin where programs are missing.
@@ -56,7 +56,10 @@ pub fn guest(phase: &str, intent: &Intent, facts: &Facts) -> Steps {
 pub fn out_of_reach(intent: &Intent, facts: &Facts) -> Steps {
     let stopped = facts.record.as_ref().is_some_and(|r| r.stopped);
     let gateway = &facts.paths.gateway;
+    // Without a share that stays there is nothing to serve, and no container for it.
+    let idle = facts.record.as_ref().is_none_or(|r| r.shares.values().all(|e| e.state == ShareState::Deleting));
     match intent {
+        Intent::Repair { .. } if idle && facts.container().is_none() => nothing(),
         Intent::Update { .. } | Intent::Repair { .. } if stopped => Ok((
             Vec::new(),
             vec![format!(
