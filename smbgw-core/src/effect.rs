@@ -85,6 +85,8 @@ pub enum Program {
     Debootstrap,
     /// `tar(1)`
     Tar,
+    /// `zstd(1)`, which `tar` starts
+    Zstd,
     /// `install(1)`: copies a program
     Install,
     /// `rm(1)`, for directories in which we built something
@@ -95,7 +97,7 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order of the enum.
-    pub const ALL: [Program; 24] = [
+    pub const ALL: [Program; 25] = [
         Program::Groupadd,
         Program::Groupdel,
         Program::Gpasswd,
@@ -117,6 +119,7 @@ impl Program {
         Program::HaManager,
         Program::Debootstrap,
         Program::Tar,
+        Program::Zstd,
         Program::Install,
         Program::Rm,
         Program::Sha256sum,
@@ -146,6 +149,7 @@ impl Program {
             Program::HaManager => "ha-manager",
             Program::Debootstrap => "debootstrap",
             Program::Tar => "tar",
+            Program::Zstd => "zstd",
             Program::Install => "install",
             Program::Rm => "rm",
             Program::Sha256sum => "sha256sum",

@@ -122,6 +122,7 @@ fn a_recorded_removal_whose_section_stays_is_carried_out_after_three_minutes() {
     host.pass(Duration::from_secs(20));
     reconcile(&host, &all).expect("late");
     assert_eq!(context(&host).query("status", &json!({"id": "office"})).expect_err("gone").kind(), Kind::NotFound);
+    host.pass(Duration::from_secs(61));
     let said = reconcile(&host, &all).expect("again");
     assert!(host.connect("anna", PASSWORD, "office").is_err(), "and it is not built again");
     assert!(said["warnings"][0].as_str().is_some_and(|w| w.contains("still has its section")), "{said}");

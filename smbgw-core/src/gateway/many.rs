@@ -41,7 +41,7 @@ impl Many {
         only: Option<Vec<String>>,
     ) -> Result<Self> {
         forget_strangers(context)?;
-        let mut left = context.to_reconcile(&sections)?;
+        let mut left = context.to_reconcile(&sections, only.as_deref())?;
         let mut this = Self {
             context: context.clone(),
             actor: actor.to_owned(),

@@ -118,8 +118,8 @@ pub struct Context {
     record_dir: PathBuf,
 }
 
-/// A name that is no gateway's: what is about a node and no gateway has its lock and its journals under it.
-pub(crate) const NODE: &str = "node";
+/// The lock of the node's own accounts and smb.conf.
+const NODE: &str = "node";
 
 /// What somebody asked for, understood.
 struct Asked {
@@ -191,7 +191,7 @@ impl Context {
 
     /// What is about the node and no gateway.
     fn node_paths(&self) -> Result<Paths> {
-        Ok(self.paths_of(&GatewayId::new(NODE)?))
+        Ok(self.paths_of(&GatewayId::new(section::NODE_WORK)?))
     }
 
     /// The gateways that have a record: the native one of this node, and those with a container, whichever node owns them.
@@ -610,7 +610,7 @@ impl Context {
             }
             "tree.shift" => {
                 let typed = name("path")?;
-                let path = section::clean_path(&typed).map_err(|why| Error::property("path", why))?;
+                let path = self.shiftable(&typed)?;
                 (Intent::TreeShift { path, back: flag(params, "back")? }, self.node_paths()?, typed)
             }
             _ if op.starts_with("gateway.") => {
@@ -673,6 +673,23 @@ impl Context {
             Intent::Update { spec, section, password }
         };
         Ok(Some(Asked { intent, paths, target: id, warnings }))
+    }
+
+    /// A tree whose numbers may be changed: none of the system's, and none that is or holds or lies in the tree of a share.
+    fn shiftable(&self, typed: &str) -> Result<PathBuf> {
+        let path = section::clean_path(typed).map_err(|why| Error::property("path", why))?;
+        if let Some(why) = section::system_tree(&path) {
+            return Err(Error::property("path", why));
+        }
+        for (id, e) in self.gateways()?.into_iter().flat_map(|(_, r)| r.shares) {
+            if path.starts_with(&e.tree.path) || e.tree.path.starts_with(&path) {
+                let why = format!("{} is, holds or lies in the tree of share {id}", path.display());
+                return Err(Error::property("path", why)
+                    .as_kind(Kind::Conflict)
+                    .remedy("remove the share first; its data stays"));
+            }
+        }
+        Ok(path)
     }
 
     /// A template as somebody asked for it. Its name tells what is in it and when it was built.

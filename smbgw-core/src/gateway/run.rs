@@ -203,25 +203,48 @@ impl Context {
         Ok(One::new(self.clone(), Rc::clone(&self.machines()), paths.clone(), actor, locks))
     }
 
-    /// The gateways that a reconcile goes through: those with a record, with sections of theirs, or with something open.
-    pub(super) fn to_reconcile(&self, sections: &section::Sections) -> Result<VecDeque<Paths>> {
-        let mut ids: Vec<GatewayId> = vec![GatewayId::new(NATIVE)?];
-        ids.extend(self.gateways()?.into_iter().map(|(p, _)| p.gateway));
-        for (id, s) in sections.iter().filter(|(_, s)| s.get("type").is_none_or(|t| t == "smbgateway")) {
-            if crate::run::reconcile::section_mode(s) == Some(Mode::Lxc) {
-                ids.extend(GatewayId::new(s.get("smbgw-gateway").unwrap_or(id)).ok());
+    /// The gateways that a reconcile goes through: those with a record, with sections of theirs, or with something open; where only some
+    /// shares are asked for, theirs alone. What has to be built, which takes long, comes last.
+    pub(super) fn to_reconcile(&self, sections: &section::Sections, only: Option<&[String]>) -> Result<VecDeque<Paths>> {
+        let records = self.gateways()?;
+        let wanted = |id: &str| only.is_none_or(|list| list.iter().any(|i| i == id));
+        let mut ids: Vec<GatewayId> = Vec::new();
+        if only.is_none() {
+            ids.push(GatewayId::new(NATIVE)?);
+        }
+        let mut built: Vec<&GatewayId> = Vec::new();
+        for (paths, r) in &records {
+            if only.is_none() || r.shares.keys().any(|id| wanted(id)) {
+                ids.push(paths.gateway.clone());
+            }
+            built.extend(r.vmid.is_some().then_some(&paths.gateway));
+        }
+        let ours = |s: &section::Section| s.get("type").is_none_or(|t| t == "smbgateway");
+        for (id, s) in sections.iter().filter(|(id, s)| ours(s) && wanted(id)) {
+            ids.extend(match crate::run::reconcile::section_mode(s) {
+                Some(Mode::Lxc) => GatewayId::new(s.get("smbgw-gateway").unwrap_or(id)).ok(),
+                Some(Mode::Native) => Some(GatewayId::new(NATIVE)?),
+                None => None,
+            });
+        }
+        for o in self.store().all_open(&*self.host)?.into_iter().filter(|o| wanted(&o.target)) {
+            ids.extend(GatewayId::new(&o.gateway).ok());
+        }
+        if only.is_none() {
+            // What was cut short before it was open, or after it was no more.
+            ids.extend(self.store().marked(&*self.host)?.iter().filter_map(|g| GatewayId::new(g).ok()));
+        }
+        if ids.is_empty() {
+            ids.push(GatewayId::new(NATIVE)?);
+        }
+        let mut once: Vec<GatewayId> = Vec::new();
+        for g in ids {
+            if !once.contains(&g) {
+                once.push(g);
             }
         }
-        // What is open, or was cut short before it was or after it was no more.
-        ids.extend(self.store().marked(&*self.host)?.iter().filter_map(|g| GatewayId::new(g).ok()));
-        let mut seen = Vec::new();
-        ids.retain(|g| {
-            !std::mem::replace(&mut seen.contains(g), true) && {
-                seen.push(g.clone());
-                true
-            }
-        });
-        Ok(ids.iter().map(|g| self.paths_of(g)).collect())
+        once.sort_by_key(|g| g.as_str() != NATIVE && !built.contains(&g));
+        Ok(once.iter().map(|g| self.paths_of(g)).collect())
     }
 }
 

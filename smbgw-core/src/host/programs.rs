@@ -60,6 +60,7 @@ pub fn entry_of(program: Program) -> Entry {
         Program::HaManager => entry(program, &["/usr/sbin/ha-manager"], "pve-ha-manager", Both),
         Program::Debootstrap => entry(program, &["/usr/sbin/debootstrap"], "debootstrap", Both),
         Program::Tar => entry(program, &["/usr/bin/tar", "/bin/tar"], "tar", Stderr),
+        Program::Zstd => entry(program, &["/usr/bin/zstd"], "zstd", Stderr),
         Program::Install => entry(program, &["/usr/bin/install", "/bin/install"], "coreutils", Stderr),
         Program::Rm => entry(program, &["/usr/bin/rm", "/bin/rm"], "coreutils", Stderr),
         Program::Sha256sum => entry(program, &["/usr/bin/sha256sum", "/bin/sha256sum"], "coreutils", Stderr),

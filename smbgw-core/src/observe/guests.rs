@@ -21,7 +21,7 @@ use crate::types::VmId;
 const NODES: &str = "/etc/pve/nodes";
 /// Proxmox's own link to this node's containers.
 const HERE: &str = "/etc/pve/lxc";
-/// The product's records beside each other.
+/// Where the control groups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The configuration file of a container of this node.

@@ -14,6 +14,32 @@ use super::step::{Effect, Seen, Step, Undo, Watch};
 pub const GATEWAY_GROUP: &str = "smbgw";
 /// The throw-away account of the proof.
 pub const PROBE_USER: &str = "smbgw-probe";
+/// Accounts that a fresh Debian with Samba has: refused before there is a container to ask.
+pub const SYSTEM_ACCOUNTS: &[&str] = &[
+    "root",
+    "daemon",
+    "bin",
+    "sys",
+    "sync",
+    "games",
+    "man",
+    "lp",
+    "mail",
+    "news",
+    "uucp",
+    "proxy",
+    "www-data",
+    "backup",
+    "list",
+    "irc",
+    "gnats",
+    "_apt",
+    "nobody",
+    "systemd-network",
+    "systemd-timesync",
+    "systemd-resolve",
+    "messagebus",
+];
 /// GECOS field of our users: the mark.
 pub const USER_COMMENT: &str = "smbgw user";
 /// GECOS field of the probe account.

@@ -141,6 +141,10 @@ fn keep_settings(settings: Section, facts: &Facts, steps: &mut Vec<Step>) {
 
 fn refuse_system_account(who: &Who, facts: &Facts) -> Result<()> {
     let Who::User(name) = who else { return Ok(()) };
+    if facts.guest.is_some() && !facts.reachable && accounts::SYSTEM_ACCOUNTS.contains(&name.as_str()) {
+        let why = format!("{name} is an account of the container's own system; choose another user name");
+        return Err(Error::property("smbgw-access", why));
+    }
     match facts.users.get(name.as_str()) {
         Some(u) if !u.comment.starts_with("smbgw ") => {
             let e = accounts::foreign_account(name.as_str(), u.uid);
@@ -196,7 +200,7 @@ fn refuse_weak_globals(security: Security, facts: &Facts, foreign: &[String]) ->
         ),
     );
     Err(e.remedy(format!(
-        "set these in [global] of {} yourself, or serve the share from a container with --smbgw-mode lxc (once this build has it)",
+        "set these in [global] of {} yourself, or serve the share from a container with --smbgw-mode lxc",
         facts.paths.smb_conf.display()
     )))
 }

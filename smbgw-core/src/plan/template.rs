@@ -45,6 +45,14 @@ impl Build {
     /// Checks what somebody typed.
     pub fn check(&self) -> Result<()> {
         let mut wrong = Vec::new();
+        let plain = |n: &str| {
+            n.bytes().all(|b| b.is_ascii_alphanumeric() || b"-+.~".contains(&b))
+                && n.starts_with(|c: char| c.is_ascii_alphanumeric())
+        };
+        if self.name.len() > 64 || !plain(&self.name) {
+            let why = "is no name of a template: letters, digits, '-', '+', '.' and '~', the first a letter or digit, at most 64";
+            wrong.push(Problem::new("name", format!("{:?} {why}", shorten(&self.name))));
+        }
         if !["bookworm", "trixie"].contains(&self.suite.as_str()) {
             wrong.push(Problem::new("suite", format!("{:?} is neither bookworm nor trixie", shorten(&self.suite))));
         }
@@ -162,8 +170,8 @@ const LEFT_OUT: &[&str] = &[
 
 /// Builds a template.
 pub fn build(build: &Build, facts: &Facts) -> Steps {
-    must_have(facts, &[Program::Debootstrap, Program::Tar, Program::Systemctl])?;
     build.check()?;
+    must_have(facts, &[Program::Debootstrap, Program::Tar, Program::Zstd, Program::Install])?;
     let guest = facts.guest.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody looked at the storages"))?;
     let target = match &build.storage {
         Some(id) => guest.template_dirs.iter().find(|(s, _)| s == id).ok_or_else(|| {

@@ -249,7 +249,7 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         }
         Effect::OnGuest { vmid, uuid, cmd, gone_ok } => return guests::act(tools, *vmid, uuid, cmd, *gone_ok),
         Effect::GuestLine { vmid, uuid, key, value } => guests::set_line(tools, *vmid, uuid, key, value.as_deref())?,
-        Effect::GuestLimits { vmid, wanted } => guests::compare_limits(tools, *vmid, wanted)?,
+        Effect::GuestLimits { vmid, wanted } => return Ok(guests::compare_limits(tools, *vmid, wanted)),
         Effect::AwaitBoot => return Ok(guests::await_boot()),
         Effect::KeepSid => return Ok(keep_sid(tools)),
         Effect::Checksum { path, sha256 } => return Ok(template::checksum(path.clone(), sha256.clone())),

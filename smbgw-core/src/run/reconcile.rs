@@ -10,6 +10,9 @@ use crate::spec::section::{Mode, Section, Sections, parse_bool};
 /// disappear within it is carried out: whoever was to write storage.cfg is long gone.
 pub const UNCOMMITTED_MS: i64 = 180_000;
 
+/// How long a storage configuration may lag behind a removal without a word about it.
+const UNWRITTEN_MS: i64 = 60_000;
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
@@ -132,8 +135,11 @@ pub fn tasks(
         }
     }
     for (id, s) in sections.iter().filter(|(id, s)| wanted(id) && site.serves(id, s, record) && !busy.contains(id)) {
-        if record.is_some_and(|r| r.removed.contains_key(id)) {
-            tasks.push(Task::StillThere(id.clone()));
+        if let Some(at) = record.and_then(|r| r.removed.get(id)) {
+            // A hook removes the share before Proxmox writes the section out.
+            if now_ms - at > UNWRITTEN_MS {
+                tasks.push(Task::StillThere(id.clone()));
+            }
         } else if record.is_none_or(|r| !r.shares.contains_key(id))
             && s.get("disable").is_none_or(|d| parse_bool(d) != Some(true))
         {

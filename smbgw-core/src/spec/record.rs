@@ -36,7 +36,7 @@ pub const fn numbers_of(mode: Mode) -> (u32, u32) {
 pub struct Record {
     /// Version of the form.
     pub schema: u32,
-    /// Name; `native` on every node.
+    /// Name; that of the node's own Samba is `native` on every node.
     pub id: String,
     /// Random and unique: the mark of what is ours.
     pub uuid: String,

@@ -17,6 +17,9 @@ use crate::types::{GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
 /// The name of the one native gateway of a node.
 pub const NATIVE: &str = "native";
 
+/// A name that is no gateway's: what is about a node and no gateway has its lock and its journals under it.
+pub const NODE_WORK: &str = "node.work";
+
 /// A section as storage.cfg has it: strings by property, `type` included where the caller knows it.
 pub type Section = BTreeMap<String, String>;
 
@@ -282,7 +285,8 @@ pub fn clean_path(text: &str) -> std::result::Result<PathBuf, String> {
     Ok(clean)
 }
 
-fn system_tree(path: &Path) -> Option<String> {
+/// Why a path is the system's, if it is.
+pub fn system_tree(path: &Path) -> Option<String> {
     for (tree, below) in SYSTEM_TREES {
         if path == Path::new(tree) || (*below && path.starts_with(tree)) {
             return Some(format!("{} belongs to the system and is never exported", tree));
@@ -601,6 +605,8 @@ fn gateway_of(c: &mut Checker<'_>, id: &str, mode: Mode) -> Option<GatewayId> {
                     "smbgw-gateway",
                     "'native' is the name of the node's own gateway; choose another, or --smbgw-mode native",
                 );
+            } else if let Some(g) = gateway.as_ref().filter(|g| ["node", NODE_WORK].contains(&g.as_str())) {
+                c.complain("smbgw-gateway", format!("'{g}' is a name of smbgw's own; choose another"));
             } else if gateway.as_ref().is_some_and(|g| guest::hostname(g).is_empty()) {
                 c.complain("smbgw-gateway", "gives no host name: it needs a letter or digit among its first 15 characters");
             }

@@ -197,7 +197,7 @@ impl Machine {
             }
             Program::Smbclient => client::run(self, &cmd.args),
             Program::Pct | Program::LxcInfo | Program::HaManager => pct::run(self, cmd.program, &cmd.args),
-            Program::Debootstrap | Program::Tar | Program::Install | Program::Rm | Program::Sha256sum => {
+            Program::Debootstrap | Program::Tar | Program::Zstd | Program::Install | Program::Rm | Program::Sha256sum => {
                 images::run(self, cmd.program, &cmd.args)
             }
             program => samba::run(self, program, &cmd.args, stdin),

@@ -581,6 +581,13 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
         let guest = seen(facts)?;
         let spec = settings(facts, r);
         let t = template(guest, spec.template.as_deref())?.clone();
+        if !guest.apparmor {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("AppArmor is off on node {}, and a container without it is not made", facts.node),
+            )
+            .remedy("start the node with a kernel of Proxmox VE, without apparmor=0"));
+        }
         let mut c = ct(facts, number(facts, guest, &spec, r.vmid)?)?;
         claim(&mut c, r);
         c.steps.push(accounts::record(
@@ -620,7 +627,16 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
             c.hand();
             c.booted();
         }
+        // What changes with the next start only is as it was until then.
+        if let Some(n) = g.conf.get(PROCESSES).and_then(|n| n.parse().ok()) {
+            c.spec.processes = n;
+        }
         c.read_back();
+    }
+    if matches!(start, Start::IfStopped) && g.running {
+        let (more, words) = retire(facts)?;
+        c.steps.extend(more);
+        warnings.extend(words);
     }
     Ok((c.steps, warnings))
 }
@@ -736,6 +752,8 @@ fn without(id: &str, facts: &Facts) -> Steps {
         c.destroy("guest/destroy");
         steps = c.steps;
     }
+    let (old, _) = retire(facts)?;
+    steps.extend(old);
     for (key, there, title) in [
         (Key::Vmid, r.vmid.is_some(), "forget the container"),
         (Key::Template, r.template.is_some(), "forget its template"),

@@ -84,10 +84,6 @@ pub fn out_of_reach(intent: &Intent, facts: &Facts) -> Steps {
 
 /// Other numbers for everything in a tree.
 pub fn shift(path: &Path, back: bool, facts: &Facts) -> Steps {
-    if facts.record.iter().flat_map(|r| r.shares.values()).any(|e| e.tree.path == path) {
-        return Err(Error::new(Kind::Conflict, format!("{} is the tree of a share that is served", path.display()))
-            .remedy("remove the share first; its data stays"));
-    }
     facts.tree(path).map_err(|why| Error::property("path", why))?;
     let title = format!("{} the numbers of owners in {}", if back { "take back" } else { "shift" }, path.display());
     // Not undone by itself: it goes on where it was cut short, and back is a command of its own.

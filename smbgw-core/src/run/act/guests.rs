@@ -19,6 +19,9 @@ const MAKING_MS: u64 = 60_000;
 /// How long a container may take to come up.
 const BOOT_MS: u64 = 90_000;
 
+/// How long changed limits may take to be in effect.
+const LIMITS_MS: u64 = 15_000;
+
 /// Whose a container is.
 enum Whose {
     Ours,
@@ -106,8 +109,25 @@ pub(super) fn set_line(tools: &Tools<'_>, vmid: VmId, uuid: &str, key: &str, val
     tools.on_node().write(&FileSpec { path, content, mode: file.mode, uid: file.uid, gid: file.gid })
 }
 
-/// Compares the limits in effect with those that must be.
-pub(super) fn compare_limits(tools: &Tools<'_>, vmid: VmId, wanted: &Limits) -> Result<()> {
+/// Compares the limits in effect with those that must be. Processors of a running container are given by pvestatd, which comes by every ten
+/// seconds.
+pub(super) fn compare_limits(tools: &Tools<'_>, vmid: VmId, wanted: &Limits) -> Flow {
+    let (until, wanted) = (tools.on_node().monotonic_ms() + LIMITS_MS, wanted.clone());
+    Flow::Wait {
+        what: format!("the limits of container {vmid}"),
+        limit_ms: 2 * LIMITS_MS,
+        check: Box::new(move |t| match in_effect(t, vmid, &wanted) {
+            Err(e) if e.kind() == Kind::Unsafe && t.on_node().monotonic_ms() < until => {
+                t.host.pause(Duration::from_millis(200));
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }),
+        next: Box::new(|_| Ok(Flow::Finished)),
+    }
+}
+
+fn in_effect(tools: &Tools<'_>, vmid: VmId, wanted: &Limits) -> Result<()> {
     let wrong = guests::limits(tools.on_node(), vmid)?.differences(wanted);
     if wrong.is_empty() {
         return Ok(());
