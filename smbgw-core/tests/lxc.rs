@@ -234,10 +234,10 @@ fn a_number_is_in_the_record_before_the_first_command_that_uses_it() {
 
 #[test]
 fn limits_that_do_not_take_effect_fail_the_create_and_leave_nothing() {
-    let cases = [
+    let cases: [(&str, &str, &str, Kind); 3] = [
         ("/proc/cmdline", "root=/dev/sda1 swapaccount=0\n", "swap", Kind::Unsafe),
         ("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory\n", "processes", Kind::Unsafe),
-        // Known beforehand: not even made.
+        // Known before anything is made.
         ("/sys/module/apparmor/parameters/enabled", "N\n", "AppArmor", Kind::Unsupported),
     ];
     for (file, text, name, kind) in cases {
@@ -246,7 +246,7 @@ fn limits_that_do_not_take_effect_fail_the_create_and_leave_nothing() {
         let before = host.snapshot();
         let e = create_lxc(&host, "office", "/srv/office", &[("username", "anna")]).expect_err(name);
         assert_eq!(e.kind(), kind, "{name}: {e}");
-        assert!(e.to_string().contains(name), "{name}: {e}");
+        assert!(smbgw_core::error::chain(&e).contains(name), "{name}: {e}");
         assert_eq!(differences(&before, &host), Vec::<String>::new(), "{name}");
     }
 }
