@@ -399,7 +399,7 @@ int32_t smbgw_status(const struct smbgw_context *context,
                      struct smbgw_error **err);
 
 /**
- * The users of a gateway. params: {gateway?: "native"}. Otherwise as smbgw_query().
+ * The users of a gateway. params: {gateway?: its name; default: the node's own, or the only one}. Otherwise as smbgw_query().
  */
 int32_t smbgw_users(const struct smbgw_context *context,
                     const char *params,

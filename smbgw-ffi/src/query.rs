@@ -131,7 +131,7 @@ pub unsafe extern "C" fn smbgw_status(
     unsafe { document("smbgw_status", context, &fixed("status"), &Text::new("params", params, params_len), out, err) }
 }
 
-/// The users of a gateway. `params`: {`gateway`?: "native"}. Otherwise as smbgw_query().
+/// The users of a gateway. `params`: {`gateway`?: its name; default: the node's own, or the only one}. Otherwise as smbgw_query().
 ///
 /// # Safety
 /// As smbgw_query().

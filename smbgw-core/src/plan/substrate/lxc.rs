@@ -870,23 +870,21 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
     Ok((new.steps, warnings))
 }
 
-/// The replaced container goes, now that the new one is proven.
+/// The replaced container goes, now that the new one is proven. Its end is the last thing that is done: after it there is no way back, and
+/// nothing that could want one.
 fn retire(facts: &Facts) -> Steps {
     let r = record(facts)?;
     let guest = seen(facts)?;
     let Some(old) = r.retired else { return nothing() };
     let mut c = ct(facts, old)?;
-    match guest.here.get(&old) {
-        Some(g) if g.conf.has_tag(&mark(&r.uuid)) => {
-            if g.running {
-                c.stop("retire/stop");
-            }
-            c.destroy("retire/destroy");
-        }
-        // Somebody removed it, or took its mark off: then it is not ours to remove.
-        _ => {}
-    }
     c.steps.push(accounts::record("retire/forget", format!("forget container {old}"), Key::Retired, None));
+    // One that somebody removed, or took the mark off, is not ours to remove.
+    if let Some(g) = guest.here.get(&old).filter(|g| g.conf.has_tag(&mark(&r.uuid))) {
+        if g.running {
+            c.stop("retire/stop");
+        }
+        c.destroy("retire/destroy");
+    }
     Ok((c.steps, Vec::new()))
 }
 
