@@ -307,7 +307,7 @@ impl Ct<'_> {
             .undo(Undo::Do(vec![undo]))
             .long(),
         );
-        self.limit_processes();
+        self.limit_processes(None);
         for (n, m) in mounts {
             self.mount(*n, m, None);
         }
@@ -332,10 +332,10 @@ impl Ct<'_> {
         }
     }
 
-    fn limit_processes(&mut self) {
+    fn limit_processes(&mut self, old: Option<&str>) {
         let value = self.spec.processes.to_string();
         let effect = |value| Effect::GuestLine { vmid: self.vmid, uuid: self.uuid.clone(), key: PROCESSES.into(), value };
-        let (step, undo) = (effect(Some(value.clone())), effect(None));
+        let (step, undo) = (effect(Some(value.clone())), effect(old.map(str::to_owned)));
         self.steps.push(
             Step::new("guest/processes", "limit its processes", Watch::GuestLine(self.vmid, PROCESSES.into()), step)
                 .want(Seen::Line(value))
@@ -684,7 +684,7 @@ fn correct(c: &mut Ct<'_>, g: &GuestSeen, mounts: &BTreeMap<u8, MountPoint>, run
                 "the limit of processes changes with the next start of the container: pve-smbgateway gateway restart".into(),
             );
         } else {
-            c.limit_processes();
+            c.limit_processes(g.conf.get(PROCESSES));
         }
     }
     let now = g.conf.mounts();
