@@ -21,11 +21,7 @@ use Lab::Kill;
 use Lab::Product;
 
 Lab::Kill::ready();
-Lab::Guests::ready();
-Lab::Product::enter();
-Lab::Guests::prepare();
-Lab::Guests::storage();
-Lab::Product::through_proxmox() or Lab::Box::skip_all('there is no tests/pve');
+Lab::Product::enter_node();
 END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
 
 my $PASSWORD = 'never twice the same';

@@ -17,11 +17,7 @@ use Lab::Guests;
 use Lab::Product;
 use Lab::Smb;
 
-Lab::Guests::ready();
-Lab::Product::enter();
-Lab::Guests::prepare();
-Lab::Guests::storage();
-Lab::Product::through_proxmox() or Lab::Box::skip_all('there is no tests/pve');
+Lab::Product::enter_node();
 END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
 
 my $PASSWORD = 'in a container 1';

@@ -484,12 +484,13 @@ impl One {
                 Task::Resume { opid, unwind } => Todo::Resume { opid, unwind, settle: false },
                 Task::Commit(id) => Todo::Commit(id),
                 Task::Gone(id) => Todo::Gone(id),
-                Task::StillThere(id) => {
+                Task::StillThere(id, tell) => {
                     let why = format!(
                         "share {id} was removed, but the storage configuration still has its section: remove it there too"
                     );
-                    self.results.push(json!({"id": id, "state": "removed", "warnings": [why]}));
-                    self.warnings.push(why);
+                    let words: Vec<String> = if tell { vec![why] } else { Vec::new() };
+                    self.results.push(json!({"id": id, "state": "removed", "warnings": words}));
+                    self.warnings.extend(words);
                     continue;
                 }
                 // One that failed a moment ago would fail again.

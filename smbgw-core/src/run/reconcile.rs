@@ -31,8 +31,9 @@ pub enum Task {
     Update(String),
     /// The section of a removed share is gone at last.
     Gone(String),
-    /// The section of a removed share is still there: nothing is built from it.
-    StillThere(String),
+    /// The section of a removed share is still there: nothing is built from it. Whether that is worth a word: a hook removes the share just
+    /// before Proxmox writes the section out.
+    StillThere(String, bool),
     /// Remove a share; why, for the journal.
     Delete(String, String),
 }
@@ -136,10 +137,7 @@ pub fn tasks(
     }
     for (id, s) in sections.iter().filter(|(id, s)| wanted(id) && site.serves(id, s, record) && !busy.contains(id)) {
         if let Some(at) = record.and_then(|r| r.removed.get(id)) {
-            // A hook removes the share before Proxmox writes the section out.
-            if now_ms - at > UNWRITTEN_MS {
-                tasks.push(Task::StillThere(id.clone()));
-            }
+            tasks.push(Task::StillThere(id.clone(), now_ms - at > UNWRITTEN_MS));
         } else if record.is_none_or(|r| !r.shares.contains_key(id))
             && s.get("disable").is_none_or(|d| parse_bool(d) != Some(true))
         {

@@ -80,6 +80,17 @@ sub through_proxmox {
     return 1;
 }
 
+# Starts a test file on a node with containers: the product, a template of its own making, LXC, and Proxmox's storage stack.
+sub enter_node {
+    require Lab::Guests;
+    Lab::Guests::ready();    # before the box, which has no network
+    enter();
+    Lab::Guests::prepare();
+    Lab::Guests::storage();
+    through_proxmox() or Lab::Box::skip_all('there is no tests/pve');
+    return;
+}
+
 # Calls Proxmox's storage command. Options as call(); a password is read by it from standard input.
 sub pvesm {
     my ($words, %o) = @_;
