@@ -226,6 +226,17 @@ subtest 'numbers mapped one by one' => sub {
     good(pct('destroy', $ID, '--force', 1), 'destroy a running one by force');
 };
 
+subtest 'a privileged one' => sub {
+    good(Lab::Guests::create($ID, unprivileged => 0, mp0 => '/srv/one,mp=/srv/one', start => 1), 'create and start');
+    unlike(Lab::Guests::config($ID), qr/^unprivileged/m, 'its configuration does not say unprivileged');
+    is(Lab::Guests::wait_up($ID), 'running', 'its systemd finds nothing wrong');
+    ok(Lab::Guests::wait_port(Lab::Guests::address($ID), 445), 'its smbd answers on the bridge');
+    like(inside('cat', '/proc/self/uid_map')->{out}, qr/\A\s*0\s+0\s+4294967295\n\z/, 'no number is mapped');
+    good(inside('touch', '/srv/one/privileged'), 'root writes');
+    is(Lab::Guests::host_owner('/srv/one/privileged'), '0:0', 'as root of the node');
+    good(pct('destroy', $ID, '--force', 1), 'destroy');
+};
+
 Lab::Guests::stop_all();
 is_deeply([grep { -d } glob('/sys/fs/cgroup/lxc* /sys/fs/cgroup/*/lxc*')], [], 'no control group is left');
 
