@@ -48,31 +48,18 @@ package SMBGW::Context;
 
 sub new { my ($class, $options) = @_; SMBGW::note('new', $options); return bless { pid => $$ }, $class }
 
-sub shares {
-    open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.shares") or return {};
+# What lasts from process to process: `shares` by id, and `states`, by id the state of what was only recorded.
+sub kept {
+    my ($name) = @_;
+    open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.$name") or return {};
     local $/;
     return $SMBGW::json->decode(<$fh>);
 }
 
 sub keep {
-    my ($shares) = @_;
-    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.shares") or die $!;
-    print {$fh} $SMBGW::json->encode($shares);
-    close($fh);
-    return;
-}
-
-# What was only recorded, by id: its state.
-sub states {
-    open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.states") or return {};
-    local $/;
-    return $SMBGW::json->decode(<$fh>);
-}
-
-sub keep_states {
-    my ($states) = @_;
-    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.states") or die $!;
-    print {$fh} $SMBGW::json->encode($states);
+    my ($name, $what) = @_;
+    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.$name") or die $!;
+    print {$fh} $SMBGW::json->encode($what);
     close($fh);
     return;
 }
@@ -82,12 +69,12 @@ sub query {
     SMBGW::note('query', $op, $params);
     return $SMBGW::json->decode($ENV{"FAKE_SMBGW_\U$op"}) if $ENV{"FAKE_SMBGW_\U$op"} && $op ne 'status';
     return { problems => [], warnings => [], effective => {} } if $op eq 'check';
-    return { sections => shares() } if $op eq 'sections';
-    return { shares => [map { { id => $_, state => 'ready' } } sort keys %{ shares() }] } if $op eq 'list';
+    return { sections => kept('shares') } if $op eq 'sections';
+    return { shares => [map { { id => $_, state => 'ready' } } sort keys %{ kept('shares') }] } if $op eq 'list';
     if ($op eq 'status') {
-        my $state = states()->{ $params->{id} };
+        my $state = kept('states')->{ $params->{id} };
         return { id => $params->{id}, state => $state, gateway => $params->{id}, operation => { step => 'make container 100' }, $state eq 'failed' ? (error => failure()) : () } if $state;
-        die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$params->{id}'") if !shares()->{ $params->{id} };
+        die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no share '$params->{id}'") if !kept('shares')->{ $params->{id} };
         return { id => $params->{id}, state => 'ready' };
     }
     return { op => $op };
@@ -98,7 +85,7 @@ sub failure { return { kind => 'service', code => 9, message => 'no space left f
 # The worker's part of what a hook recorded.
 sub reconcile {
     my ($params) = @_;
-    my ($states, $shares, @done) = (states(), shares());
+    my ($states, $shares, @done) = (kept('states'), kept('shares'));
     my $busy = ($ENV{FAKE_SMBGW} // '') =~ m/busy=(\w+)/ ? $1 : undef;
     my $turn = ++$states->{turn};
     for my $id (@{ $params->{ids} // [] }) {
@@ -121,8 +108,8 @@ sub reconcile {
             push @done, { id => $id, share => $params->{sections}->{$id}->{share}, state => 'ready' };
         }
     }
-    keep($shares);
-    keep_states($states);
+    keep('shares', $shares);
+    keep('states', $states);
     return { shares => \@done, warnings => [], busy => defined($busy) && $turn <= 2 ? [$busy] : [] };
 }
 
@@ -160,24 +147,24 @@ sub step {
         if SMBGW::mode('fail', $op) || $self->{undo};
     my $events = [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }];
     return { state => 'done', events => $events, result => SMBGW::Context::reconcile($params) } if $op eq 'reconcile';
-    my $shares = SMBGW::Context::shares();
+    my $shares = SMBGW::Context::kept('shares');
     my $id = $params->{id} // $params->{name};
     my $asked = $params->{section} // {};
     my $mode = $asked->{'smbgw-mode'} // 'native';
     my $section = { %$asked, 'smbgw-mode' => $mode, 'smbgw-gateway' => $mode eq 'native' ? 'native' : $id, nodes => 'pve1', share => $asked->{share} // $id };
     if ($params->{defer} && SMBGW::mode('long', $op)) {
-        my $states = SMBGW::Context::states();
+        my $states = SMBGW::Context::kept('states');
         my $state = $states->{$id} = { 'share.create' => 'provisioning', 'share.update' => 'recorded', 'share.delete' => 'deleting' }->{$op};
-        SMBGW::Context::keep_states($states);
+        SMBGW::Context::keep('states', $states);
         return { state => 'done', events => [], result => { id => $id, state => $state, warnings => ['a word'], $op eq 'share.delete' ? (kept => {}) : (section => $section) } };
     }
     if ($op eq 'share.delete') {
         delete($shares->{$id});
-        my $states = SMBGW::Context::states();
-        SMBGW::Context::keep_states($states) if delete($states->{$id});
+        my $states = SMBGW::Context::kept('states');
+        SMBGW::Context::keep('states', $states) if delete($states->{$id});
     }
     $shares->{$id} = $section if $op =~ m/\Ashare\.(?:create|update)\z/;
-    SMBGW::Context::keep($shares);
+    SMBGW::Context::keep('shares', $shares);
     return {
         state => 'done',
         events => $events,
