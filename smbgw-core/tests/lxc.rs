@@ -416,6 +416,30 @@ fn an_upgrade_keeps_users_sid_address_and_data() {
 }
 
 #[test]
+fn an_upgrade_of_a_stopped_gateway_starts_it_for_good() {
+    let host = furnished();
+    run(&host, "gateway.stop", json!({"name": "office"}), None).expect("stopped");
+    run(&host, "template.build", json!({"name": "second"}), None).expect("built");
+    run(&host, "gateway.upgrade", json!({"name": "office"}), None).expect("upgraded");
+    assert!(can(&host, 101, "anna", "office"));
+    pct(&host, &["stop", "101"]);
+    reconcile(&host, &sections(&host)).expect("reconciled");
+    assert!(host.world().guests[&101].running(), "after a reboot it runs as well");
+}
+
+#[test]
+fn an_upgrade_makes_no_container_that_nothing_confines() {
+    let host = furnished();
+    run(&host, "template.build", json!({"name": "second"}), None).expect("built");
+    host.change(|w| w.files.put("/sys/module/apparmor/parameters/enabled", "N\n", 0o444, 0, 0));
+    let before = host.snapshot();
+    let e = run(&host, "gateway.upgrade", json!({"name": "office"}), None).expect_err("AppArmor is off");
+    assert_eq!(e.kind(), Kind::Unsupported);
+    assert_eq!(differences(&before, &host), Vec::<String>::new());
+    assert!(can(&host, 100, "anna", "office"));
+}
+
+#[test]
 fn an_upgrade_whose_proof_fails_goes_back_to_the_old_container() {
     let host = furnished();
     run(&host, "template.build", json!({"name": "second"}), None).expect("built");

@@ -581,13 +581,7 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
         let guest = seen(facts)?;
         let spec = settings(facts, r);
         let t = template(guest, spec.template.as_deref())?.clone();
-        if !guest.apparmor {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("AppArmor is off on node {}, and a container without it is not made", facts.node),
-            )
-            .remedy("start the node with a kernel of Proxmox VE, without apparmor=0"));
-        }
+        confining(facts, guest)?;
         let mut c = ct(facts, number(facts, guest, &spec, r.vmid)?)?;
         claim(&mut c, r);
         c.steps.push(accounts::record(
@@ -617,8 +611,8 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
     }
     let running = g.running && !restart;
     correct(&mut c, g, &mounts, running, &mut warnings);
-    if r.stopped && start != Start::No {
-        c.steps.push(accounts::record("guest/wanted", "record that it shall run", Key::Stopped, None));
+    if start != Start::No {
+        unstop(&mut c, r);
     }
     if !running && start != Start::No {
         wake(&mut c, r, false, g.hand.is_err());
@@ -639,6 +633,22 @@ fn keep_right(facts: &Facts, start: Start) -> Steps {
         warnings.extend(words);
     }
     Ok((c.steps, warnings))
+}
+
+/// The node can confine what is made on it.
+fn confining(facts: &Facts, guest: &GuestFacts) -> Result<()> {
+    if guest.apparmor {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Unsupported, format!("AppArmor is off on node {}, and a container without it is not made", facts.node))
+        .remedy("start the node with a kernel of Proxmox VE, without apparmor=0"))
+}
+
+/// Records that the container shall run, where it was stopped on purpose.
+fn unstop(c: &mut Ct<'_>, r: &Record) {
+    if r.stopped {
+        c.steps.push(accounts::record("guest/wanted", "record that it shall run", Key::Stopped, None));
+    }
 }
 
 /// Records a number before the first command that uses it.
@@ -834,6 +844,7 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
         return Err(Error::new(Kind::Conflict, format!("container {old} is under the HA manager, which would start it again"))
             .remedy(format!("take it out for the upgrade: ha-manager remove ct:{old}; then add the new one")));
     }
+    confining(facts, guest)?;
     let (mounts, warnings) = wanted_mounts(facts, r)?;
     let mut spec = settings(facts, r);
     // The number that was asked for is taken, by the old one.
@@ -866,6 +877,8 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
         steps.extend(was.steps);
         new.steps = steps;
     }
+    // The proof needs a running container, and what was proven is left running, as by a restart.
+    unstop(&mut new, r);
     wake(&mut new, r, true, t.marker.hand != HAND_VERSION);
     Ok((new.steps, warnings))
 }
