@@ -8,8 +8,8 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    OFFICE, PASSWORD, bare_proxmox, context, create_lxc, differences, forget_empty_record, furnished_lxc, lxc, names, proxmox,
-    reconcile, run, sections, status, type_in,
+    OFFICE, PASSWORD, bare_proxmox, context, create_lxc, differences, forget_empty_record, furnished_lxc, lxc, names, on_node,
+    proxmox, reconcile, run, sections, status, type_in,
 };
 use serde_json::{Value, json};
 use smbgw_core::effect::Program;
@@ -165,6 +165,81 @@ fn a_container_that_was_moved_to_another_node_is_reported_and_not_built_again() 
     assert!(said["warnings"].to_string().contains("moved to node pve2"), "{said}");
     assert!(host.world().guests.is_empty());
     assert!(status(&host, "office")["warnings"].to_string().contains("100"), "{}", status(&host, "office"));
+}
+
+/// The owner's container is destroyed, and the other node is asked for everything that could build another.
+#[test]
+fn a_node_that_does_not_own_a_gateway_never_builds_it() {
+    let host = proxmox();
+    let all = its_section(&deferred(&host));
+    let nothing_here = |when: &str| {
+        assert!(host.world().guests.is_empty(), "{when}");
+        assert_eq!(record(&host)["node"], "pve1", "{when}");
+        assert_eq!(record(&host)["vmid"], Value::Null, "{when}");
+    };
+    for params in [json!({"sections": all}), json!({"sections": all, "ids": ["office"]})] {
+        on_node(&host, "pve2", "reconcile", params).expect("reconciled");
+        nothing_here("a reconcile");
+    }
+    for (op, params) in [
+        ("share.repair", json!({"id": "office"})),
+        ("gateway.start", json!({"name": "office"})),
+        ("user.create", json!({"name": "carl", "gateway": "office"})),
+    ] {
+        let e = on_node(&host, "pve2", op, params).expect_err(op);
+        assert!(e.kind() == Kind::Conflict && e.to_string().contains("pve1"), "{op}: {e}");
+        nothing_here(op);
+    }
+    reconcile(&host, &all).expect("its owner builds it");
+    assert!(can(&host, 100, "anna", "office"));
+}
+
+#[test]
+fn a_container_that_was_moved_to_a_node_its_shares_name_is_that_nodes_from_then_on() {
+    for (nodes, owner) in [("pve1,pve2", "pve2"), ("pve1", "pve1")] {
+        for ids in [json!(null), json!(["office"])] {
+            let host = furnished();
+            let mut r = record(&host);
+            for e in r["shares"].as_object_mut().expect("shares").values_mut() {
+                e["section"]["nodes"] = json!(nodes);
+            }
+            host.change(|w| {
+                let text = w.files.text(conf(100));
+                w.files.take(conf(100));
+                w.files.put("/etc/pve/nodes/pve2/lxc/100.conf", text, 0o640, 0, 33);
+                w.files.put_link("/etc/pve/lxc", "nodes/pve2/lxc");
+                w.files.put(OFFICE, r.to_string(), 0o600, 0, 0);
+            });
+            // What it finds in there is not the question: the machine under the test is pve1.
+            let _ = on_node(&host, "pve2", "reconcile", json!({"sections": sections(&host), "ids": ids}));
+            assert_eq!(record(&host)["node"], owner, "{nodes} {ids}");
+        }
+    }
+}
+
+/// `pct destroy` takes all volumes of a container along, whoever made them.
+#[test]
+fn a_container_with_somebody_elses_volume_or_protection_is_not_destroyed() {
+    for (key, value) in
+        [("mp7", "local-lvm:vm-100-disk-1,mp=/mnt/mine,size=1G"), ("unused0", "local-lvm:vm-100-disk-1"), ("protection", "1")]
+    {
+        let host = furnished();
+        run(&host, "template.build", json!({"name": "second"}), None).expect("built");
+        host.change(|w| {
+            let text = w.files.text(conf(100));
+            w.files.put(conf(100), format!("{text}{key}: {value}\n"), 0o640, 0, 33);
+        });
+        for (op, params) in [("gateway.upgrade", json!({"name": "office"})), ("share.delete", json!({"id": "office"}))] {
+            let before = host.snapshot();
+            let e = run(&host, op, params, None).expect_err(op);
+            assert!(
+                e.kind() == Kind::Conflict && serde_json::to_string(&e.to_doc()).expect("JSON").contains("pct "),
+                "{op} {key}: {e}"
+            );
+            untouched(&before, &host, 100);
+            assert!(can(&host, 100, "anna", "office"), "{op} {key}");
+        }
+    }
 }
 
 // ---- making one --------------------------------------------------------------------------------------------------------

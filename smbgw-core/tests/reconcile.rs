@@ -8,12 +8,12 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, machine, reconcile, run, section, sections,
-    status,
+    PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, machine, on_node, reconcile, run, section,
+    sections, status,
 };
 use serde_json::{Value, json};
 use smbgw_core::error::Kind;
-use smbgw_core::gateway::{Context, Options, Usage};
+use smbgw_core::gateway::Usage;
 use smbgw_core::host::sim::{Death, SimHost};
 
 fn committed() -> (SimHost, Value) {
@@ -30,23 +30,6 @@ fn warnings(doc: &Value) -> String {
 
 fn usage(host: &SimHost, id: &str) -> Usage {
     context(host).usage(id).expect("usage never fails for a share that is there")
-}
-
-/// The same machine seen from another node of the cluster (the record directory is shared there).
-fn from_node(host: &SimHost, node: &str) -> Context {
-    let options = Options { node: Some(node.into()), ..Options::default() };
-    Context::with_host(options, std::rc::Rc::new(host.clone())).expect("a context")
-}
-
-fn on_node(host: &SimHost, node: &str, op: &str, params: Value) -> Value {
-    let mut run = from_node(host, node).begin(op, &params).expect("begun");
-    loop {
-        match run.step().expect("a step") {
-            smbgw_core::gateway::Progress::Working(_) => {}
-            smbgw_core::gateway::Progress::Done(v) => return v["result"].clone(),
-            smbgw_core::gateway::Progress::Failed(_, e) => panic!("{op}: {:#?}", e.to_doc()),
-        }
-    }
 }
 
 #[test]
@@ -95,7 +78,7 @@ fn a_committed_create_is_noted_and_stays() {
 #[test]
 fn a_removal_asked_for_on_another_node_is_carried_out_by_the_owner() {
     let (host, all) = committed();
-    let said = on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"}));
+    let said = on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"})).expect("recorded");
     assert_eq!(said["state"], "recorded", "{said}");
     assert!(host.connect("anna", PASSWORD, "office").is_ok(), "the other node does nothing itself");
     assert!(
@@ -115,7 +98,7 @@ fn a_removal_asked_for_on_another_node_is_carried_out_by_the_owner() {
 fn a_recorded_removal_whose_section_stays_is_carried_out_after_three_minutes() {
     let (host, all) = committed();
     host.pass(Duration::from_secs(1000));
-    on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"}));
+    on_node(&host, "pve2", "share.delete", json!({"id": "office", "actor": "root@pam"})).expect("recorded");
     host.pass(Duration::from_secs(170));
     reconcile(&host, &all).expect("early");
     assert_eq!(status(&host, "office")["state"], "deleting");

@@ -87,6 +87,18 @@ impl GuestConf {
     pub fn mounts(&self) -> BTreeMap<u8, MountPoint> {
         self.values.iter().filter_map(|(k, v)| Some((slot(k)?, MountPoint::parse(v)?))).collect()
     }
+
+    /// Volumes beside its root, by key: mounted ones, coming ones and unused ones. `pct destroy` destroys them with the container.
+    pub fn volumes(&self) -> BTreeMap<&str, &str> {
+        let source = |k: &str, v: &str| -> Option<String> {
+            match slot(k) {
+                Some(_) => MountPoint::parse(v).map(|m| m.source),
+                None => k.strip_prefix("unused").map(|_| v.to_owned()),
+            }
+        };
+        let all = self.values.iter().chain(&self.pending);
+        all.filter(|(k, v)| source(k, v).is_some_and(|s| !s.starts_with('/'))).map(|(k, v)| (k.as_str(), v.as_str())).collect()
+    }
 }
 
 /// The number of `mpN`.

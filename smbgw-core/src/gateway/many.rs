@@ -59,7 +59,7 @@ impl Many {
         // With a single gateway a caller hears at once that it is busy.
         if left.len() == 1 {
             if let Some(paths) = left.pop_front() {
-                this.current = Some(this.turn(&paths)?);
+                this.current = this.turn_if_ours(&paths)?;
             }
         }
         this.left = left;
@@ -72,6 +72,10 @@ impl Many {
         one.recover = true;
         one.goal = Goal::Reconcile { sections: self.sections.clone(), only: self.only.clone() };
         Ok(one)
+    }
+
+    fn turn_if_ours(&self, paths: &Paths) -> Result<Option<One>> {
+        if self.acts_for(paths)? { self.turn(paths).map(Some) } else { Ok(None) }
     }
 
     /// For what is taken up on the way: an operation that was interrupted may need it again.
@@ -133,7 +137,7 @@ impl Many {
 
     fn next(&mut self) -> Result<Progress> {
         let Some(paths) = self.left.pop_front() else { return self.end(&json!([])) };
-        match self.acts_for(&paths).and_then(|ours| if ours { self.turn(&paths).map(Some) } else { Ok(None) }) {
+        match self.turn_if_ours(&paths) {
             Ok(one) => self.current = one,
             // Somebody works on it at this moment; the next reconcile comes soon.
             Err(e) if e.kind() == Kind::Busy => {

@@ -581,6 +581,17 @@ impl Context {
 
     // ---- intents -------------------------------------------------------------------------------------------------------
 
+    /// What changes a gateway is done by the node that owns it: two nodes must never work on one record and container.
+    fn here(&self, paths: Paths) -> Result<Paths> {
+        match observe::record(&*self.host, &paths)? {
+            Some(r) if r.node != self.node => {
+                Err(Error::new(Kind::Conflict, format!("gateway {} is on node {}", paths.gateway, r.node))
+                    .remedy("run the command there"))
+            }
+            _ => Ok(paths),
+        }
+    }
+
     /// What a run's parameters mean; `None` if another node has to do it.
     fn intent(&self, op: &str, params: &Value, password: bool) -> Result<Option<Asked>> {
         let name = |key: &str| required(params, key);
@@ -595,7 +606,7 @@ impl Context {
                 (Intent::Delete { id: id.clone(), actor }, paths, id)
             }
             "share.repair" => {
-                let paths = self.named(params)?;
+                let paths = self.here(self.named(params)?)?;
                 let gateway = paths.gateway.to_string();
                 (Intent::Repair { overwrite: flag(params, "overwrite")? }, paths, gateway)
             }
@@ -616,11 +627,8 @@ impl Context {
             _ if op.starts_with("gateway.") => {
                 let gateway = GatewayId::new(&name("name")?).map_err(|e| Error::property("name", e.to_string()))?;
                 let paths = self.paths_of(&gateway);
-                let r = observe::record(&*self.host, &paths)?.ok_or_else(|| no_gateway(gateway.as_str()))?;
-                if r.node != self.node && op != "gateway.adopt" {
-                    return Err(Error::new(Kind::Conflict, format!("gateway {gateway} is on node {}", r.node))
-                        .remedy("run the command there"));
-                }
+                observe::record(&*self.host, &paths)?.ok_or_else(|| no_gateway(gateway.as_str()))?;
+                let paths = if op == "gateway.adopt" { paths } else { self.here(paths)? };
                 let intent = match op {
                     "gateway.start" => Intent::GatewayStart,
                     "gateway.stop" => Intent::GatewayStop,
@@ -646,7 +654,7 @@ impl Context {
                     "group.remove-member" => Intent::GroupDrop(group()?, UserName::new(&name("user")?)?),
                     _ => return Err(Error::property("op", format!("{} cannot be planned", shorten(op)))),
                 };
-                (intent, self.named(params)?, name("name")?)
+                (intent, self.here(self.named(params)?)?, name("name")?)
             }
         };
         Ok(Some(Asked { intent, paths, target, warnings: Vec::new() }))

@@ -159,13 +159,13 @@ impl Context {
                 Ok(self.paths_of(&checked.spec.gateway))
             }
             "share.delete" => Ok(self.gateway_of(&required(params, "id")?)?.map_or_else(|| self.native.clone(), |(p, _)| p)),
-            "share.repair" => self.to_repair(params),
+            "share.repair" => self.here(self.to_repair(params)?),
             _ if op.starts_with("gateway.") => {
                 Ok(self
                     .paths_of(&GatewayId::new(&required(params, "name")?).map_err(|e| Error::property("name", e.to_string()))?))
             }
             _ if op.starts_with("template.") || op.starts_with("tree.") => self.node_paths(),
-            _ => self.named(params),
+            _ => self.here(self.named(params)?),
         }
     }
 

@@ -146,7 +146,7 @@ pub const PROPERTIES: &[Property] = &[
         "smbgw-rootfs",
         Form::RootFs,
         None,
-        "Storage and size in GiB of the container's own disk, as STORAGE or STORAGE:GIB; default: 2 GiB on local-zfs, local-lvm, local or the first storage that takes containers.",
+        "Storage and size in GiB of the container's own disk, as STORAGE or STORAGE:GIB; default: 2 GiB on local-zfs, local-lvm, local-btrfs, local or the first storage that takes containers.",
     ),
     guest("smbgw-template", Form::Template, None, "Template of the container by its name; default: the newest one."),
     guest("smbgw-vmid", Form::Number, None, "Number of the container; default: the next free one."),

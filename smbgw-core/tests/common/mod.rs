@@ -94,8 +94,11 @@ pub fn type_in(host: &SimHost, program: Program, words: &[&str]) -> Result<Strin
 
 /// Runs an operation to its end; events are collected.
 pub fn run(host: &SimHost, op: &str, params: Value, password: Option<&str>) -> Result<Value, Error> {
-    let context = context(host);
-    let mut run = context.begin(op, &params)?;
+    drive(&context(host), op, &params, password)
+}
+
+fn drive(context: &Context, op: &str, params: &Value, password: Option<&str>) -> Result<Value, Error> {
+    let mut run = context.begin(op, params)?;
     if let Some(p) = password {
         run.secret("password", p.as_bytes())?;
     }
@@ -515,6 +518,16 @@ pub fn sections(host: &SimHost) -> Value {
 
 pub fn reconcile(host: &SimHost, sections: &Value) -> Result<Value, Error> {
     run(host, "reconcile", json!({"sections": sections}), None)
+}
+
+/// The same machine seen from another node of the cluster (the record directory is shared there).
+pub fn from_node(host: &SimHost, node: &str) -> Context {
+    let options = Options { node: Some(node.into()), ..Options::default() };
+    Context::with_host(options, std::rc::Rc::new(host.clone())).expect("a context")
+}
+
+pub fn on_node(host: &SimHost, node: &str, op: &str, params: Value) -> Result<Value, Error> {
+    drive(&from_node(host, node), op, &params, None)
 }
 
 pub fn status(host: &SimHost, id: &str) -> Value {

@@ -98,6 +98,7 @@ for my $case (
     is($got->{error}, undef, "$name: the worker waits for the lock") or diag(explain($got));
     is($world->read('log.done'), 'done', 'and ends');
     my ($begin) = grep { $_->[0] eq 'begin' } map { JSON::PP->new->utf8->decode($_) } split(/\n/, $world->read('log') // '');
+    ok($begin, 'a run was begun') or next;
     is_deeply($begin->[2]->{sections}->{office} // {}, $after eq '' ? {} : { type => 'smbgateway', path => '/srv/office', 'smbgw-memory' => '512', content => 'none' }, 'it sees what was written') or diag(explain($begin));
 }
 

@@ -240,7 +240,7 @@ impl Ct<'_> {
     }
 
     fn destroy_cmd(&self) -> Cmd {
-        // What else names it (backup jobs, HA, firewall) goes with it; trees are bind mounts, which are not volumes.
+        // What else names it (backup jobs, HA, firewall) goes with it; trees are bind mounts, which are not volumes, and with other volumes it is not `disposable`.
         self.pct(&["destroy", "--purge", "1"]).within_ms(120_000)
     }
 
@@ -725,6 +725,25 @@ fn correct(c: &mut Ct<'_>, g: &GuestSeen, mounts: &BTreeMap<u8, MountPoint>, run
     }
 }
 
+/// Nothing of an administrator's goes with the container: `pct destroy` takes all volumes along, also those that are not ours.
+fn disposable(vmid: VmId, g: &GuestSeen) -> Result<()> {
+    if g.conf.get("protection").is_some_and(|p| p == "1") {
+        return Err(
+            Error::new(Kind::Conflict, format!("container {vmid} is protected")).remedy(format!("pct set {vmid} --protection 0"))
+        );
+    }
+    if let Some((key, value)) = g.conf.volumes().into_iter().next() {
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("container {vmid} has a volume that is not ours, and would be destroyed with it: {key}: {value}"),
+        )
+        .remedy(format!(
+            "move it to another guest (pct move-volume {vmid} {key} --target-vmid VMID), or remove it if nobody needs it"
+        )));
+    }
+    Ok(())
+}
+
 // ---- removal -----------------------------------------------------------------------------------------------------------
 
 /// A share leaves the container; with the last one it goes.
@@ -752,10 +771,7 @@ fn without(id: &str, facts: &Facts) -> Steps {
     let mut steps = Vec::new();
     if let Some((vmid, g)) = found {
         let mut c = ct(facts, vmid)?;
-        if g.conf.get("protection").is_some_and(|p| p == "1") {
-            return Err(Error::new(Kind::Conflict, format!("container {vmid} is protected"))
-                .remedy(format!("pct set {vmid} --protection 0")));
-        }
+        disposable(vmid, g)?;
         if g.running {
             c.stop("guest/stop");
         }
@@ -845,6 +861,7 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
             .remedy(format!("take it out for the upgrade: ha-manager remove ct:{old}; then add the new one")));
     }
     confining(facts, guest)?;
+    disposable(old, g)?;
     let (mounts, warnings) = wanted_mounts(facts, r)?;
     let mut spec = settings(facts, r);
     // The number that was asked for is taken, by the old one.
@@ -893,6 +910,7 @@ fn retire(facts: &Facts) -> Steps {
     c.steps.push(accounts::record("retire/forget", format!("forget container {old}"), Key::Retired, None));
     // One that somebody removed, or took the mark off, is not ours to remove.
     if let Some(g) = guest.here.get(&old).filter(|g| g.conf.has_tag(&mark(&r.uuid))) {
+        disposable(old, g)?;
         if g.running {
             c.stop("retire/stop");
         }
