@@ -282,6 +282,23 @@ fn without_a_template_nothing_is_made() {
 }
 
 #[test]
+fn pruning_keeps_what_is_used_and_the_newest_that_is_there() {
+    let cache = |host: &SimHost| names(&host.world(), "/var/lib/vz/template/cache");
+    let host = furnished();
+    for name in ["second", "third", "fourth"] {
+        host.pass(Duration::from_secs(60));
+        run(&host, "template.build", json!({"name": name}), None).expect("built");
+    }
+    let gone = cache(&host).into_iter().find(|f| f.contains("fourth") && f.ends_with(".zst")).expect("its archive");
+    host.change(|w| w.files.take(format!("/var/lib/vz/template/cache/{gone}")));
+    run(&host, "template.prune", json!({"keep": 1}), None).expect("pruned");
+    let left: Vec<String> = cache(&host);
+    for (name, stays) in [("first", true), ("second", false), ("third", true), ("fourth", false)] {
+        assert_eq!(left.iter().any(|f| f.contains(name)), stays, "{name}: {left:?}");
+    }
+}
+
+#[test]
 fn an_archive_that_is_not_what_its_marker_says_makes_no_container() {
     let host = proxmox();
     let archive = "/var/lib/vz/template/cache/smbgw-gateway-trixie_first_amd64.tar.zst";

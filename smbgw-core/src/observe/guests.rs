@@ -201,8 +201,10 @@ fn others(node: &dyn Host, facts: &Facts, guest: &mut GuestFacts) -> Result<()> 
     guest.reached = reached;
     if let Some(dir) = facts.paths.record_file.parent() {
         for file in node.list(dir)?.into_iter().filter(|f| f.ends_with(".json")) {
-            let record = node.read_text(&dir.join(file))?.and_then(|t| Record::parse(&t).ok());
-            guest.used_templates.extend(record.and_then(|r| r.template));
+            let Some(r) = node.read_text(&dir.join(file))?.and_then(|t| Record::parse(&t).ok()) else { continue };
+            // One that is named for a container that has yet to be built, or built again, is needed as well.
+            guest.used_templates.extend(r.settings.get("smbgw-template").cloned());
+            guest.used_templates.extend(r.template);
         }
     }
     Ok(())

@@ -318,7 +318,8 @@ fn pack(root: &Path, part: &Path) -> Step {
 pub fn prune(keep: usize, facts: &Facts) -> Steps {
     let guest = facts.guest.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody looked at the templates"))?;
     let mut all: Vec<_> = guest.templates.iter().collect();
-    all.sort_by_key(|t| std::cmp::Reverse(t.marker.built_ms));
+    // A marker without its archive is no template to keep instead of one that can be used.
+    all.sort_by_key(|t| std::cmp::Reverse((t.present, t.marker.built_ms)));
     let mut steps = Vec::new();
     for t in all.into_iter().skip(keep.max(1)).filter(|t| !guest.used_templates.contains(&t.marker.name)) {
         for (what, path) in [("marker", marker_of(&t.path)), ("archive", t.path.clone())] {
