@@ -28,9 +28,10 @@ struct Scene {
     done: SimHost,
     before: World,
     after: World,
-    /// Other ways to be complete: without the password, which nobody can say again for somebody who died, and with the container started since,
-    /// so that nothing waits for that any more.
+    /// Complete as well: with the container started since, so that nothing waits for that any more.
     also: Vec<World>,
+    /// Complete, but without the password: for somebody who died nobody can say it again. An attempt that is given it must use it.
+    unsaid: Option<World>,
     /// Acting calls and journal writes of the whole operation.
     calls: u64,
     writes: u64,
@@ -43,15 +44,14 @@ fn scenes() -> Vec<Scene> {
         case.run(&done).unwrap_or_else(|e| panic!("{}: {:#?}", case.name, e.to_doc()));
         let (calls, writes) = (done.calls() - start.calls(), done.journal_writes() - start.journal_writes());
         let unsaid = start.snapshot();
+        let unsaid_done = case.password && run(&unsaid, case.op, case.params.clone(), None).is_ok();
+        let unsaid = unsaid_done.then(|| outcome(&unsaid));
         let mut also = Vec::new();
-        if case.password && run(&unsaid, case.op, case.params.clone(), None).is_ok() {
-            also.push(outcome(&unsaid));
-        }
         let started = done.snapshot();
         if case.is_lxc() && waits(&started) && run(&started, "gateway.restart", json!({"name": "office"}), None).is_ok() {
             also.push(outcome(&started));
         }
-        Scene { before: visible(&start), after: outcome(&done), also, case, start, done, calls, writes }
+        Scene { before: visible(&start), after: outcome(&done), also, unsaid, case, start, done, calls, writes }
     };
     let chosen = std::env::var("SMBGW_CASE").unwrap_or_default();
     cases().into_iter().chain(lxc_cases()).filter(|c| c.name.contains(&chosen)).map(make).collect()
@@ -70,13 +70,21 @@ impl Scene {
         self.after.differences(&now)
     }
 
+    /// Complete, by somebody who may not know the password.
+    fn as_completed(&self, host: &SimHost) -> Vec<String> {
+        if self.unsaid.as_ref().is_some_and(|w| *w == outcome(host)) {
+            return Vec::new();
+        }
+        self.as_after(host)
+    }
+
     /// As before, or complete where that is allowed, and nothing of ours lying about.
     fn settled(&self, host: &SimHost, complete: bool) -> Result<(), String> {
         nothing(open_marks(host))?;
         let rebuilt = self.heal(host)?;
         // Other numbers in a tree are taken back by a command of their own.
         let complete = complete || self.case.op == "tree.shift";
-        let (mut before, after) = (self.as_before(host), self.as_after(host));
+        let (mut before, after) = (self.as_before(host), self.as_completed(host));
         if rebuilt || (self.case.op == "gateway.upgrade" && host.world().guests.len() == 1) {
             // A container that was lost is built from the newest template.
             let (mut old, mut new) = (self.before.clone(), visible(host));
@@ -163,7 +171,7 @@ impl Wrong {
 impl Drop for Wrong {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let some: Vec<&str> = self.0.iter().take(700).map(String::as_str).collect();
+            let some: Vec<&str> = self.0.iter().take(12).map(String::as_str).collect();
             assert!(self.0.is_empty(), "{} went wrong, among them:\n{}", self.0.len(), some.join("\n"));
         }
     }
@@ -411,7 +419,7 @@ fn every_journal_write(fault: impl Fn(Death) -> Fault, how: &[Recovery]) {
                     let case = &scene.case;
                     judged = judged.and_then(|()| match how {
                         Recovery::Committed if matches!(case.op, "share.create" | "share.update") => {
-                            nothing(scene.as_after(&host)).map_err(|e| format!("committed, not complete: {e}"))
+                            nothing(scene.as_completed(&host)).map_err(|e| format!("committed, not complete: {e}"))
                         }
                         Recovery::NotCommitted if case.op == "share.create" => {
                             nothing(scene.as_before(&host)).map_err(|e| format!("never committed: {e}"))

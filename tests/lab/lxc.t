@@ -145,17 +145,20 @@ subtest 'users and access act inside' => sub {
 };
 
 subtest 'a container that was stopped, changed or destroyed by hand is put right' => sub {
-    Lab::Guests::pct(['stop', $first]);
+    is(Lab::Guests::pct(['stop', $first])->{rc}, 0, 'stopped');
+    is(Lab::Guests::init_pid($first), undef, 'it does not run');
     is(reconcile()->{rc}, 0, 'after a stop');
     is(works_again('anna', 'office'), 'OK', 'it serves again');
 
-    Lab::Guests::pct(['set', $first, '--memory', '700']);
-    reconcile();
+    is(Lab::Guests::pct(['set', $first, '--memory', '700'])->{rc}, 0, 'it is given more memory');
+    like(Lab::Guests::config($first), qr/^memory: 700$/m, 'which it has');
+    is(reconcile()->{rc}, 0, 'after that');
     like(Lab::Guests::config($first), qr/^memory: 256$/m, 'its memory is as ordered');
+    is(Lab::Guests::limit($first, 'memory.limit_in_bytes') // Lab::Guests::limit($first, 'memory.max'), 256 * 1024 * 1024, 'to the kernel too');
 
     my $sid = Lab::Guests::exec($first, ['net', 'getlocalsid'])->{out};
     my $owner = Lab::Guests::exec($first, ['id', '-u', 'anna'])->{out};
-    Lab::Guests::pct(['stop', $first]);
+    is(Lab::Guests::pct(['stop', $first])->{rc}, 0, 'stopped');
     is(Lab::Guests::pct(['destroy', $first])->{rc}, 0, 'destroyed');
     is(reconcile()->{rc}, 0, 'the worker builds it anew') or diag(Lab::Product::words_of(reconcile()));
     is(works_again('anna', 'office'), 'OK', 'anna has her password');
@@ -166,7 +169,7 @@ subtest 'a container that was stopped, changed or destroyed by hand is put right
 };
 
 subtest 'a renumbered container is named, never doubled, and can be taken' => sub {
-    Lab::Guests::pct(['stop', $first]);
+    is(Lab::Guests::pct(['stop', $first])->{rc}, 0, 'stopped');
     my $new = $first + 50;
     rename("/var/lib/vz/images/$first", "/var/lib/vz/images/$new");
     my $text = Lab::Guests::config($first);
@@ -251,6 +254,7 @@ subtest 'templates are listed, and those that nobody uses are pruned' => sub {
 subtest 'under the HA manager it is started and stopped through that' => sub {
     is(Lab::Guests::ha(['add', "ct:$first", '--state', 'started'])->{rc}, 0, 'added to HA');
     is(Lab::Product::call(['gateway', 'stop', 'files'], timeout => 120)->{rc}, 0, 'stopped');
+    is(Lab::Guests::init_pid($first), undef, 'it does not run');
     like(Lab::Box::slurp('/etc/pve/ha/resources.cfg'), qr/ct: $first\n\s+state stopped/, 'by the state of the resource');
     is(Lab::Product::call(['gateway', 'start', 'files'], timeout => 120)->{rc}, 0, 'started');
     like(Lab::Box::slurp('/etc/pve/ha/resources.cfg'), qr/ct: $first\n\s+state started/, 'likewise');
@@ -275,15 +279,29 @@ subtest 'the last share takes the container with it, and nothing else' => sub {
 };
 
 subtest 'a share can be removed while its container is being made' => sub {
-    Lab::Box::spew('/run/lab/pct-double', "PCT_DOUBLE_SLOW=create:4\n");
+    Lab::Box::spew('/run/lab/pct-double', "PCT_DOUBLE_SLOW=create:8\n");
     pvesm_ok('pvesm add', ['add', 'smbgateway', 'office', '--path', '/srv/office', '--smbgw-gateway', 'files', '--username', 'anna', '--smbgw-net', $NET], password => $PASSWORD);
-    becomes('office', 'provisioning', 10);
-    my $r;
-    Lab::Box::until_true(sub { $r = Lab::Product::pvesm(['remove', 'office']); defined($r->{rc}) && $r->{rc} == 0 }, 40);
-    is($r->{rc}, 0, 'removed') or diag($r->{all});
+    ok(Lab::Box::until_true(sub { (Lab::Product::status('office')->{operation} // {})->{step} }, 20), 'the worker is at it') or diag(Lab::Product::call(['status', 'office'], text => 1)->{all});
+    is(main::state('office'), 'provisioning', 'it is not there yet');
+    my $r = Lab::Product::pvesm(['remove', 'office']);
+    is($r->{rc}, 0, 'removed, at the first attempt') or diag($r->{all});
     unlink('/run/lab/pct-double');
     ok(Lab::Box::until_true(sub { reconcile(); my @c = glob('/etc/pve/nodes/box/lxc/*.conf'); @c == 1 && main::state('office') eq 'none' }, 60), 'no container and no share is left') or diag(Lab::Box::run(['find', '/etc/pve/nodes', '/run/smbgw'])->{out});
     is(-e '/run/smbgw/pending/office' ? 1 : 0, 0, 'and no password');
+};
+
+subtest 'a build that fails leaves nothing and says why' => sub {
+    for my $command (qw(create start)) {
+        Lab::Box::spew('/run/lab/pct-double', "PCT_DOUBLE_FAIL=$command\n");
+        pvesm_ok('pvesm add', ['add', 'smbgateway', 'office', '--path', '/srv/office', '--smbgw-gateway', 'files', '--username', 'anna', '--smbgw-net', $NET], password => $PASSWORD);
+        becomes('office', 'failed');
+        like(JSON::PP::encode_json(Lab::Product::status('office')), qr/'$command' was asked to fail/, "pct $command: the status says what it said");
+        is_deeply([glob('/etc/pve/nodes/box/lxc/*.conf')], ["/etc/pve/nodes/box/lxc/$FOREIGN.conf"], 'no container is left');
+        is(Lab::Guests::host_owner('/srv/office'), '0:0', 'the tree is as it was');
+        unlink('/run/lab/pct-double');
+        pvesm_ok('it can be given up', ['remove', 'office']);
+        ok(Lab::Box::until_true(sub { reconcile(); main::state('office') eq 'none' }, 60), 'and is gone');
+    }
 };
 
 subtest 'without mapped mounts the tree gets the numbers of the container' => sub {
@@ -310,7 +328,7 @@ subtest 'without mapped mounts the tree gets the numbers of the container' => su
 };
 
 subtest 'another gateway beside it, with IPv6 in a VLAN' => sub {
-    plan(skip_all => 'no IPv6 here') if !Lab::Guests::has_ipv6();
+    Lab::Box::skip_all('no IPv6 here') if !Lab::Guests::has_ipv6();
     mkdir('/srv/six');
     my $address = 'fd00:db8:7::20';
     pvesm_ok('pvesm add', ['add', 'smbgateway', 'six', '--path', '/srv/six', '--username', 'anna', '--smbgw-net', "ip=none,ip6=$address/64,tag=7,mtu=1400"], password => $PASSWORD);

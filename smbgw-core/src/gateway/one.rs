@@ -137,6 +137,8 @@ impl One {
             ("share.create", Some(spec)) => {
                 // The owner is decided now, while the storage configuration is locked for the whole cluster.
                 self.make_record()?;
+                // One of that name that was removed before has nothing to do with it.
+                self.note(|r| _ = r.removed.remove(&asked.target))?;
                 c.drop_deferred(&asked.target)?;
                 c.keep_password(&asked.target, &self.secrets)?;
                 c.announce(spec, &warnings)?;
