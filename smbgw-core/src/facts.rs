@@ -389,3 +389,38 @@ impl Facts {
         self.effective.smbd_pid_file()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_that_differs_is_named() {
+        let wanted = Limits {
+            memory: Some(256 << 20),
+            swap: Some(0),
+            cores: Some(1),
+            processes: Some(1000),
+            unprivileged: true,
+            apparmor: true,
+        };
+        assert_eq!(wanted.differences(&wanted), Vec::<String>::new());
+        type Change = fn(&mut Limits);
+        let changes: [(&str, Change); 8] = [
+            ("memory is", |l| l.memory = Some(512 << 20)),
+            ("memory is unlimited", |l| l.memory = None),
+            ("swap is", |l| l.swap = Some(4096)),
+            ("processors", |l| l.cores = Some(2)),
+            ("processes: unlimited", |l| l.processes = None),
+            ("processes", |l| l.processes = Some(999)),
+            ("root is the node's root", |l| l.unprivileged = false),
+            ("AppArmor", |l| l.apparmor = false),
+        ];
+        for (name, change) in changes {
+            let mut is = wanted.clone();
+            change(&mut is);
+            let said = is.differences(&wanted);
+            assert!(said.len() == 1 && said[0].contains(name), "{name}: {said:?}");
+        }
+    }
+}

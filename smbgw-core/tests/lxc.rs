@@ -343,6 +343,67 @@ fn limits_that_do_not_take_effect_fail_the_create_and_leave_nothing() {
     }
 }
 
+#[test]
+fn a_container_that_is_not_confined_any_more_is_not_started_in_earnest() {
+    let host = furnished();
+    run(&host, "gateway.stop", json!({"name": "office"}), None).expect("stopped");
+    host.change(|w| {
+        let text = w.files.text(conf(100));
+        w.files.put(conf(100), format!("{text}lxc.apparmor.profile: unconfined\n"), 0o640, 0, 33);
+    });
+    let e = run(&host, "gateway.start", json!({"name": "office"}), None).expect_err("unconfined");
+    assert_eq!(e.kind(), Kind::Unsafe, "{e}");
+    assert!(smbgw_core::error::chain(&e).contains("AppArmor"), "{e}");
+    assert!(!host.world().guests[&100].running());
+}
+
+#[test]
+fn what_is_asked_for_is_in_the_container_and_in_force() {
+    let host = proxmox();
+    host.change(|w| w.files.put("/sys/class/net/vmbr1/bridge/stp_state", "0\n", 0o444, 0, 0));
+    let asked = [
+        ("nodes", "pve1,pve2"),
+        ("shared", "1"),
+        ("smbgw-vmid", "150"),
+        ("smbgw-memory", "300"),
+        ("smbgw-swap", "64"),
+        ("smbgw-cores", "2"),
+        ("smbgw-processes", "400"),
+        ("smbgw-rootfs", "local-lvm:3"),
+        ("smbgw-net", "bridge=vmbr1,ip=192.0.2.10/24,gw=192.0.2.1,ip6=none,tag=7,mtu=1400,firewall=1"),
+    ];
+    let said = create_lxc(&host, "office", "/srv/office", &asked).expect("created");
+    assert!(!said["warnings"].to_string().contains("not marked shared"), "{said}");
+    let text = host.world().files.text(conf(150));
+    for line in ["memory: 300", "swap: 64", "cores: 2", "lxc.cgroup2.pids.max: 400", "onboot: 0", "unprivileged: 1"] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+    let value = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap_or_default().to_owned();
+    for part in ["bridge=vmbr1", "ip=192.0.2.10/24", "gw=192.0.2.1", "tag=7", "mtu=1400", "firewall=1"] {
+        assert!(value("net0:").split([',', ' ']).any(|p| p == part), "{part}: {text}");
+    }
+    assert!(value("rootfs:").contains("size=3G"), "{text}");
+    assert!(value("mp0:").split(',').any(|p| p == "shared=1"), "so that it can be migrated: {text}");
+}
+
+#[test]
+fn a_tree_on_several_nodes_that_is_not_shared_is_warned_about() {
+    let host = proxmox();
+    let said = create_lxc(&host, "office", "/srv/office", &[("nodes", "pve1,pve2")]).expect("created");
+    assert!(said["warnings"].to_string().contains("cannot be migrated"), "{said}");
+    assert!(!host.world().files.text(conf(100)).contains("shared=1"));
+}
+
+#[test]
+fn a_number_that_another_guest_has_is_refused() {
+    let host = proxmox();
+    foreign(&host, "150", &[]);
+    let before = host.snapshot();
+    let e = create_lxc(&host, "office", "/srv/office", &[("smbgw-vmid", "150")]).expect_err("taken");
+    assert!(e.to_string().contains("150"), "{e}");
+    assert_eq!(differences(&before, &host), Vec::<String>::new());
+}
+
 fn older_pct(host: &SimHost) {
     host.change(|w| {
         let status = w.files.text("/var/lib/dpkg/status").replace("6.1.6", "5.2.4");
