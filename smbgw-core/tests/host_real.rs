@@ -532,21 +532,21 @@ fn a_lock_file_that_was_replaced_locks_nobody_out() {
 fn a_process_is_known_by_pid_and_start_time() {
     let mut child = Command::new("/bin/sleep").arg("1000").spawn().expect("runs");
     let pid = i32::try_from(child.id()).expect("small");
-    let id = RealHost.process(pid, "sleep").expect("runs: spawn returns after the exec");
-    assert_eq!(RealHost.process(pid, "smbd"), None);
-    assert_eq!(RealHost.process(0, "sleep"), None);
-    assert!(RealHost.alive(id));
+    let id = RealHost.process(pid, "sleep").expect("known").expect("runs: spawn returns after the exec");
+    assert_eq!(RealHost.process(pid, "smbd").expect("known"), None);
+    assert_eq!(RealHost.process(0, "sleep").expect("known"), None);
+    assert!(RealHost.alive(id).expect("known"));
     let stranger = ProcessId { start: id.start + 1, ..id };
-    assert!(!RealHost.alive(stranger));
+    assert!(!RealHost.alive(stranger).expect("known"));
     RealHost.end(stranger).expect("nothing to do");
-    assert!(RealHost.alive(id), "another process of that number is left alone");
+    assert!(RealHost.alive(id).expect("known"), "another process of that number is left alone");
     RealHost.end(id).expect("ends");
-    assert!(!RealHost.alive(id), "a zombie does not run");
-    assert_eq!(RealHost.process(pid, "sleep"), None);
+    assert!(!RealHost.alive(id).expect("known"), "a zombie does not run");
+    assert_eq!(RealHost.process(pid, "sleep").expect("known"), None);
     child.wait().expect("reaped");
     RealHost.end(id).expect("is gone already");
     let me = RealHost.own_process();
-    assert!(RealHost.alive(me) && me.pid == std::process::id() as i32 && me.start > 0);
+    assert!(RealHost.alive(me).expect("known") && me.pid == std::process::id() as i32 && me.start > 0);
 }
 
 #[test]
@@ -568,7 +568,7 @@ fn programs_of_the_table_run_or_name_their_package() {
         match started {
             // Not every program knows --help; that it ran and said something is what counts here.
             Ok(mut job) => {
-                assert!(RealHost.installed(program));
+                assert!(RealHost.installed(program).expect("known"));
                 let output = loop {
                     if let Some(o) = job.poll(Duration::from_secs(1)).expect("can be waited for") {
                         break o;
@@ -578,7 +578,7 @@ fn programs_of_the_table_run_or_name_their_package() {
                 assert!(output.stdout.len() + output.stderr.len() > 0, "{}", program.name());
             }
             Err(e) => {
-                assert!(!RealHost.installed(program));
+                assert!(!RealHost.installed(program).expect("known"));
                 assert_eq!(e.kind(), Kind::Unsupported);
                 assert!(e.remedy_text().is_some_and(|r| r.starts_with("apt install ")), "{e:?}");
             }

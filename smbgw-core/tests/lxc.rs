@@ -779,6 +779,35 @@ fn a_guest_that_answers_nonsense_causes_errors_and_nothing_else() {
     assert!(told >= 9 * 5, "only {told} lies were told");
 }
 
+/// What cannot be heard is not told as a fact: neither that smbd does not run, nor that a session is over.
+#[test]
+fn a_guest_that_falls_silent_never_makes_a_session_count_as_ended() {
+    let start = furnished();
+    start.within(100).connect("anna", PASSWORD, "office").expect("may");
+    let open = |host: &SimHost| {
+        let smbd = host.world().guests[&100].world.smbd.clone();
+        smbd.is_some_and(|s| s.sessions.iter().any(|x| x.user == "anna"))
+    };
+    assert!(open(&start));
+    let (mut n, mut refused) = (0, 0);
+    loop {
+        n += 1;
+        let host = start.snapshot();
+        host.lie(100, n, b"");
+        match run(&host, "user.disable", json!({"name": "anna"}), None) {
+            Ok(_) => assert!(!open(&host), "silent at question {n}: said to be disabled, and works on"),
+            Err(e) => {
+                refused += 1;
+                assert!(!matches!(e.kind(), Kind::Internal | Kind::Corrupt), "silent at question {n}: {e}");
+            }
+        }
+        if host.armed() > 0 {
+            break;
+        }
+    }
+    assert!(refused > 10, "{refused} of {n}");
+}
+
 #[test]
 fn a_guest_cannot_name_files_of_the_node() {
     let host = furnished();

@@ -308,20 +308,20 @@ impl Host for Guest {
     fn converse(&self, _: &Cmd) -> Result<Box<dyn Talk>> {
         Self::not_here("a conversation")
     }
-    fn alive(&self, process: ProcessId) -> bool {
-        self.call(&Ask::Alive(process), FILE_CALL).unwrap_or(false)
+    fn alive(&self, process: ProcessId) -> Result<bool> {
+        self.call(&Ask::Alive(process), FILE_CALL)
     }
-    fn process(&self, pid: i32, program: &str) -> Option<ProcessId> {
-        self.call(&Ask::Process(pid, program.to_owned()), FILE_CALL).unwrap_or_default()
+    fn process(&self, pid: i32, program: &str) -> Result<Option<ProcessId>> {
+        self.call(&Ask::Process(pid, program.to_owned()), FILE_CALL)
     }
     fn end(&self, _: ProcessId) -> Result<()> {
         Self::not_here("a recorded process")
     }
-    fn has_systemd(&self) -> bool {
-        self.call(&Ask::HasSystemd, FILE_CALL).unwrap_or(false)
+    fn has_systemd(&self) -> Result<bool> {
+        self.call(&Ask::HasSystemd, FILE_CALL)
     }
-    fn installed(&self, program: Program) -> bool {
-        self.call(&Ask::Installed(program), FILE_CALL).unwrap_or(false)
+    fn installed(&self, program: Program) -> Result<bool> {
+        self.call(&Ask::Installed(program), FILE_CALL)
     }
 
     fn lock(&self, _: &Path, _: &str, _: Duration) -> Result<Box<dyn Lock>> {
@@ -434,10 +434,10 @@ impl Server {
                 }
                 value(())
             }
-            Ask::Alive(process) => value(host.alive(process)),
-            Ask::Process(pid, program) => value(host.process(pid, &program)),
-            Ask::HasSystemd => value(host.has_systemd()),
-            Ask::Installed(program) => value(host.installed(program)),
+            Ask::Alive(process) => value(host.alive(process)?),
+            Ask::Process(pid, program) => value(host.process(pid, &program)?),
+            Ask::HasSystemd => value(host.has_systemd()?),
+            Ask::Installed(program) => value(host.installed(program)?),
         }
     }
 }

@@ -233,15 +233,15 @@ pub trait Host {
     /// each question.
     fn converse(&self, cmd: &Cmd) -> Result<Box<dyn Talk>>;
     /// Whether that very process still runs (a zombie does not).
-    fn alive(&self, process: ProcessId) -> bool;
+    fn alive(&self, process: ProcessId) -> Result<bool>;
     /// The process behind a pid, if it runs and its program's file name is `program`.
-    fn process(&self, pid: i32, program: &str) -> Option<ProcessId>;
+    fn process(&self, pid: i32, program: &str) -> Result<Option<ProcessId>>;
     /// Ends that very process with SIGKILL, if it still runs and is a child we recorded.
     fn end(&self, process: ProcessId) -> Result<()>;
     /// Whether systemd is the init system here.
-    fn has_systemd(&self) -> bool;
+    fn has_systemd(&self) -> Result<bool>;
     /// Whether a program of the table is installed.
-    fn installed(&self, program: crate::effect::Program) -> bool;
+    fn installed(&self, program: crate::effect::Program) -> Result<bool>;
 
     /// Takes an exclusive lock on `path` (flock), waiting at most `wait`; `note` (pid and operation) is put into the file.
     /// `Busy`, with the holder's note, when the time is up.

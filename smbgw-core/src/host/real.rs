@@ -675,12 +675,12 @@ impl Host for RealHost {
         talk.map(|t| Box::new(t) as Box<dyn Talk>).map_err(|e| e.story(|s| s.command = Some(cmd.to_string())))
     }
 
-    fn alive(&self, process: ProcessId) -> bool {
-        sys::proc_stat(process.pid).is_some_and(|p| !p.dead() && p.start == process.start)
+    fn alive(&self, process: ProcessId) -> Result<bool> {
+        Ok(sys::proc_stat(process.pid).is_some_and(|p| !p.dead() && p.start == process.start))
     }
 
-    fn process(&self, pid: i32, program: &str) -> Option<ProcessId> {
-        let stat = sys::proc_stat(pid).filter(|p| !p.dead())?;
+    fn process(&self, pid: i32, program: &str) -> Result<Option<ProcessId>> {
+        let Some(stat) = sys::proc_stat(pid).filter(|p| !p.dead()) else { return Ok(None) };
         // The executable decides; `comm` can be set to anything, but is all there is where /proc/PID/exe is not ours to read.
         let same = match fs::read_link(format!("/proc/{pid}/exe")) {
             Ok(exe) => {
@@ -690,18 +690,18 @@ impl Host for RealHost {
             }
             Err(_) => stat.comm.as_bytes() == &program.as_bytes()[..program.len().min(15)],
         };
-        same.then_some(ProcessId { pid, start: stat.start })
+        Ok(same.then_some(ProcessId { pid, start: stat.start }))
     }
 
     fn end(&self, process: ProcessId) -> Result<()> {
         let failed = |e: io::Error| Error::io(format!("cannot end process {}", process.pid), e);
-        if process.pid <= 1 || !self.alive(process) {
+        if process.pid <= 1 || !self.alive(process)? {
             return Ok(());
         }
         let until = Instant::now() + GRACE;
         match sys::pidfd_open(process.pid) {
             // Looked at again through the descriptor's eyes: the number cannot be reused while its process has not ended.
-            Ok(fd) if self.alive(process) => {
+            Ok(fd) if self.alive(process)? => {
                 sys::pidfd_kill(fd.as_fd()).map_err(failed)?;
                 sys::wait_pidfd(fd.as_fd(), GRACE);
             }
@@ -709,7 +709,7 @@ impl Host for RealHost {
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
             Err(_) => sys::kill_number(process.pid),
         }
-        while self.alive(process) {
+        while self.alive(process)? {
             if Instant::now() >= until {
                 return Err(Error::new(Kind::Timeout, format!("process {} does not end after SIGKILL", process.pid))
                     .remedy("it is stuck in the kernel, usually on a dead mount: bring that back or reboot"));
@@ -719,13 +719,13 @@ impl Host for RealHost {
         Ok(())
     }
 
-    fn has_systemd(&self) -> bool {
+    fn has_systemd(&self) -> Result<bool> {
         // The test of sd_booted(3).
-        fs::symlink_metadata("/run/systemd/system").is_ok_and(|m| m.is_dir())
+        Ok(fs::symlink_metadata("/run/systemd/system").is_ok_and(|m| m.is_dir()))
     }
 
-    fn installed(&self, program: Program) -> bool {
-        locate(program).is_some()
+    fn installed(&self, program: Program) -> Result<bool> {
+        Ok(locate(program).is_some())
     }
 
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {

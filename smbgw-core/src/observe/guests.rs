@@ -51,7 +51,7 @@ pub fn see(node: &dyn Host, vmid: VmId) -> Result<Seen> {
 
 /// The first process of a running container; `None` if it does not run.
 pub fn init(node: &dyn Host, vmid: VmId) -> Result<Option<i32>> {
-    if !node.installed(Program::LxcInfo) {
+    if !node.installed(Program::LxcInfo)? {
         return Ok(None);
     }
     let cmd = Cmd::new(Program::LxcInfo, ["-n", &vmid.to_string(), "-p", "-H"]);
@@ -141,7 +141,7 @@ fn next_id(text: &str) -> Option<(u32, u32)> {
 
 /// Whether this version of `pct` takes `idmap=` at a mount point (pve-container 6.1.6 and later): its own help tells.
 fn maps_ids(node: &dyn Host) -> Result<bool> {
-    if !node.installed(Program::Pct) {
+    if !node.installed(Program::Pct)? {
         return Ok(false);
     }
     let cmd = Cmd::new(Program::Pct, ["help", "set", "--verbose", "1"]).within_ms(20_000);

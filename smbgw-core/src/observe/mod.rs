@@ -161,10 +161,12 @@ pub fn tree(host: &dyn Host, path: &Path) -> std::result::Result<TreeFact, Strin
 }
 
 /// Whether smbd runs, by its pid file.
-pub fn smbd_running(host: &dyn Host, pid_file: &Path) -> bool {
-    let Ok(Some(f)) = host.read(pid_file, 64) else { return false };
-    let pid = String::from_utf8_lossy(&f.content).trim().parse::<i32>().ok();
-    pid.is_some_and(|p| host.process(p, "smbd").is_some())
+pub fn smbd_running(host: &dyn Host, pid_file: &Path) -> Result<bool> {
+    let Some(f) = host.read(pid_file, 64)? else { return Ok(false) };
+    match String::from_utf8_lossy(&f.content).trim().parse::<i32>() {
+        Ok(pid) => Ok(host.process(pid, "smbd")?.is_some()),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Shares that Samba has from elsewhere than files.
@@ -254,7 +256,7 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
     }
     if paths.mode == Mode::Lxc {
         facts.guest = Some(guests::look(m, node, facts.record.as_ref())?);
-        missing_programs(host, &mut facts, outside);
+        missing_programs(host, &mut facts, outside)?;
         facts.place = facts.record.as_ref().and_then(|r| r.vmid).map_or(Place::Node, Place::Ct);
         facts.reachable = facts.container().is_some_and(|(_, g)| g.running && g.hand.is_ok());
         if !facts.reachable {
@@ -273,12 +275,13 @@ fn outside(p: Program) -> bool {
 }
 
 /// Which programs a machine lacks. Around a container the node needs others than the place itself.
-fn missing_programs(host: &dyn Host, facts: &mut Facts, wanted: impl Fn(Program) -> bool) {
+fn missing_programs(host: &dyn Host, facts: &mut Facts, wanted: impl Fn(Program) -> bool) -> Result<()> {
     for p in Program::ALL.into_iter().filter(|p| wanted(*p)) {
-        if p != Program::Systemctl && !host.installed(p) {
+        if p != Program::Systemctl && !host.installed(p)? {
             facts.missing.insert(p.name().to_owned(), programs::missing(p).remedy_text().unwrap_or_default().to_owned());
         }
     }
+    Ok(())
 }
 
 /// What can be seen of the place without a program.
@@ -287,10 +290,10 @@ fn inside(place: &dyn Host, facts: &mut Facts) -> Result<()> {
     facts.sub_ids = sub_ids(place)?;
     facts.main = conf_file(place, &facts.paths.smb_conf)?;
     facts.own = conf_file(place, &facts.paths.own_conf)?;
-    facts.systemd = place.has_systemd();
+    facts.systemd = place.has_systemd()?;
     let guest = facts.guest.is_some();
-    missing_programs(place, facts, |p| !guest || !outside(p));
-    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file());
+    missing_programs(place, facts, |p| !guest || !outside(p))?;
+    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file())?;
     Ok(())
 }
 
@@ -318,17 +321,17 @@ pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Fac
 /// What only Samba's own programs can tell.
 fn deeper(place: &dyn Host, paths: &Paths, need: &Need, facts: &mut Facts) -> Result<()> {
     let has = |p: Program| place.installed(p);
-    if !has(Program::Testparm) || facts.main.is_none() {
+    if !has(Program::Testparm)? || facts.main.is_none() {
         return Ok(());
     }
     let cmd = testparm_cmd(&paths.smb_conf);
     facts.effective = effective(&cmd, &ask(place, &cmd)?)?;
     facts.other_shares = other_shares(place, facts)?;
-    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file());
-    if has(Program::Pdbedit) && !need.without_passdb {
+    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file())?;
+    if has(Program::Pdbedit)? && !need.without_passdb {
         facts.passdb = passdb(place, paths)?;
     }
-    if has(Program::Sharesec) {
+    if has(Program::Sharesec)? {
         // Only a share with `dos filemode` ever got an ACL from us; asking costs a process.
         let own = facts.own.as_ref().map(|f| f.text.clone()).unwrap_or_default();
         let with_acl: Vec<String> = SmbConf::parse(&own)
@@ -410,7 +413,7 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
         },
         Watch::ShareAcl(share) => acl(host, paths, share)?.map_or(Seen::Absent, Seen::ShareAcl),
         Watch::Smbd => {
-            if smbd_running(host, &pid_file(host, paths)?) {
+            if smbd_running(host, &pid_file(host, paths)?)? {
                 Seen::Running
             } else {
                 Seen::Absent
@@ -438,7 +441,7 @@ fn present(there: bool) -> Seen {
 /// Where smbd keeps its pid.
 fn pid_file(host: &dyn Host, paths: &Paths) -> Result<PathBuf> {
     let mut global = Effective::default();
-    if host.installed(Program::Testparm) && host.exists(&paths.smb_conf)? {
+    if host.installed(Program::Testparm)? && host.exists(&paths.smb_conf)? {
         let cmd = testparm_cmd(&paths.smb_conf);
         global = effective(&cmd, &ask(host, &cmd)?)?;
     }

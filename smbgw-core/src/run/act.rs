@@ -396,7 +396,7 @@ fn stop_smbd(pid_file: PathBuf, stop: Cmd, next: Next) -> Flow {
             Ok(Flow::Wait {
                 what: "the end of smbd".into(),
                 limit_ms: 15_000,
-                check: Box::new(move |t| Ok(!observe::smbd_running(&*t.host, &pid_file))),
+                check: Box::new(move |t| Ok(!observe::smbd_running(&*t.host, &pid_file)?)),
                 next,
             })
         }),
@@ -410,7 +410,7 @@ fn start_smbd(pid_file: PathBuf, start: Cmd) -> Flow {
             Ok(Flow::Wait {
                 what: "the start of smbd (see log.smbd)".into(),
                 limit_ms: 15_000,
-                check: Box::new(move |t| Ok(observe::smbd_running(&*t.host, &pid_file))),
+                check: Box::new(move |t| observe::smbd_running(&*t.host, &pid_file)),
                 next: Box::new(|tools| Ok(ping(tools, 0))),
             })
         }),
@@ -449,7 +449,8 @@ fn end_sessions(tools: &Tools<'_>, user: String) -> Flow {
                 .collect();
             pids.sort_unstable();
             pids.dedup();
-            let processes: Vec<ProcessId> = pids.iter().filter_map(|p| tools.host.process(*p, "smbd")).collect();
+            let processes: Vec<ProcessId> =
+                pids.iter().filter_map(|p| tools.host.process(*p, "smbd").transpose()).collect::<Result<_>>()?;
             Ok(shut_down(tools, processes.clone(), processes))
         }),
     )
@@ -460,7 +461,14 @@ fn shut_down(tools: &Tools<'_>, mut left: Vec<ProcessId>, all: Vec<ProcessId>) -
         return Flow::Wait {
             what: "the end of the sessions".into(),
             limit_ms: 5_000,
-            check: Box::new(move |t| Ok(all.iter().all(|p| !t.host.alive(*p)))),
+            check: Box::new(move |t| {
+                for p in &all {
+                    if t.host.alive(*p)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }),
             next: Box::new(|_| Ok(Flow::Finished)),
         };
     };

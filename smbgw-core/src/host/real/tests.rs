@@ -27,7 +27,7 @@ fn end(job: &mut RealJob) -> Output {
 fn sleeper(pid: i32) -> ProcessId {
     let look = |_| {
         std::thread::sleep(Duration::from_millis(5));
-        RealHost.process(pid, "sleep")
+        RealHost.process(pid, "sleep").expect("known")
     };
     (0..2000).find_map(look).expect("still runs")
 }
@@ -69,9 +69,9 @@ fn a_poll_returns_when_its_wait_is_over() {
     assert_eq!(job.poll(Duration::from_millis(10)).expect("works"), None);
     assert_eq!(job.poll(Duration::ZERO).expect("works"), None);
     let process = job.process();
-    assert!(RealHost.alive(process));
+    assert!(RealHost.alive(process).expect("known"));
     job.kill();
-    assert!(!RealHost.alive(process));
+    assert!(!RealHost.alive(process).expect("known"));
     assert_eq!(end(&mut job).status, -libc::SIGKILL);
     assert!(!end(&mut job).timed_out);
 }
@@ -83,7 +83,7 @@ fn the_deadline_ends_a_child_that_ignores_term() {
     assert!(output.timed_out);
     assert_eq!(output.status, -libc::SIGKILL);
     assert_eq!(output.out(), "started\n");
-    assert!(!RealHost.alive(job.process()));
+    assert!(!RealHost.alive(job.process()).expect("known"));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_grandchild_that_keeps_the_output_open_is_not_waited_for() {
     let pid: i32 = output.out().trim().parse().expect("a pid");
     let grandchild = sleeper(pid);
     RealHost.end(grandchild).expect("ends");
-    assert!(!RealHost.alive(grandchild));
+    assert!(!RealHost.alive(grandchild).expect("known"));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
     assert_eq!(spawn(&missing).map(drop).expect_err("not there").kind(), Kind::Io);
     let mut stuck = sh_with("exec sleep 1000", None, Duration::from_millis(100));
     assert!(end(&mut stuck).timed_out);
-    assert!(!RealHost.alive(stuck.process()));
+    assert!(!RealHost.alive(stuck.process()).expect("known"));
 }
 
 #[test]
@@ -270,13 +270,13 @@ fn the_child_dies_with_us_and_a_daemon_does_not() {
     let child = ProcessId { pid: n[0] as i32, start: n[1] };
     let daemon = ProcessId { pid: n[2] as i32, start: n[3] };
     for _ in 0..200 {
-        if !RealHost.alive(child) {
+        if !RealHost.alive(child).expect("known") {
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(!RealHost.alive(child));
-    assert!(RealHost.alive(daemon));
+    assert!(!RealHost.alive(child).expect("known"));
+    assert!(RealHost.alive(daemon).expect("known"));
     RealHost.end(daemon).expect("ends");
 }
 
@@ -310,7 +310,7 @@ fn a_dropped_job_ends_its_child_but_a_forked_copy_does_not() {
     let job = sh("exec sleep 1000");
     let process = job.process();
     drop(job);
-    assert!(!RealHost.alive(process));
+    assert!(!RealHost.alive(process).expect("known"));
 
     let mut copy = sh("exec sleep 1000");
     let process = copy.process();
@@ -319,7 +319,7 @@ fn a_dropped_job_ends_its_child_but_a_forked_copy_does_not() {
     assert_eq!(copy.poll(Duration::ZERO).expect_err("not ours").kind(), Kind::Forked);
     copy.kill();
     drop(copy);
-    assert!(RealHost.alive(process));
+    assert!(RealHost.alive(process).expect("known"));
     RealHost.end(process).expect("ends");
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(process.pid), None).expect("reaped");
 }
@@ -334,11 +334,11 @@ fn where_the_kernel_gives_no_pidfd_the_rest_still_holds() {
     assert_eq!((end(&mut job).status, end(&mut job).out()), (3, "out\n".to_owned()));
     let mut job = without(sh_with("exec sleep 1000", None, Duration::from_millis(50)));
     assert!(end(&mut job).timed_out);
-    assert!(!RealHost.alive(job.process()));
+    assert!(!RealHost.alive(job.process()).expect("known"));
     let job = without(sh("exec sleep 1000"));
     let process = job.process();
     drop(job);
-    assert!(!RealHost.alive(process));
+    assert!(!RealHost.alive(process).expect("known"));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn a_daemon_that_does_not_get_ready_in_time_is_ended_with_its_children() {
     // Killed with the group; whoever adopted it may take a moment to reap it.
     let gone = |_| {
         std::thread::sleep(Duration::from_millis(5));
-        RealHost.process(child, "sleep").is_none().then_some(())
+        RealHost.process(child, "sleep").expect("known").is_none().then_some(())
     };
     (0..2000).find_map(gone).expect("ended too");
 }

@@ -758,20 +758,20 @@ impl Host for SimHost {
         Ok(Box::new(SimTalk { machine: Rc::clone(&self.0), process, vmid, server }))
     }
 
-    fn alive(&self, process: ProcessId) -> bool {
+    fn alive(&self, process: ProcessId) -> Result<bool> {
         let mut m = self.0.borrow_mut();
         if self.1.is_some() {
-            return guests::inside(&mut m, self.1, |m| Ok(m.start_of(process.pid).is_some_and(|(s, _)| s == process.start)))
-                .unwrap_or(false);
+            return guests::inside(&mut m, self.1, |m| Ok(m.start_of(process.pid).is_some_and(|(s, _)| s == process.start)));
         }
-        m.dead.is_none() && (process == m.own || m.start_of(process.pid).is_some_and(|(start, _)| start == process.start))
+        let same = process == m.own || m.start_of(process.pid).is_some_and(|(start, _)| start == process.start);
+        Ok(m.dead.is_none() && same)
     }
 
-    fn process(&self, pid: i32, program: &str) -> Option<ProcessId> {
+    fn process(&self, pid: i32, program: &str) -> Result<Option<ProcessId>> {
         let mut m = self.0.borrow_mut();
         let dead = m.dead.is_some();
-        let (start, found) = guests::inside(&mut m, self.1, |m| Ok(m.start_of(pid))).ok()??;
-        (!dead && found.name() == program).then_some(ProcessId { pid, start })
+        let found = guests::inside(&mut m, self.1, |m| Ok(m.start_of(pid)))?;
+        Ok(found.filter(|(_, p)| !dead && p.name() == program).map(|(start, _)| ProcessId { pid, start }))
     }
 
     fn end(&self, process: ProcessId) -> Result<()> {
@@ -783,12 +783,12 @@ impl Host for SimHost {
         })
     }
 
-    fn has_systemd(&self) -> bool {
-        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.systemd)).unwrap_or(false)
+    fn has_systemd(&self) -> Result<bool> {
+        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.systemd))
     }
 
-    fn installed(&self, program: Program) -> bool {
-        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.installed.contains(&program))).unwrap_or(false)
+    fn installed(&self, program: Program) -> Result<bool> {
+        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.installed.contains(&program)))
     }
 
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {

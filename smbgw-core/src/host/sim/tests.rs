@@ -407,7 +407,7 @@ fn sessions_end_when_told_and_only_those() {
     ok(&sim, Program::Smbcontrol, &["smbd", "close-share", "DATA"]);
     assert!(tcons().is_empty());
     assert_eq!(doc(&["-p", "-j"])["sessions"].as_object().unwrap().len(), 3, "the sessions stay");
-    assert!(sim.process(anna, "smbd").is_some() && sim.process(anna, "sshd").is_none());
+    assert!(sim.process(anna, "smbd").expect("known").is_some() && sim.process(anna, "sshd").expect("known").is_none());
     ok(&sim, Program::Smbcontrol, &[&anna.to_string(), "shutdown"]);
     assert_eq!(doc(&["-p", "-j"])["sessions"].as_object().unwrap().len(), 2);
     assert_eq!(run(&sim, Program::Smbcontrol, &["4711", "shutdown"]), (1, String::new(), String::new()));
@@ -526,7 +526,7 @@ fn death_stops_everything_until_the_reboot() {
     let held = sim.lock(Path::new("/run/lock"), "pid 1", Duration::ZERO).unwrap();
     sim.die_at(1, Death::Kill);
     assert_eq!(sim.write(&spec("/etc/x", "1")).unwrap_err().kind(), Kind::Interrupted);
-    assert!(sim.is_dead() && !sim.alive(sim.own_process()));
+    assert!(sim.is_dead() && !sim.alive(sim.own_process()).expect("known"));
     let host: &dyn Host = &sim;
     assert_eq!(host.run(&Cmd::new(Program::Net, ["getlocalsid"]), &secrets()).unwrap_err().kind(), Kind::Interrupted);
     sim.reboot();
@@ -554,13 +554,13 @@ fn a_hanging_program_is_ended_at_its_deadline() {
     let started = sim.monotonic_ms();
     let mut job = sim.start(&Cmd::new(Program::Net, ["getlocalsid"]).within_ms(3000), &secrets()).unwrap();
     assert_eq!(job.poll(Duration::from_secs(1)).unwrap(), None);
-    assert!(sim.alive(job.process()) && sim.process(job.process().pid, "net").is_some());
+    assert!(sim.alive(job.process()).expect("known") && sim.process(job.process().pid, "net").expect("known").is_some());
     let out = loop {
         if let Some(out) = job.poll(Duration::from_secs(1)).unwrap() {
             break out;
         }
     };
-    assert!(out.timed_out && !sim.alive(job.process()));
+    assert!(out.timed_out && !sim.alive(job.process()).expect("known"));
     assert!((3000..3100).contains(&(sim.monotonic_ms() - started)));
 }
 
@@ -650,7 +650,7 @@ fn files_keep_links_owners_and_rules() {
 fn what_is_missing_is_said_with_its_package() {
     let sim = SimHost::debian();
     sim.change(|w| w.installed.remove(&Program::Smbd));
-    assert!(!sim.installed(Program::Smbd));
+    assert!(!sim.installed(Program::Smbd).expect("known"));
     let err = sim.start(&Cmd::new(Program::Smbd, ["-D"]), &secrets()).err().unwrap();
     assert_eq!((err.kind(), err.remedy_text()), (Kind::Unsupported, Some("apt install samba")));
 }
