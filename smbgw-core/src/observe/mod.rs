@@ -15,7 +15,6 @@ use crate::format::smb_conf::SmbConf;
 use crate::format::{passwd, sharesec, smbpasswd, testparm};
 use crate::host::{Host, Machines, Output, Secrets, programs};
 use crate::plan::accounts;
-use crate::plan::samba;
 use crate::plan::step::{Seen, Watch};
 use crate::spec::record::{Record, TreeOwner};
 use crate::spec::section::Mode;
@@ -506,9 +505,4 @@ pub fn silent_problems(host: &dyn Host, texts: &[(&Path, &str)]) -> Result<Vec<S
         }
     }
     Ok(found)
-}
-
-/// Names of our shares whose sections are in our file now.
-pub fn own_share_names(facts: &Facts) -> Vec<String> {
-    facts.own.as_ref().map(|f| samba::own_sections(&f.text)).unwrap_or_default()
 }
