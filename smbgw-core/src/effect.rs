@@ -34,6 +34,11 @@ pub const HAND: &str = "/usr/lib/smbgw/smbgw-guest";
 /// Where it lies inside a guest.
 pub const HAND_INSIDE: &str = "/usr/local/lib/smbgw/smbgw-guest";
 
+/// `smbgw-dfree`, which tells Samba the free space of a limited tree: the same program under another name, on the node and inside a guest.
+pub const DISK_FREE: &str = "/usr/lib/smbgw/smbgw-dfree";
+/// Where it lies inside a guest.
+pub const DISK_FREE_INSIDE: &str = "/usr/local/lib/smbgw/smbgw-dfree";
+
 /// What it has to be of to be understood: number of its lines, version of the product, the sources of both ends.
 pub const HAND_VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"), " ", env!("SMBGW_SOURCES"));
 
@@ -93,11 +98,13 @@ pub enum Program {
     Rm,
     /// `sha256sum(1)`
     Sha256sum,
+    /// `zfs(8)`
+    Zfs,
 }
 
 impl Program {
     /// All of them, in the order of the enum.
-    pub const ALL: [Program; 25] = [
+    pub const ALL: [Program; 26] = [
         Program::Groupadd,
         Program::Groupdel,
         Program::Gpasswd,
@@ -123,6 +130,7 @@ impl Program {
         Program::Install,
         Program::Rm,
         Program::Sha256sum,
+        Program::Zfs,
     ];
 
     /// The file name of the program.
@@ -153,6 +161,7 @@ impl Program {
             Program::Install => "install",
             Program::Rm => "rm",
             Program::Sha256sum => "sha256sum",
+            Program::Zfs => "zfs",
         }
     }
 }

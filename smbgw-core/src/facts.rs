@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::Place;
 use crate::format::guest_conf::GuestConf;
+use crate::quota::QuotaSeen;
 use crate::spec::record::{Record, TreeOwner};
 use crate::spec::section::Mode;
 use crate::types::{GatewayId, VmId};
@@ -146,6 +147,9 @@ pub struct TreeFact {
     pub read_only: bool,
     /// It holds something already.
     pub populated: bool,
+    /// What can limit it, and what does; only where a plan or a document is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaSeen>,
 }
 
 /// How many files belong to our accounts.
@@ -351,6 +355,9 @@ pub struct Facts {
     pub owned: Option<Owned>,
     /// smbd runs.
     pub smbd_running: bool,
+    /// Project ids that `/etc/projects` and `/etc/projid` name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub projects: BTreeSet<u32>,
     /// Programs of the table that are missing, and what installs them.
     pub missing: BTreeMap<String, String>,
     /// systemd is the init system.

@@ -6,7 +6,7 @@
 //! | layer | modules | may touch the machine |
 //! |---|---|---|
 //! | L0 vocabulary | [`error`], [`types`] | no |
-//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`facts`] | no |
+//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`facts`] | no |
 //! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
 //! | L3 looking | [`status`], [`observe`] | through `host` |
 //! | L4 doing | [`run`] | through `host` |
@@ -21,6 +21,7 @@ pub mod host;
 pub mod journal;
 pub mod observe;
 pub mod plan;
+pub mod quota;
 pub mod run;
 pub mod spec;
 pub mod status;

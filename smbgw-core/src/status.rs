@@ -9,9 +9,12 @@ use crate::error::{Error, ErrorDoc, Kind};
 use crate::facts::{Facts, Space};
 use crate::journal::OpState;
 use crate::plan::live::hand_edited;
+use crate::plan::quota;
 use crate::plan::samba::{self, access_list};
+use crate::quota::{Figures, Means};
 use crate::spec::record::{ShareEntry, ShareState};
 use crate::spec::section::Mode;
+use crate::types::human;
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -47,6 +50,30 @@ pub struct Hot {
     /// Space at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub space: Option<SpaceDoc>,
+    /// Its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<HotQuota>,
+}
+
+/// What the hot path has to know of a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HotQuota {
+    /// How it is enforced.
+    pub means: Means,
+    /// Bytes.
+    pub limit: u64,
+}
+
+/// Space as clients see it: a tree with a limit is as large as that, and has no more room than its file system.
+pub fn room(quota: &HotQuota, figures: Option<Figures>, space: Space) -> Space {
+    let HotQuota { means, limit } = quota;
+    let used = match (means, figures) {
+        // Where files and blocks of the tree alone are counted, the file system's own answer is about the tree.
+        (Means::Volume, _) | (_, None) => return space,
+        (_, Some(f)) => f.used,
+    };
+    Space { total: *limit, used, avail: limit.saturating_sub(used).min(space.avail), ..space }
 }
 
 /// What a document is made from.
@@ -59,6 +86,8 @@ pub struct Look<'a> {
     pub damaged: &'a [String],
     /// Space of the tree, where it could be asked for.
     pub space: Option<Space>,
+    /// What it uses of its limit, where it has one and that could be asked for.
+    pub figures: Option<Figures>,
     /// The section is in storage.cfg, where that is known.
     pub in_config: Option<bool>,
     /// What a check of the effective configuration found.
@@ -97,6 +126,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     let settled = look.open.iter().all(OpState::is_stuck);
     drift
         .extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair {gateway}")));
+    drift.extend(quota::drift(entry, facts).filter(|_| settled));
     let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
     let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
     if let Err(why) = &tree {
@@ -111,6 +141,11 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     if let Ok(s) = &spec {
         if s.access.is_empty() {
             warnings.push("nobody may use the share: set smbgw-access".into());
+        }
+    }
+    if let (Some(q), Some(f)) = (&entry.quota, look.figures) {
+        if f.used >= q.limit && q.means != Means::Volume {
+            warnings.push(format!("the share is full: it uses {} of {}", human(f.used), human(q.limit)));
         }
     }
     warnings.extend(look.damaged.iter().map(|d| format!("a journal is damaged and was set aside: {d}")));
@@ -139,6 +174,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
         local: is_local(&entry.tree.fs_type),
         fsid: format!("{:x}", entry.tree.fsid),
         space: look.space.map(|s| SpaceDoc { total: s.total, avail: s.avail, used: s.used }),
+        limited: limited(entry),
     };
     let mut doc = serde_json::to_value(hot).unwrap_or_default();
     let more = json!({
@@ -153,11 +189,27 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     if let (Some(d), Some(m)) = (doc.as_object_mut(), more.as_object()) {
         d.extend(m.clone());
     }
+    doc["quota"] = quota_document(entry, look.space, look.figures, facts.now_ms);
     if mode == Mode::Lxc {
         doc["container"] = container(facts);
         doc["mount"] = json!(entry.mount);
     }
     doc
+}
+
+/// The limit of a share, as far as the hot path needs it.
+pub fn limited(entry: &ShareEntry) -> Option<HotQuota> {
+    entry.quota.as_ref().map(|q| HotQuota { means: q.means.clone(), limit: q.limit })
+}
+
+/// The limit of a share and what is used of it: `null` without a limit. `free` is what clients can still write, `lag-ms` how much older than `at`
+/// the figures may be.
+pub fn quota_document(entry: &ShareEntry, space: Option<Space>, figures: Option<Figures>, at: i64) -> Value {
+    let Some(q) = &entry.quota else { return Value::Null };
+    json!({
+        "limit": q.limit, "means": q.means.name(), "object": q.means.to_string(), "used": figures.map(|f| f.used), "free": space.map(|s| s.avail),
+        "files": figures.and_then(|f| f.files), "at": at, "lag-ms": q.means.lag_ms(),
+    })
 }
 
 /// The container of a gateway for documents.

@@ -119,6 +119,82 @@ impl From<VmId> for u32 {
     }
 }
 
+/// A number of bytes as people write it: digits with an optional fraction, then nothing (bytes) or one of `K M G T P`, each 1024 times the one
+/// before, as in Proxmox's sizes. `KiB`, `GiB` … mean the same; `KB`, `GB` … are refused, because they mean another number elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads a size; the error says what a right one looks like.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let shown = shorten(text);
+        let wrong = |why: &str| Error::new(Kind::Invalid, format!("{shown:?} is no size: {why}"));
+        let text = text.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        if text.starts_with('-') {
+            return Err(wrong("it cannot be negative"));
+        }
+        let power = match unit.to_ascii_uppercase().as_str() {
+            "" => 0,
+            "K" | "KIB" => 1,
+            "M" | "MIB" => 2,
+            "G" | "GIB" => 3,
+            "T" | "TIB" => 4,
+            "P" | "PIB" => 5,
+            u @ ("KB" | "MB" | "GB" | "TB" | "PB") => {
+                return Err(wrong(&format!("{unit} means 1000 to some and 1024 to others; write {number}{} (1024)", &u[..1])));
+            }
+            _ => return Err(wrong("write a number and one of K, M, G, T, P (1024 each), for example 500G")),
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let fraction = fraction.trim_end_matches('0');
+        let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+            return Err(wrong("write a number and one of K, M, G, T, P (1024 each), for example 500G"));
+        }
+        let factor = 1_u128 << (10 * power);
+        let scale = 10_u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
+        let parts = format!("{whole}{fraction}").parse::<u128>().map_err(|_| wrong("it is too large"))?;
+        // Beyond this no file system counts, and nothing below can overflow.
+        const MOST: u128 = i64::MAX as u128;
+        if parts > MOST * scale / factor {
+            return Err(wrong("it is too large"));
+        }
+        // What is left of a byte is nobody's.
+        Ok(Self(u64::try_from(parts * factor / scale).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The shortest exact form, as [`ByteSize::parse`] reads it.
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (power, unit) in [(50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+            if self.0 != 0 && self.0 % (1 << power) == 0 {
+                return write!(f, "{}{unit}", self.0 >> power);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A number of bytes for a sentence: three figures are enough.
+pub fn human(bytes: u64) -> String {
+    for (power, unit) in [(50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >= 1 << power {
+            // Tenths, rounded down; whole numbers without.
+            let tenths = (u128::from(bytes) * 10) >> power;
+            return if tenths % 10 == 0 || tenths >= 1000 {
+                format!("{} {unit}", tenths / 10)
+            } else {
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            };
+        }
+    }
+    format!("{bytes} bytes")
+}
+
 /// At most 64 characters of a hostile text, for messages.
 pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(64) {
@@ -326,6 +402,61 @@ mod tests {
             assert!(UserName::new(bad).is_err(), "{bad:?}");
         }
         assert!(UserName::new("anna.k-2").is_ok());
+    }
+
+    #[test]
+    fn sizes_are_those_of_proxmox() {
+        let gib = 1 << 30;
+        for (text, bytes) in [
+            ("500G", 500 * gib),
+            ("500GiB", 500 * gib),
+            (" 1.5t ", 1536 * gib),
+            ("0.5G", gib / 2),
+            ("1.10G", 1_181_116_006),
+            ("4096", 4096),
+            ("0", 0),
+            ("8191P", 8191 << 50),
+        ] {
+            assert_eq!(ByteSize::parse(text).expect(text).0, bytes, "{text}");
+        }
+        for (bad, why) in [
+            ("", "write a number"),
+            ("G", "write a number"),
+            (".5G", "write a number"),
+            ("500GB", "write 500G"),
+            ("500 gigs", "write a number"),
+            ("500X", "write a number"),
+            ("-5G", "negative"),
+            ("5e3", "write a number"),
+            ("1.2.3G", "write a number"),
+            ("8192P", "too large"),
+            ("999999999999999999999999999999999999999999", "too large"),
+            ("١G", "write a number"),
+        ] {
+            let said = ByteSize::parse(bad).expect_err(bad).to_string();
+            assert!(said.contains(why), "{bad}: {said}");
+        }
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        let said: Vec<String> = [0, 1023, 1024, 1536, 1 << 20, (1 << 30) + (1 << 29), 999 << 30, 1 << 40].map(human).into();
+        assert_eq!(said, ["0 bytes", "1023 bytes", "1 KiB", "1.5 KiB", "1 MiB", "1.5 GiB", "999 GiB", "1 TiB"]);
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_print_as_they_are_read(bytes in 0..i64::MAX as u64, unit in 0_u32..6) {
+            let bytes = bytes >> (10 * unit) << (10 * unit);
+            prop_assert_eq!(ByteSize::parse(&ByteSize(bytes).to_string()).expect("its own form").0, bytes);
+        }
+
+        #[test]
+        fn no_text_is_a_size_by_accident(text in "\\PC{0,24}") {
+            if let Ok(size) = ByteSize::parse(&text) {
+                prop_assert!(size.0 <= i64::MAX as u64 && text.trim().starts_with(|c: char| c.is_ascii_digit()));
+            }
+        }
     }
 
     proptest! {

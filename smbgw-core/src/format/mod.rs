@@ -5,6 +5,7 @@
 pub mod guest_conf;
 pub mod mountinfo;
 pub mod passwd;
+pub mod projects;
 pub mod sharesec;
 pub mod smb_conf;
 pub mod smb_params;
@@ -12,6 +13,7 @@ pub mod smbpasswd;
 pub mod smbstatus;
 pub mod storage_cfg;
 pub mod testparm;
+pub mod zfs;
 
 use crate::error::{Error, Kind};
 use crate::types::shorten;

@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 
 use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Problem, Result, chain};
-use crate::facts::{Facts, Paths};
+use crate::facts::{Facts, Paths, Space};
 use crate::host::real::RealHost;
 use crate::host::{Host, Machines};
 use crate::journal::OpState;
 use crate::journal::store::Store;
 use crate::observe::{self, Need};
 use crate::plan::{self, Intent, samba, template};
+use crate::quota::Figures;
 use crate::run::reconcile::section_mode;
 use crate::spec::record::{Record, ShareEntry, ShareState, TreeId, TreeOwner};
 use crate::spec::section::{self, Checked, Known, Mode, NATIVE, Section, Sections, Surroundings};
@@ -95,6 +96,10 @@ pub struct Usage {
     pub age_ms: i64,
     /// The tree can be reached.
     pub active: bool,
+    /// The limit of the share in bytes; 0: it has none.
+    pub limit: u64,
+    /// How much older than `age_ms` says the figures may be, in milliseconds: what the file system counts late.
+    pub lag_ms: u64,
 }
 
 /// How far a run is.
@@ -269,12 +274,18 @@ impl Context {
         let Ok(hot) = serde_json::from_slice::<Hot>(&file.content) else { return Ok(none) };
         let age_ms = (self.host.now_ms() - hot.at).max(0);
         let mut usage = Usage { age_ms, active: hot.active && age_ms <= STALE_MS, ..Usage::default() };
+        if let Some(l) = &hot.limited {
+            (usage.limit, usage.lag_ms) = (l.limit, l.means.lag_ms());
+        }
         if let Some(s) = hot.space {
             (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
         }
         if usage.active && hot.local {
             match self.host.space(Path::new(&hot.path)) {
                 Ok(s) if hot.fsid == "0" || format!("{:x}", s.fsid) == hot.fsid => {
+                    // Project quota is what `statfs` tells.
+                    let counted = hot.limited.as_ref().filter(|l| l.means.is_local() && !l.means.shows_in_statfs());
+                    let s = counted.map_or(s, |l| status::room(l, self.host.figures(Path::new(&hot.path), &l.means).ok(), s));
                     (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
                     usage.age_ms = 0;
                 }
@@ -301,6 +312,7 @@ impl Context {
             "render" => self.render(params),
             "status" => self.status(params),
             "list" => self.list(),
+            "quota" => self.quota(params),
             "users" => self.users(params),
             "groups" => self.groups(params),
             "gateways" => self.gateway_list(),
@@ -347,7 +359,8 @@ impl Context {
                 Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
             let paths = self.paths_of(&checked.spec.gateway);
             let outside = paths.mode == Mode::Lxc;
-            let need = Need { trees: vec![checked.spec.path.clone()], without_passdb: true, outside, ..Need::default() };
+            let quota = checked.spec.quota.is_some();
+            let need = Need { trees: vec![checked.spec.path.clone()], quota, without_passdb: true, outside, ..Need::default() };
             let planned = observe::facts(&self.machines(), &self.node, &paths, &need).and_then(|f| plan::ahead(&intent, &f));
             match planned {
                 Ok(plan) => warnings.extend(plan.warnings),
@@ -378,7 +391,9 @@ impl Context {
             Intent::TreeShift { path, .. } => vec![path.clone()],
             _ => Vec::new(),
         };
-        let facts = observe::facts(&self.machines(), &self.node, &asked.paths, &Need { trees, owned: true, ..Need::default() })?;
+        let quota = asked.intent.spec().is_some_and(|s| s.quota.is_some());
+        let need = Need { trees, quota, owned: true, ..Need::default() };
+        let facts = observe::facts(&self.machines(), &self.node, &asked.paths, &need)?;
         plan::ahead(&asked.intent, &facts)
     }
 
@@ -408,6 +423,7 @@ impl Context {
                 tree,
                 tree_before: TreeOwner { uid: 0, gid: 0, mode: 0o755 },
                 mount: None,
+                quota: None,
                 delete_intent: None,
             };
             security = checked.spec.security;
@@ -431,17 +447,24 @@ impl Context {
         sections: Option<&Sections>,
         drift: &[String],
     ) -> Value {
-        let reachable = facts.tree(&entry.tree.path).is_ok();
-        let space = if reachable { self.host.space(&entry.tree.path).ok() } else { None };
+        let (space, figures) = if facts.tree(&entry.tree.path).is_ok() { self.measure(entry) } else { (None, None) };
         // Without the sections at hand, what the last reconcile knew still holds.
         let in_config = match sections {
             Some(s) => Some(s.contains_key(id)),
             None => self.last_known(id, "in-config").as_bool(),
         };
-        let look = Look { facts, open: &open.0, damaged: &open.1, space, in_config, drift };
+        let look = Look { facts, open: &open.0, damaged: &open.1, space, figures, in_config, drift };
         let mut doc = status::document(id, entry, &look);
         doc["in-config"] = json!(in_config);
         doc
+    }
+
+    /// Space of a share's tree, and what it uses of its limit.
+    fn measure(&self, entry: &ShareEntry) -> (Option<Space>, Option<Figures>) {
+        let space = self.host.space(&entry.tree.path).ok();
+        let Some(limited) = status::limited(entry) else { return (space, None) };
+        let figures = self.host.figures(&entry.tree.path, &limited.means).ok();
+        (space.map(|s| status::room(&limited, figures, s)), figures)
     }
 
     fn last_known(&self, id: &str, key: &str) -> Value {
@@ -511,6 +534,40 @@ impl Context {
         let orphans = open.iter().filter(|o| o.op.starts_with("share.") && o.op != "share.repair" && !known.contains(&o.target));
         shares.extend(orphans.map(|o| orphan_document(o, &self.node)));
         Ok(json!({"node": self.node, "shares": shares, "damaged": damaged}))
+    }
+
+    /// The limits of all shares of this node, or of one, with what is used now. Of datasets only `statfs` is asked, so no process is started.
+    fn quota(&self, params: &Value) -> Result<Value> {
+        let only = text(params, "id")?;
+        let mut shares = Vec::new();
+        for (paths, r) in self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node) {
+            for (id, e) in r.shares.iter().filter(|(id, _)| only.as_ref().is_none_or(|o| o == *id)) {
+                // One that is not in place has no figures; what lies at its path is something else.
+                let there = self.host.tree(&e.tree.path).is_ok_and(|t| {
+                    t.ino == e.tree.ino && t.fs_type == e.tree.fs_type && (e.tree.fsid == 0 || t.fsid == e.tree.fsid)
+                });
+                let (space, figures) = if there { self.measure(e) } else { (None, None) };
+                let mut doc = status::quota_document(e, space, figures, self.host.now_ms());
+                if doc.is_null() {
+                    // Without a limit: what the file system has.
+                    doc = json!({
+                        "limit": null, "means": null, "object": null, "used": space.map(|s| s.used), "free": space.map(|s| s.avail),
+                        "files": null, "at": self.host.now_ms(), "lag-ms": 0,
+                    });
+                }
+                doc["id"] = json!(id);
+                doc["gateway"] = json!(paths.gateway);
+                doc["path"] = json!(e.tree.path);
+                doc["file-system"] = json!(e.tree.fs_type);
+                doc["reachable"] = json!(there);
+                shares.push(doc);
+            }
+        }
+        if let Some(id) = only.filter(|_| shares.is_empty()) {
+            return Err(Error::new(Kind::NotFound, format!("there is no share {} on node {}", shorten(&id), self.node))
+                .remedy("pve-smbgateway list"));
+        }
+        Ok(json!({"node": self.node, "shares": shares}))
     }
 
     fn users(&self, params: &Value) -> Result<Value> {

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, wipe};
 use crate::effect::{Cmd, FileSpec, HAND_INSIDE, HAND_VERSION, Program, Stdin};
 use crate::error::{Error, ErrorDoc, Kind, Result};
+use crate::quota::{Figures, Means, QuotaSeen, Tag};
 use crate::types::VmId;
 
 /// How long a call may take that only touches files.
@@ -280,6 +281,18 @@ impl Host for Guest {
     }
     fn shift(&self, _: &Path, _: bool) -> Result<Box<dyn super::Walk>> {
         Self::not_here("the owner of a tree")
+    }
+    fn quota(&self, _: &Path) -> Result<QuotaSeen> {
+        Self::not_here("the quota of a tree")
+    }
+    fn figures(&self, _: &Path, _: &Means) -> Result<Figures> {
+        Self::not_here("the quota of a tree")
+    }
+    fn set_quota(&self, _: &Path, _: u64, _: u64, _: &Means, _: Option<u64>) -> Result<()> {
+        Self::not_here("the quota of a tree")
+    }
+    fn tag(&self, _: &Path, _: u64, _: u64, _: &Tag) -> Result<Box<dyn super::Walk>> {
+        Self::not_here("the quota of a tree")
     }
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {
         self.call(&Ask::RemoveInTree(path.to_owned(), name.to_owned()), FILE_CALL)

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::Result;
 pub use crate::facts::Space;
+use crate::quota::{Figures, Means, QuotaSeen, Tag};
 use crate::types::VmId;
 
 /// Secrets by name, for one run. Never printed; overwritten when dropped.
@@ -172,6 +173,8 @@ pub const SHIFT: u32 = 100_000;
 pub trait Walk {
     /// Goes on for at most `budget`; the number of entries that were changed when it is over.
     fn go(&mut self, budget: Duration) -> Result<Option<u64>>;
+    /// The number of entries that were looked at so far.
+    fn looked(&self) -> u64;
 }
 
 /// A conversation with a program that answers each line with a line, as [`guest::serve`] does.
@@ -222,6 +225,17 @@ pub trait Host {
     /// Gives every entry of a tree, the root last, numbers that are [`SHIFT`] higher or lower, without following symlinks or leaving the file
     /// system. Numbers that are there already stay, so a walk that was cut short can be begun again.
     fn shift(&self, path: &Path, up: bool) -> Result<Box<dyn Walk>>;
+    /// What can limit a tree, and what does. Errors: as [`Host::tree`]; that nothing can is an answer. Of ZFS only the dataset is told: its
+    /// properties are `zfs`'s to tell.
+    fn quota(&self, path: &Path) -> Result<QuotaSeen>;
+    /// What a tree uses, by its means. No process is started; only on [`Means::is_local`] it cannot block.
+    fn figures(&self, path: &Path, means: &Means) -> Result<Figures>;
+    /// Limits a tree to a number of bytes, or lifts its limit, through a descriptor that still is `dev`/`ino`. Not for a dataset, which `zfs`
+    /// sets, nor for a volume, which is as large as it is.
+    fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()>;
+    /// Gives everything in a tree another project, without following symlinks or leaving the file system. Entries that are in it already
+    /// stay, so a walk that was cut short can be begun again.
+    fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>>;
     /// Removes one regular file directly under the root of a tree (our probe file), without following symlinks; no error if absent.
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()>;
     /// Space of the file system at `path`. Callers ask only where it cannot block.

@@ -64,6 +64,7 @@ pub fn entry_of(program: Program) -> Entry {
         Program::Install => entry(program, &["/usr/bin/install", "/bin/install"], "coreutils", Stderr),
         Program::Rm => entry(program, &["/usr/bin/rm", "/bin/rm"], "coreutils", Stderr),
         Program::Sha256sum => entry(program, &["/usr/bin/sha256sum", "/bin/sha256sum"], "coreutils", Stderr),
+        Program::Zfs => entry(program, &["/usr/sbin/zfs", "/sbin/zfs"], "zfsutils-linux", Stderr),
     }
 }
 

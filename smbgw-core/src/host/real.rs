@@ -10,6 +10,11 @@
 //! shares are only looked at by hooks and workers that run under a deadline of their own; the hot path never comes here.
 #![allow(clippy::disallowed_methods)]
 
+mod quota;
+mod walk;
+
+pub use quota::disk_free;
+
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,7 +24,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -27,13 +31,14 @@ use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, se
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{Statfs, fstatfs, statfs};
 use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fdatasync, fsync, pipe2, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
 
 use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
-use super::{FileSeen, Host, Job, Lock, Output, ProcessId, SHIFT, Secrets, Space, Survey, Talk, TreeSeen, Walk, programs, wipe};
+use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk, programs, wipe};
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo;
+use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
 /// Standard output that is kept, from its beginning.
 const STDOUT_LIMIT: usize = 4 << 20;
@@ -269,101 +274,6 @@ fn lasting_fsid(vfs: &Statvfs, fs: &Statfs) -> u64 {
     u64::from(vfs.filesystem_id())
 }
 
-/// `Host::survey`: one directory that is being read.
-struct Level {
-    fd: OwnedFd,
-    entries: OwningIter,
-}
-
-fn level(fd: OwnedFd) -> io::Result<Level> {
-    let entries = Dir::from_fd(fd.try_clone()?)?.into_iter();
-    Ok(Level { fd, entries })
-}
-
-/// `Host::shift`: how far it is.
-struct Shifting {
-    path: PathBuf,
-    root: OwnedFd,
-    levels: Vec<Level>,
-    dev: u64,
-    up: bool,
-    changed: u64,
-}
-
-impl Shifting {
-    /// The number to be; one that is not of the range, or there already, stays.
-    fn number(&self, id: u32) -> u32 {
-        match self.up {
-            true if id < 65_536 => id + SHIFT,
-            false if (SHIFT..SHIFT + 65_536).contains(&id) => id - SHIFT,
-            _ => id,
-        }
-    }
-
-    fn chown(&mut self, dir: &OwnedFd, name: &CStr, st: &FileStat) -> Result<()> {
-        let (uid, gid) = (self.number(st.st_uid), self.number(st.st_gid));
-        if (uid, gid) == (st.st_uid, st.st_gid) {
-            return Ok(());
-        }
-        let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
-        match retry(|| fchownat(dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)) {
-            Ok(()) => {
-                self.changed += 1;
-                Ok(())
-            }
-            Err(Errno::ENOENT) => Ok(()),
-            Err(e) => Err(os(&format!("change the owner of {} in", name.to_string_lossy()), &self.path, e)),
-        }
-    }
-}
-
-impl Walk for Shifting {
-    fn go(&mut self, budget: Duration) -> Result<Option<u64>> {
-        let until = Instant::now() + budget;
-        let down = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let mut looked = 0_u32;
-        while let Some(here) = self.levels.last_mut() {
-            looked += 1;
-            if looked % 256 == 0 && Instant::now() >= until {
-                return Ok(None);
-            }
-            let entry = match here.entries.next() {
-                None => {
-                    self.levels.pop();
-                    continue;
-                }
-                Some(entry) => entry.map_err(|e| os("read a directory in", &self.path, e))?,
-            };
-            let name = entry.file_name().to_owned();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let dir = here.fd.try_clone().map_err(|e| os("go through", &self.path, e))?;
-            let st = match fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Ok(st) if st.st_dev == self.dev => st,
-                Ok(_) | Err(Errno::ENOENT) => continue,
-                Err(e) => return Err(os(&format!("look at {} in", name.to_string_lossy()), &self.path, e)),
-            };
-            self.chown(&dir, &name, &st)?;
-            if kind_of(&st) == SFlag::S_IFDIR {
-                if self.levels.len() >= SURVEY_DEPTH * 4 {
-                    return Err(Error::new(Kind::Unsupported, format!("{} is too deep", self.path.display())));
-                }
-                match openat(&dir, name.as_c_str(), down, Mode::empty()) {
-                    Ok(fd) => self.levels.push(level(fd).map_err(|e| os("go through", &self.path, e))?),
-                    Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
-                    Err(e) => return Err(os(&format!("open {} in", name.to_string_lossy()), &self.path, e)),
-                }
-            }
-        }
-        // The root last: its number tells that the tree is done.
-        let root = self.root.try_clone().map_err(|e| os("go through", &self.path, e))?;
-        let st = fstat(&root).map_err(|e| os("look at", &self.path, e))?;
-        self.chown(&root, c"", &st)?;
-        Ok(Some(self.changed))
-    }
-}
-
 impl Host for RealHost {
     fn read(&self, path: &Path, limit: u64) -> Result<Option<FileSeen>> {
         // O_NONBLOCK: a FIFO opens at once and is then refused.
@@ -526,8 +436,7 @@ impl Host for RealHost {
         let failed = |e: Errno| os("set owner and mode of", path, e);
         let st = fstat(&fd).map_err(failed)?;
         if (st.st_dev, st.st_ino) != (dev, ino) {
-            return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display()))
-                .remedy("find out who replaced or mounted it, then try again"));
+            return Err(walk::another(path));
         }
         let set = |uid, gid, mode: u32| {
             retry(|| fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))?;
@@ -548,7 +457,7 @@ impl Host for RealHost {
         let root = open_tree(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let dev = fstat(&root).map_err(|e| failed(e.into()))?.st_dev;
         let mut seen = Survey { complete: true, ..Survey::default() };
-        let mut levels = vec![level(root).map_err(failed)?];
+        let mut levels = vec![walk::level(root).map_err(failed)?];
         loop {
             let depth = levels.len();
             let Some(here) = levels.last_mut() else { break };
@@ -600,7 +509,7 @@ impl Host for RealHost {
                 continue;
             }
             match openat(&here.fd, name, down, Mode::empty()) {
-                Ok(fd) => match (fstat(&fd), level(fd)) {
+                Ok(fd) => match (fstat(&fd), walk::level(fd)) {
                     (Ok(now), Ok(next)) if now.st_dev == dev => levels.push(next),
                     _ => seen.complete = false,
                 },
@@ -613,12 +522,23 @@ impl Host for RealHost {
     }
 
     fn shift(&self, path: &Path, up: bool) -> Result<Box<dyn Walk>> {
-        let failed = |e: io::Error| os("go through", path, e);
-        let root = open_tree(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        let dev = fstat(&root).map_err(|e| failed(e.into()))?.st_dev;
-        let keep = root.try_clone().map_err(failed)?;
-        let levels = vec![level(root).map_err(failed)?];
-        Ok(Box::new(Shifting { path: path.to_owned(), root: keep, levels, dev, up, changed: 0 }))
+        Ok(Box::new(walk::begin(path, None, walk::Deed::Shift { up })?))
+    }
+
+    fn quota(&self, path: &Path) -> Result<QuotaSeen> {
+        quota::look(self, path)
+    }
+
+    fn figures(&self, path: &Path, means: &Means) -> Result<Figures> {
+        quota::figures(path, means)
+    }
+
+    fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
+        quota::set(path, (dev, ino), means, limit)
+    }
+
+    fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
+        Ok(Box::new(walk::begin(path, Some((dev, ino)), walk::Deed::Tag(*tag))?))
     }
 
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! System calls that neither the standard library nor a safe wrapper offers: the only `unsafe` of the core. It knows the
+//! System calls that neither the standard library nor a safe wrapper offers: with [`quota`] the only `unsafe` of the core. It knows the
 //! kernel's rules; it must not know which program, file or share it serves. Errors are plain `io::Error`s: the caller names
 //! the object.
 //!
@@ -7,6 +7,8 @@
 //! daemon needs: it unblocks signals before foreign handlers are gone, leaves ignored signals ignored, passes on descriptors
 //! that lack close-on-exec, and panics when the program is missing while SIGCHLD is ignored.
 #![allow(clippy::disallowed_methods)]
+
+pub mod quota;
 
 use std::ffi::{CStr, CString};
 use std::io;

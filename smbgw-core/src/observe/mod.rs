@@ -12,10 +12,11 @@ use crate::effect::{Cmd, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{ConfFile, Effective, Facts, Owned, PassdbUser, Paths, TreeFact, UnixGroup, UnixUser};
 use crate::format::smb_conf::SmbConf;
-use crate::format::{passwd, sharesec, smbpasswd, testparm};
+use crate::format::{passwd, projects, sharesec, smbpasswd, testparm, zfs};
 use crate::host::{Host, Machines, Output, Secrets, programs};
-use crate::plan::accounts;
 use crate::plan::step::{Seen, Watch};
+use crate::plan::{accounts, quota};
+use crate::quota::{Means, PROJECTS};
 use crate::spec::record::{Record, TreeOwner};
 use crate::spec::section::Mode;
 use crate::types::sha256_hex;
@@ -25,6 +26,8 @@ use crate::types::sha256_hex;
 pub struct Need {
     /// Trees besides those of the recorded shares.
     pub trees: Vec<PathBuf>,
+    /// What limits those, or could.
+    pub quota: bool,
     /// Whom the files in the recorded trees belong to: slow, so only where accounts may go.
     pub owned: bool,
     /// Not passdb, which costs a process: for phases that do not touch accounts.
@@ -156,7 +159,63 @@ pub fn tree(host: &dyn Host, path: &Path) -> std::result::Result<TreeFact, Strin
         mounts_inside: t.mounts_inside,
         read_only: t.read_only,
         populated,
+        quota: None,
     })
+}
+
+/// Looks at what limits a tree that was found.
+fn look_at_quota(host: &dyn Host, path: &Path, tree: &mut std::result::Result<TreeFact, String>) {
+    let Ok(t) = tree else { return };
+    match host.quota(path) {
+        Ok(q) => t.quota = Some(q),
+        Err(e) => *tree = Err(crate::error::chain(&e)),
+    }
+}
+
+/// Asks `zfs` for the limit and the use of trees that are datasets, and the size of their pools: once for all.
+fn datasets(host: &dyn Host, facts: &mut Facts) -> Result<()> {
+    let pool = |name: &str| name.split('/').next().unwrap_or(name).to_owned();
+    let mut names = BTreeSet::new();
+    let limited = || facts.trees.values().filter_map(|t| t.as_ref().ok()?.quota.as_ref());
+    for name in limited().filter_map(|q| if let Ok(Means::Dataset { name }) = &q.means { Some(name.clone()) } else { None }) {
+        names.extend([pool(&name), name]);
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let numbers = refquota(host, names)?;
+    for q in facts.trees.values_mut().filter_map(|t| t.as_mut().ok()?.quota.as_mut()) {
+        let Ok(Means::Dataset { name }) = &q.means else { continue };
+        let of = |name: &str, property: &str| numbers.get(name).and_then(|n| n.get(property)).copied();
+        let sum = of(&pool(name), "used").unwrap_or(0) + of(&pool(name), "available").unwrap_or(0);
+        (q.limit, q.used, q.size) = (of(name, "refquota").filter(|l| *l > 0), of(name, "referenced"), sum);
+    }
+    Ok(())
+}
+
+/// What `zfs` says of datasets.
+fn refquota(host: &dyn Host, names: BTreeSet<String>) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
+    let cmd = quota::zfs_get(names);
+    let out = ask(host, &cmd)?;
+    if out.status != 0 {
+        return Err(Error::new(Kind::Service, format!("zfs does not tell a refquota: {}", out.err().trim())).story(|s| {
+            s.command = Some(cmd.to_string());
+            s.exit = Some(out.status.to_string());
+            s.stderr = Some(out.err());
+        }));
+    }
+    Ok(zfs::parse_get(&out.out()))
+}
+
+/// Project ids that the administrator has given a meaning.
+fn projects(host: &dyn Host) -> Result<BTreeSet<u32>> {
+    let text = |p: &str| -> Result<String> {
+        Ok(host.read(Path::new(p), 1 << 20)?.map(|f| String::from_utf8_lossy(&f.content).into_owned()).unwrap_or_default())
+    };
+    let mut ids = projects::parse_projects(&text("/etc/projects")?);
+    ids.extend(projects::parse_projid(&text("/etc/projid")?));
+    ids.retain(|id| PROJECTS.contains(id));
+    Ok(ids)
 }
 
 /// Whether smbd runs, by its pid file.
@@ -245,12 +304,17 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
         acls: BTreeMap::new(),
         owned: None,
         smbd_running: false,
+        projects: BTreeSet::new(),
         missing: BTreeMap::new(),
         systemd: false,
     };
-    let recorded: Vec<PathBuf> = facts.record.iter().flat_map(|r| r.shares.values().map(|e| e.tree.path.clone())).collect();
-    for p in recorded {
-        let seen = tree(host, &p);
+    let recorded: Vec<(PathBuf, bool)> =
+        facts.record.iter().flat_map(|r| r.shares.values().map(|e| (e.tree.path.clone(), e.quota.is_some()))).collect();
+    for (p, limited) in recorded {
+        let mut seen = tree(host, &p);
+        if limited {
+            look_at_quota(host, &p, &mut seen);
+        }
         facts.trees.insert(p, seen);
     }
     if paths.mode == Mode::Lxc {
@@ -269,8 +333,8 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
 
 /// What acts on a container from outside, or makes what one is made from.
 fn outside(p: Program) -> bool {
-    use Program::{Debootstrap, HaManager, Install, LxcInfo, Pct, Rm, Sha256sum, Tar};
-    matches!(p, Pct | LxcInfo | HaManager | Debootstrap | Tar | Install | Rm | Sha256sum)
+    use Program::{Debootstrap, HaManager, Install, LxcInfo, Pct, Rm, Sha256sum, Tar, Zfs};
+    matches!(p, Pct | LxcInfo | HaManager | Debootstrap | Tar | Install | Rm | Sha256sum | Zfs)
 }
 
 /// Which programs a machine lacks. Around a container the node needs others than the place itself.
@@ -300,9 +364,15 @@ fn inside(place: &dyn Host, facts: &mut Facts) -> Result<()> {
 pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Facts> {
     let mut facts = quick(m, node, paths)?;
     for p in &need.trees {
-        let seen = tree(m.node(), p);
+        let mut seen = tree(m.node(), p);
+        let shares = facts.record.iter().flat_map(|r| r.shares.values());
+        if need.quota || shares.filter(|e| e.tree.path == *p).any(|e| e.quota.is_some()) {
+            look_at_quota(m.node(), p, &mut seen);
+        }
         facts.trees.insert(p.clone(), seen);
     }
+    facts.projects = projects(m.node())?;
+    datasets(m.node(), &mut facts)?;
     if let Some(mut guest) = facts.guest.take() {
         guests::look_closer(m.node(), node, &facts, !need.trees.is_empty(), &mut guest)?;
         facts.guest = Some(guest);
@@ -426,11 +496,25 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
         }
         Watch::InTree(p, name) => present(host.exists(&p.join(name))?),
         Watch::Exists(p) => present(host.exists(p)?),
+        Watch::Quota(p, means) => see_limit(node, p, means)?,
+        Watch::Project(p) => Seen::Project(node.quota(p)?.project.unwrap_or_default()),
         Watch::Guest(vmid) => guests::see(node, *vmid)?,
         Watch::GuestLine(vmid, key) => {
             guests::conf(node, *vmid)?.and_then(|c| c.coming(key).map(str::to_owned)).map_or(Seen::Absent, Seen::Line)
         }
     })
+}
+
+/// The limit of a tree, by one means, whatever else could limit it.
+fn see_limit(node: &dyn Host, path: &Path, means: &Means) -> Result<Seen> {
+    let t = node.tree(path)?;
+    let bytes = match means {
+        Means::Dataset { name } => {
+            refquota(node, BTreeSet::from([name.clone()]))?.get(name).and_then(|n| n.get("refquota")).copied().unwrap_or(0)
+        }
+        means => node.figures(path, means)?.limit,
+    };
+    Ok(Seen::Limit { dev: t.dev, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
 }
 
 fn present(there: bool) -> Seen {
@@ -475,6 +559,11 @@ pub fn silent_problems(host: &dyn Host, texts: &[(&Path, &str)]) -> Result<Vec<S
         }
         for s in conf.sections() {
             modules.extend(conf.vfs_modules(&s.name).into_iter().map(|m| (s.name.clone(), m)));
+            if let Some(p) = s.get("dfree command") {
+                if !p.is_empty() && !host.exists(Path::new(p.as_ref()))? {
+                    found.push(format!("[{}] dfree command {p} does not exist", s.name));
+                }
+            }
             if let Some(p) = s.get("path") {
                 if !p.contains('%') && !p.is_empty() && !host.exists(Path::new(p.as_ref()))? {
                     found.push(format!("[{}] path {p} does not exist", s.name));

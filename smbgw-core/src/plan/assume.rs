@@ -65,6 +65,11 @@ pub fn assume(facts: &mut Facts, step: &Step) -> Result<()> {
                 t.owner = crate::spec::record::TreeOwner { uid: *uid, gid: *gid, mode: *mode };
             }
         }
+        Effect::SetQuota { path, limit, .. } => {
+            if let Some(q) = facts.trees.get_mut(path).and_then(|t| t.as_mut().ok()).and_then(|t| t.quota.as_mut()) {
+                q.limit = *limit;
+            }
+        }
         _ => assume_account(facts, step),
     }
     Ok(())

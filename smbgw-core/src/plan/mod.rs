@@ -8,6 +8,7 @@ pub mod assume;
 mod common;
 pub mod live;
 pub mod proof;
+pub mod quota;
 pub mod samba;
 mod share;
 pub mod step;
@@ -117,8 +118,8 @@ impl Intent {
             // The tree is given back when nothing serves it any more.
             Intent::Delete { .. } if lxc => &["intent", "samba", "identity", "guest", "files"],
             Intent::Delete { .. } => &["intent", "samba", "identity", "files"],
-            Intent::Repair { .. } if lxc => &["guest", "identity", "samba"],
-            Intent::Repair { .. } => &["identity", "samba"],
+            Intent::Repair { .. } if lxc => &["quota", "guest", "identity", "samba"],
+            Intent::Repair { .. } => &["quota", "identity", "samba"],
             Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
@@ -128,6 +129,14 @@ impl Intent {
             Intent::GatewayUpgrade(_) => &["guest", "identity", "samba", "proof", "retire"],
             Intent::TreeShift { .. } => &["tree"],
             Intent::TemplateBuild(_) | Intent::TemplatePrune { .. } => &["template"],
+        }
+    }
+
+    /// The share that it builds or changes, as it shall be.
+    pub fn spec(&self) -> Option<&ShareSpec> {
+        match self {
+            Intent::Create { spec, .. } | Intent::Update { spec, .. } => Some(spec),
+            _ => None,
         }
     }
 
@@ -192,6 +201,7 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
         ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),
         ("identity", Intent::GroupDrop(group, user)) => users::change_group(group, user, false, facts),
+        ("quota", Intent::Repair { .. }) => quota::restore(facts),
         ("guest" | "retire", _) => substrate::guest(name, intent, facts),
         ("tree", Intent::TreeShift { path, back }) => substrate::shift(path, *back, facts),
         ("template", Intent::TemplateBuild(build)) => template::build(build, facts),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::effect::{DISK_FREE, DISK_FREE_INSIDE};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Effective, Facts};
 use crate::format::sharesec::{Ace, print_aces};
@@ -280,6 +281,13 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     }
     for program in ["root preexec", "preexec", "root postexec", "postexec", "magic script"] {
         s.set(program, "");
+    }
+    // What `statfs` tells of a tree on btrfs or CephFS is the whole file system, and clients would be shown that.
+    if entry.quota.as_ref().is_some_and(|q| !q.means.shows_in_statfs()) {
+        s.set("dfree command", if spec.mode == Mode::Native { DISK_FREE } else { DISK_FREE_INSIDE });
+        s.set("dfree cache time", "5");
+    } else {
+        s.set("dfree command", "");
     }
     s.set("printable", "no");
     s.set("server smb encrypt", encryption(spec.security));

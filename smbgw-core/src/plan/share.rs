@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::accounts;
 use super::common::{Steps, entry, make_record, record_or_new};
+use super::quota;
 use super::samba;
 use super::step::{Effect, Seen, Step, Undo, Watch};
 use super::substrate;
@@ -39,6 +40,7 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
     }
     let tree = usable_tree(spec, facts, old, &mut warnings)?;
     let mount = substrate::mount_of(spec, facts, old, tree)?;
+    let (limit, limiting) = quota::of_share(spec, tree, old.and_then(|e| e.quota.as_ref()), facts, &mut warnings)?;
     for (record, other_id, other) in
         facts.record.iter().flat_map(|r| r.shares.iter().map(move |(i, e)| (r, i, e))).filter(|(_, o, _)| *o != id)
     {
@@ -68,6 +70,7 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
         tree: tree_id,
         tree_before: old.map_or(tree.owner, |e| e.tree_before),
         mount,
+        quota: limit,
         delete_intent: None,
     };
     if old != Some(&new) {
@@ -78,6 +81,7 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
             serde_json::to_value(&new).ok(),
         ));
     }
+    steps.extend(limiting);
     if facts.record.as_ref().is_some_and(|r| r.removed.contains_key(id)) {
         steps.push(accounts::record("files/removed", format!("share {id} is wanted again"), Key::Removed(id.into()), None));
     }
@@ -212,6 +216,7 @@ pub fn drop_files(id: &str, facts: &Facts) -> Steps {
     let path = &e.tree.path;
     match facts.tree(path) {
         Ok(t) if t.ino == e.tree.ino => {
+            steps.extend(quota::forget(e, t, &mut warnings));
             let before = e.tree_before;
             if t.owner == owner_to_be(before, e.gid, e.mount) {
                 let effect = Effect::SetTree {

@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Limits, Template};
+use crate::quota::{Means, Project, Tag};
 use crate::spec::record::Key;
-use crate::types::VmId;
+use crate::types::{ByteSize, VmId};
 
 /// How long a step takes: `quick` ones may run inside a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,10 @@ pub enum Watch {
     GuestLine(VmId, String),
     /// Whether something is at a path: a directory in which we build, or a file that is too large to be looked into.
     Exists(PathBuf),
+    /// The limit of a tree.
+    Quota(PathBuf, Means),
+    /// The project of a tree's root.
+    Project(PathBuf),
 }
 
 /// What was seen of a [`Watch`]. It goes into the journal, so nothing in it is secret.
@@ -133,6 +138,17 @@ pub enum Seen {
     },
     /// A line of a configuration.
     Line(String),
+    /// The limit of a tree.
+    Limit {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Bytes; `None`: there is no limit.
+        bytes: Option<u64>,
+    },
+    /// The project of a tree's root.
+    Project(Project),
 }
 
 impl Seen {
@@ -284,6 +300,30 @@ pub enum Effect {
         path: PathBuf,
         /// Up by 100000, or down again.
         up: bool,
+    },
+    /// Limits a tree, or lifts its limit.
+    SetQuota {
+        /// The tree.
+        path: PathBuf,
+        /// Device that must still be there.
+        dev: u64,
+        /// Inode that must still be there.
+        ino: u64,
+        /// How.
+        means: Means,
+        /// Bytes.
+        limit: Option<u64>,
+    },
+    /// Gives everything in a tree another project; goes on where it was cut short.
+    Tag {
+        /// The tree.
+        path: PathBuf,
+        /// Device that must still be there.
+        dev: u64,
+        /// Inode that must still be there.
+        ino: u64,
+        /// From which to which.
+        tag: Tag,
     },
     /// Finishes a template: its check sum, size and versions go into the marker beside it.
     MarkTemplate {
@@ -441,6 +481,8 @@ impl Effect {
                 | Effect::GuestLine { .. }
                 | Effect::GuestLimits { .. }
                 | Effect::Shift { .. }
+                | Effect::SetQuota { .. }
+                | Effect::Tag { .. }
         )
     }
 }
@@ -503,6 +545,13 @@ impl fmt::Display for Effect {
                 if *up { "to" } else { "from" },
                 path.display()
             ),
+            Effect::SetQuota { path, means, limit: Some(bytes), .. } => {
+                write!(f, "limit {} to {} ({means})", path.display(), ByteSize(*bytes))
+            }
+            Effect::SetQuota { path, means, limit: None, .. } => write!(f, "lift the limit of {} ({means})", path.display()),
+            Effect::Tag { path, tag, .. } => {
+                write!(f, "give everything in {} project {} instead of {}", path.display(), tag.to.id, tag.from.id)
+            }
             Effect::MarkTemplate { archive, .. } => write!(f, "write the marker of {}", archive.display()),
         }
     }
@@ -541,6 +590,8 @@ impl fmt::Display for Watch {
             Watch::Guest(vmid) => write!(f, "container {vmid}"),
             Watch::GuestLine(vmid, key) => write!(f, "{key} of container {vmid}"),
             Watch::Exists(p) => write!(f, "{}", p.display()),
+            Watch::Quota(p, _) => write!(f, "the limit of {}", p.display()),
+            Watch::Project(p) => write!(f, "the project of {}", p.display()),
         }
     }
 }
@@ -558,6 +609,9 @@ impl Watch {
             }
             (Watch::Record(k), Seen::Absent) => Effect::Record(k.clone(), None),
             (Watch::Record(k), Seen::Record(v)) => Effect::Record(k.clone(), Some(v.clone())),
+            (Watch::Quota(p, means), Seen::Limit { dev, ino, bytes }) => {
+                Effect::SetQuota { path: p.clone(), dev: *dev, ino: *ino, means: means.clone(), limit: *bytes }
+            }
             (Watch::InTree(p, n), Seen::Absent) => Effect::RemoveInTree(p.clone(), n.clone()),
             (w, b) => return Err(Error::new(Kind::Internal, format!("{w} cannot be brought back to {b:?}"))),
         })

@@ -18,8 +18,10 @@ use crate::host::{Host, Job, Machines, Output, ProcessId, Secrets, Walk, program
 use crate::observe;
 use crate::plan::accounts;
 use crate::plan::proof::PROBE_FILE;
+use crate::plan::quota;
 use crate::plan::samba::{self, MARKER};
 use crate::plan::step::{Candidate, Effect};
+use crate::quota::Means;
 use crate::spec::record::{Key, NtHash, Record};
 use crate::spec::section::Mode;
 
@@ -74,6 +76,8 @@ pub enum Step {
     Working,
     /// A process was started; worth a note in the journal.
     Started(ProcessId),
+    /// Still going through a tree: so many entries were looked at.
+    Walked(u64),
     /// Done.
     Finished,
 }
@@ -89,12 +93,14 @@ impl Acting {
         match std::mem::replace(&mut self.flow, Flow::Finished) {
             Flow::Finished => Ok(Step::Finished),
             Flow::Run(cmd, then) => self.poll_command(tools, cmd, then),
-            Flow::Walk(mut walk) => {
-                if walk.go(Duration::from_millis(900))?.is_none() {
+            Flow::Walk(mut walk) => Ok(match walk.go(Duration::from_millis(900))? {
+                None => {
+                    let looked = walk.looked();
                     self.flow = Flow::Walk(walk);
+                    Step::Walked(looked)
                 }
-                Ok(Step::Working)
-            }
+                Some(_) => Step::Working,
+            }),
             Flow::Wait { what, limit_ms, check, next } => {
                 let since = *self.waiting_since.get_or_insert_with(|| tools.host.monotonic_ms());
                 if check(tools)? {
@@ -256,6 +262,9 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::MakeDir { path, mode } => host.make_dir(path, *mode)?,
         Effect::RemoveBuild(path) => return template::remove_build(tools, path),
         Effect::Shift { path, up } => return Ok(Flow::Walk(tools.on_node().shift(path, *up)?)),
+        Effect::SetQuota { means: Means::Dataset { name }, limit, .. } => return Ok(run(quota::set_refquota(name, *limit))),
+        Effect::SetQuota { path, dev, ino, means, limit } => tools.on_node().set_quota(path, *dev, *ino, means, *limit)?,
+        Effect::Tag { path, dev, ino, tag } => return Ok(Flow::Walk(tools.on_node().tag(path, *dev, *ino, tag)?)),
         Effect::MarkTemplate { archive, marker } => return Ok(template::mark(archive.clone(), (**marker).clone())),
     }
     Ok(Flow::Finished)

@@ -413,7 +413,18 @@ impl OpRun {
                 self.acting = Some(acting);
                 Ok(())
             }
+            act::Step::Walked(entries) => {
+                self.acting = Some(acting);
+                self.tell_walk(n, entries);
+                Ok(())
+            }
         }
+    }
+
+    /// How far a walk through a tree is: an event about each second.
+    fn tell_walk(&mut self, n: usize, entries: u64) {
+        let step = &self.journal.state().steps[n].step;
+        self.events.push(json!({"event": "progress", "step": step.id, "title": step.title, "entries": entries}));
     }
 
     fn current(&self) -> Result<usize> {
@@ -618,6 +629,10 @@ impl OpRun {
         };
         match polled {
             Ok(act::Step::Working) => Ok(false),
+            Ok(act::Step::Walked(entries)) => {
+                self.tell_walk(self.current()?, entries);
+                Ok(false)
+            }
             Ok(act::Step::Started(process)) => {
                 let n = self.current()?;
                 self.journal.note(&*self.host, Event::Child { step: n, process })?;
@@ -738,7 +753,8 @@ impl IntentPlanner {
             Intent::TreeShift { path, .. } => vec![path.clone()],
             _ => Vec::new(),
         };
-        observe::Need { trees, ..observe::Need::default() }
+        let quota = self.intent.spec().is_some_and(|s| s.quota.is_some());
+        observe::Need { trees, quota, ..observe::Need::default() }
     }
 }
 

@@ -103,6 +103,7 @@ pub const OPERATIONS: &[Operation] = &[
     query("render", &["sections"], &["gateway"], "The Samba configuration that sections would give."),
     query("status", &["id"], &["fresh"], "The state of a share."),
     query("list", &[], &[], "All shares of this node."),
+    query("quota", &[], &["id"], "Limits of shares, and what is used of them."),
     query("users", &[], &["gateway"], "Local users."),
     query("groups", &[], &["gateway"], "Local groups."),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),

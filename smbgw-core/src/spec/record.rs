@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::section::{Mode, Section};
 use crate::error::{Error, Kind, Result};
+use crate::quota::{Means, Project};
 use crate::types::VmId;
 
 /// The version of the form.
@@ -144,9 +145,28 @@ pub struct ShareEntry {
     /// How the tree gets into the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<Mount>,
+    /// What limits the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaEntry>,
     /// Who asked for the removal and when, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_intent: Option<String>,
+}
+
+/// The limit of a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct QuotaEntry {
+    /// Bytes.
+    pub limit: u64,
+    /// How it is enforced.
+    pub means: Means,
+    /// The limit of the same thing before us, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_before: Option<u64>,
+    /// The project of the tree before us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_before: Option<Project>,
 }
 
 /// Which tree: the identity that must still hold whenever the share is served.

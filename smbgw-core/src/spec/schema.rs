@@ -39,6 +39,8 @@ pub enum Form {
     RootFs,
     /// The name of a template.
     Template,
+    /// A number of bytes: `500G`.
+    Size,
 }
 
 /// One property.
@@ -124,6 +126,12 @@ pub const PROPERTIES: &[Property] = &[
             "Gateway that serves the share; in native mode always 'native', in mode lxc by default the storage id. Shares of one gateway live in one container.",
         )
     },
+    ours(
+        "smbgw-quota",
+        Form::Size,
+        None,
+        "Most that the share may hold: a number and K, M, G, T or P (1024 each), for example 500G. Needs a file system that can limit the tree.",
+    ),
     ours("smbgw-access", Form::Access, None, "Who may do what: rw:@group,ro:user,full:user. 'full' may change permissions."),
     ours(
         "smbgw-security",
@@ -176,6 +184,7 @@ impl Form {
             Form::Net => ("string", "net"),
             Form::RootFs => ("string", "rootfs"),
             Form::Template => ("string", "template"),
+            Form::Size => ("string", "size"),
         }
     }
 }

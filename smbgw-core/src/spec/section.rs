@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::access::{Access, Level, Who};
 use super::guest::{self, GuestSpec};
 use super::schema;
-use crate::error::{Error, Problem, Result};
-use crate::types::{GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
+use crate::error::{Error, Kind, Problem, Result};
+use crate::types::{ByteSize, GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
 
 /// The name of the one native gateway of a node.
 pub const NATIVE: &str = "native";
@@ -159,6 +159,8 @@ pub struct ShareSpec {
     pub profile: Profile,
     /// What must be mounted.
     pub mount: MountRule,
+    /// The most that the tree may hold, in bytes.
+    pub quota: Option<ByteSize>,
 }
 
 /// A checked section.
@@ -549,6 +551,8 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
     };
     check_content(&mut c);
 
+    let quota = c.typed("smbgw-quota", quota_of);
+
     let security = match c.word("smbgw-security") {
         Some("high") => Security::High,
         _ => Security::Standard,
@@ -584,8 +588,22 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         security,
         profile: Profile::Office,
         mount,
+        quota,
     };
     Ok(Checked { spec, effective, warnings: c.warnings })
+}
+
+/// `smbgw-quota`. What is less than a MiB is a unit that was forgotten.
+fn quota_of(text: &str) -> Result<ByteSize> {
+    let size = ByteSize::parse(text)?;
+    let wrong = |why: String| Err(Error::new(Kind::Invalid, why));
+    match size.0 {
+        0 => {
+            wrong("0 would let nobody write; for no limit leave the property out (pvesm set STORAGE --delete smbgw-quota)".into())
+        }
+        n if n < 1 << 20 => wrong(format!("{} is less than 1M; was a unit forgotten ({0}G)?", shorten(text))),
+        _ => Ok(size),
+    }
 }
 
 /// The gateway of a section.
@@ -830,7 +848,7 @@ mod tests {
             ("share", "a]b"),
             ("smbgw-access", "anna,rw:X"),
             ("nodes", "a_b"),
-            ("smbgw-quota", "1G"),
+            ("smbgw-quota", "1GB"),
             ("content", "snippets"),
         ]);
         s.insert("path".into(), "relative".into());

@@ -196,6 +196,9 @@ fn one(files: &mut Files, seat: &Seat<'_>, words: &[String]) -> (i32, String, St
             if seat.access < Access::Write || !allowed {
                 return fail(format!("NT_STATUS_ACCESS_DENIED opening remote file \\{shown}"));
             }
+            if files.is_full(&path, content.len() as u64) {
+                return fail(format!("NT_STATUS_DISK_FULL opening remote file \\{shown}"));
+            }
             let (mode, uid, gid) = there.map_or_else(|| created(seat, &parent, files), |n| (n.mode, n.uid, n.gid));
             files.put(&path, &content, mode, uid, gid);
             files.unsync(&path);

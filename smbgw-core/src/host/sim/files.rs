@@ -12,9 +12,11 @@ use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 
 use super::guests::Bind;
+use super::quotas::Limits;
 use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Result};
 use crate::host::{FileSeen, Space, Survey, TreeSeen};
+use crate::quota::Project;
 
 /// What a name stands for.
 #[derive(Clone)]
@@ -43,6 +45,8 @@ pub struct Node {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Project.
+    pub project: Project,
     ino: u64,
     durable: bool,
 }
@@ -55,7 +59,7 @@ impl PartialEq for Node {
             (Thing::Link(a), Thing::Link(b)) => a == b,
             _ => false,
         };
-        same && (self.mode, self.uid, self.gid) == (other.mode, other.uid, other.gid)
+        same && (self.mode, self.uid, self.gid, self.project) == (other.mode, other.uid, other.gid, other.project)
     }
 }
 
@@ -71,7 +75,11 @@ impl fmt::Debug for Node {
             Thing::Dir => f.write_str("directory")?,
             Thing::Link(to) => write!(f, "link to {}", to.display())?,
         }
-        write!(f, " {:o} {}:{}", self.mode, self.uid, self.gid)
+        write!(f, " {:o} {}:{}", self.mode, self.uid, self.gid)?;
+        if self.project != Project::NONE {
+            write!(f, " project {}{}", self.project.id, if self.project.inherit { " (inherited)" } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -88,6 +96,8 @@ pub struct Mount {
     pub read_only: bool,
     /// Its space.
     pub space: Space,
+    /// What it limits.
+    pub limits: Limits,
 }
 
 impl Mount {
@@ -95,7 +105,7 @@ impl Mount {
     pub fn new(dev: u64, fs_type: &str) -> Self {
         let gib = 1 << 30;
         let space = Space { total: 100 * gib, avail: 60 * gib, used: 40 * gib, fsid: 0 };
-        Self { dev, fs_type: fs_type.to_owned(), fsid: 0xf500 + dev, read_only: false, space }
+        Self { dev, fs_type: fs_type.to_owned(), fsid: 0xf500 + dev, read_only: false, space, limits: Limits::None }
     }
 }
 
@@ -111,7 +121,7 @@ pub struct Detached {
 #[derive(Clone, Default)]
 pub struct Files {
     pub(super) nodes: BTreeMap<PathBuf, Node>,
-    mounts: BTreeMap<PathBuf, Mount>,
+    pub(super) mounts: BTreeMap<PathBuf, Mount>,
     next_ino: u64,
 }
 
@@ -128,7 +138,7 @@ impl fmt::Debug for Files {
     }
 }
 
-fn errno(what: &str, path: &Path, number: i32) -> Error {
+pub(super) fn errno(what: &str, path: &Path, number: i32) -> Error {
     Error::io(format!("cannot {what} {}", path.display()), io::Error::from_raw_os_error(number))
 }
 
@@ -141,14 +151,21 @@ impl Files {
     pub fn new() -> Self {
         let mut files = Self { next_ino: 2, ..Self::default() };
         files.mounts.insert("/".into(), Mount::new(0xfe01, "ext4"));
-        files.nodes.insert("/".into(), Node { thing: Thing::Dir, mode: 0o755, uid: 0, gid: 0, ino: 2, durable: true });
+        files.nodes.insert(
+            "/".into(),
+            Node { thing: Thing::Dir, mode: 0o755, uid: 0, gid: 0, project: Project::NONE, ino: 2, durable: true },
+        );
         files.mount(Path::new("/run"), Mount::new(0x18, "tmpfs"));
         files
     }
 
-    fn node(&mut self, thing: Thing, mode: u32, uid: u32, gid: u32) -> Node {
+    /// Makes a name. It is in the project of its directory if that says so.
+    fn add(&mut self, path: &Path, thing: Thing, mode: u32, uid: u32, gid: u32) {
         self.next_ino += 1;
-        Node { thing, mode, uid, gid, ino: self.next_ino, durable: false }
+        let above = path.parent().and_then(|p| self.nodes.get(p)).map(|n| n.project).unwrap_or_default();
+        let inherited = Project { id: above.id, inherit: matches!(thing, Thing::Dir) };
+        let project = if above.inherit { inherited } else { Project::NONE };
+        self.nodes.insert(path.to_owned(), Node { thing, mode, uid, gid, project, ino: self.next_ino, durable: false });
     }
 
     // ---- setting the scene: these never fail and are durable ----
@@ -158,8 +175,7 @@ impl Files {
         let (path, content) = (path.as_ref(), content.as_ref().to_vec());
         self.put_dir(path.parent().unwrap_or(Path::new("/")), 0o755, 0, 0);
         let synced = content.len();
-        let node = self.node(Thing::File { content, synced }, mode, uid, gid);
-        self.nodes.insert(path.to_owned(), node);
+        self.add(path, Thing::File { content, synced }, mode, uid, gid);
         self.sync(path);
     }
 
@@ -172,8 +188,7 @@ impl Files {
         if let Some(parent) = path.parent() {
             self.put_dir(parent, 0o755, 0, 0);
         }
-        let node = self.node(Thing::Dir, mode, uid, gid);
-        self.nodes.insert(path.to_owned(), node);
+        self.add(path, Thing::Dir, mode, uid, gid);
         self.sync(path);
     }
 
@@ -181,8 +196,7 @@ impl Files {
     pub fn put_link(&mut self, path: impl AsRef<Path>, to: impl AsRef<Path>) {
         let path = path.as_ref();
         self.put_dir(path.parent().unwrap_or(Path::new("/")), 0o755, 0, 0);
-        let node = self.node(Thing::Link(to.as_ref().to_owned()), 0o777, 0, 0);
-        self.nodes.insert(path.to_owned(), node);
+        self.add(path, Thing::Link(to.as_ref().to_owned()), 0o777, 0, 0);
         self.sync(path);
     }
 
@@ -335,7 +349,7 @@ impl Files {
         }
     }
 
-    fn mount_of(&self, path: &Path) -> (&Path, &Mount) {
+    pub(super) fn mount_of(&self, path: &Path) -> (&Path, &Mount) {
         let mut at = path;
         loop {
             if let Some((p, m)) = self.mounts.get_key_value(at) {
@@ -537,8 +551,7 @@ impl Files {
     pub(super) fn append(&mut self, path: &Path, bytes: &[u8], lazily: bool) -> Result<()> {
         let real = self.writable(path, true).map_err(|e| errno("append to", path, e))?;
         if !self.nodes.contains_key(&real) {
-            let node = self.node(Thing::File { content: Vec::new(), synced: 0 }, 0o600, 0, 0);
-            self.nodes.insert(real.clone(), node);
+            self.add(&real, Thing::File { content: Vec::new(), synced: 0 }, 0o600, 0, 0);
         }
         match self.nodes.get_mut(&real) {
             Some(Node { thing: Thing::File { content, .. }, .. }) => content.extend_from_slice(bytes),
@@ -590,8 +603,7 @@ impl Files {
             self.make_dir(parent, mode)?;
         }
         let real = self.writable(path, true).map_err(|e| errno("make", path, e))?;
-        let node = self.node(Thing::Dir, mode & 0o7777, 0, 0);
-        self.nodes.insert(real.clone(), node);
+        self.add(&real, Thing::Dir, mode & 0o7777, 0, 0);
         self.sync(&real);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Machine, World, samba};
-use crate::effect::{Cmd, HAND_INSIDE, HAND_VERSION};
+use crate::effect::{Cmd, DISK_FREE_INSIDE, HAND_INSIDE, HAND_VERSION};
 use crate::error::{Error, Kind, Result};
 use crate::host::SHIFT;
 
@@ -118,6 +118,13 @@ pub(super) fn entrance(world: &World, cmd: &Cmd) -> Result<u32> {
         return failed("lxc-attach: No such file or directory".into());
     }
     Ok(vmid)
+}
+
+/// What the hand does when it starts.
+pub(super) fn begin(world: &mut World, vmid: u32) {
+    if let Some(g) = world.guests.get_mut(&vmid).filter(|g| g.world.files.get(DISK_FREE_INSIDE).is_none()) {
+        g.world.files.put_link(DISK_FREE_INSIDE, "smbgw-guest");
+    }
 }
 
 /// The version of the hand in a container, where it is not ours. The file holds it as text here.

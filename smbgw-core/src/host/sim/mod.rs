@@ -28,6 +28,7 @@ mod files;
 mod guests;
 mod images;
 mod pct;
+mod quotas;
 mod samba;
 #[cfg(test)]
 mod tests;
@@ -45,12 +46,14 @@ use crate::error::{Error, Kind, Result};
 use crate::host::guest::Server;
 use crate::host::programs;
 use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk};
+use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
 pub use config::{Config, Share};
 pub use faults::{Death, Fault, Trouble};
 pub use files::{Detached, Files, Mount, Node, Thing};
 pub use guests::{Bind, Guest, Numbers};
+pub use quotas::Limits;
 pub use samba::{Access, Account, Ace, PID_FILE, SMB_CONF, Session, Smbd, nt_hash};
 pub use world::{STOCK_SMB_CONF, World};
 
@@ -200,6 +203,7 @@ impl Machine {
             Program::Debootstrap | Program::Tar | Program::Zstd | Program::Install | Program::Rm | Program::Sha256sum => {
                 images::run(self, cmd.program, &cmd.args)
             }
+            Program::Zfs => quotas::zfs(self, &cmd.args),
             program => samba::run(self, program, &cmd.args, stdin),
         }
     }
@@ -548,6 +552,10 @@ impl Walk for SimWalk {
     fn go(&mut self, _: Duration) -> Result<Option<u64>> {
         Ok(Some(self.0))
     }
+
+    fn looked(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A conversation with the product's hand in a container; it ends when the container stops.
@@ -677,6 +685,25 @@ impl Host for SimHost {
         Ok(Box::new(SimWalk(changed)))
     }
 
+    fn quota(&self, path: &Path) -> Result<QuotaSeen> {
+        self.look(|m| m.world.files.quota(path))
+    }
+
+    fn figures(&self, path: &Path, means: &Means) -> Result<Figures> {
+        self.look(|m| m.world.files.figures(path, means))
+    }
+
+    fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
+        let what = format!("set the quota of {}", path.display());
+        self.act(&what, |m| m.world.files.set_quota(path, (dev, ino), means, limit))
+    }
+
+    fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
+        let what = format!("give a project to {}", path.display());
+        let changed = self.act(&what, |m| m.world.files.tag(path, (dev, ino), tag))?;
+        Ok(Box::new(SimWalk(changed)))
+    }
+
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {
         self.act(&format!("remove {name} in {}", path.display()), |m| m.world.files.remove_in_tree(path, name))
     }
@@ -751,6 +778,7 @@ impl Host for SimHost {
             guests::entrance(&m.world, cmd)
         })?;
         let mut m = self.0.borrow_mut();
+        guests::begin(&mut m.world, vmid);
         let pid = m.new_pid();
         let process = ProcessId { pid, start: m.uptime_ms / 10 };
         m.processes.insert(pid, Process { start: process.start, program: cmd.program, guest: Some(vmid) });

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::effect::{HAND, HAND_VERSION, Program};
+use crate::effect::{DISK_FREE, HAND, HAND_VERSION, Program};
 use crate::host::programs::entry_of;
 
 use super::config;
@@ -98,7 +98,7 @@ pub(super) const ACCOUNTS: &[(&str, &str, u32, u32)] = &[
 pub(super) const VFS_MODULES: &[&str] = &["acl_xattr", "catia", "fruit", "recycle", "shadow_copy2", "streams_xattr"];
 
 /// What a plain Debian does not have.
-const PROXMOX: [Program; 4] = [Program::Pct, Program::LxcInfo, Program::HaManager, Program::Debootstrap];
+const PROXMOX: [Program; 5] = [Program::Pct, Program::LxcInfo, Program::HaManager, Program::Debootstrap, Program::Zfs];
 
 /// Proxmox VE's storages after an installation on LVM.
 const STORAGES: &str = "dir: local\n\tpath /var/lib/vz\n\tcontent iso,vztmpl,backup\n\n\
@@ -115,6 +115,7 @@ impl World {
         for dir in ["/srv/office", "/var/lib/samba/private", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba/vfs", "/root"] {
             files.put_dir(dir, 0o755, 0, 0);
         }
+        files.put(DISK_FREE, format!("{HAND_VERSION}\n"), 0o755, 0, 0);
         files.put_dir("/tmp", 0o1777, 0, 0);
         files.put_dir("/var/tmp", 0o1777, 0, 0);
         for module in VFS_MODULES {
@@ -139,7 +140,8 @@ impl World {
         for gone in [SMB_CONF, "/etc/samba", "/var/lib/samba", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba"] {
             world.files.take(gone);
         }
-        let tools = ["passwd", "systemd", "tar", "coreutils", "pve-container", "lxc", "pve-ha-manager", "debootstrap"];
+        let tools =
+            ["passwd", "systemd", "tar", "coreutils", "pve-container", "lxc", "pve-ha-manager", "debootstrap", "zfsutils-linux"];
         world.installed = Program::ALL.into_iter().filter(|p| tools.contains(&entry_of(*p).package)).collect();
         world.systemd = true;
         let versions = tools.into_iter().map(|t| (t, if t == "pve-container" { "6.1.6" } else { "1.0-1" }));
@@ -200,6 +202,10 @@ impl World {
                 lines.push(format!("{what}: {old} became {new}"));
             }
         };
+        for at in self.files.mounts.keys().chain(other.files.mounts.keys()).collect::<BTreeSet<_>>() {
+            let limits = |w: &Self| w.files.mounts.get(at).map(|m| format!("{:?}", m.limits)).unwrap_or_default();
+            field(&format!("limits of {}", at.display()), limits(self), limits(other));
+        }
         field("sid", self.local_sid.clone(), other.local_sid.clone());
         field("systemd", self.systemd.to_string(), other.systemd.to_string());
         field("smbd.service enabled", self.smbd_enabled.to_string(), other.smbd_enabled.to_string());
@@ -260,7 +266,7 @@ fn node_difference(at: &str, old: &Node, new: &Node, lines: &mut Vec<String>) {
         lines.extend(a.lines().filter(|l| !b.lines().any(|m| m == *l)).map(|l| format!("{at}: - {l}")));
         lines.extend(b.lines().filter(|l| !a.lines().any(|m| m == *l)).map(|l| format!("{at}: + {l}")));
     }
-    if (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid) || lines.len() == before {
+    if (old.mode, old.uid, old.gid, old.project) != (new.mode, new.uid, new.gid, new.project) || lines.len() == before {
         lines.push(format!("{at}: {old:?} became {new:?}"));
     }
 }
