@@ -32,7 +32,7 @@ KEEP := env SMBGW_STAGE=$(STAGE) SMBGW_ALL=$(SMBGW_ALL) CI=$(CI)
 HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 GUEST_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest/$(HOST_TRIPLE)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
-.PHONY: build lib guest xs header install install-lib install-guest install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
+.PHONY: build lib guest quota-suite xs header install install-lib install-guest install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
 	test-pve test-lab run bench
 
 build: lib guest xs
@@ -44,6 +44,12 @@ lib:
 guest:
 	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
 		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) -p smbgw-core --bin smbgw-guest
+
+# What every file system with limits has to do, for the lab and its emulated machines; see tests/quota.
+quota-suite:
+	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
+		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) -p smbgw-core --example quota-suite
+	$(INSTALL) -D -m 0755 $(GUEST_OUT)/examples/quota-suite $(CACHE)/quota-suite
 
 # Rewrites include/smbgw.h from smbgw-ffi/src. Review the difference.
 header:
@@ -66,6 +72,7 @@ stage-lib:
 
 install-guest: guest
 	$(INSTALL) -D -m 0755 $(GUEST_OUT)/smbgw-guest $(DESTDIR)$(PREFIX)/lib/smbgw/smbgw-guest
+	ln -sfn smbgw-guest $(DESTDIR)$(PREFIX)/lib/smbgw/smbgw-dfree
 
 # --- the Perl module -----------------------------------------------------------------------------------------------------
 
@@ -123,8 +130,8 @@ test-perl: stage
 test-pve: stage
 	SMBGW_STAGE=$(STAGE) prove tests/pve/t
 
-# Real Samba in private namespaces; needs root.
-test-lab: stage
+# Real Samba in private namespaces, real file systems; needs root.
+test-lab: stage quota-suite
 	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/lab
 
 test: deps
