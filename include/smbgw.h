@@ -91,7 +91,7 @@
 /**
  * A smbgw_usage ready for smbgw_usage_read().
  */
-#define SMBGW_USAGE_INIT { sizeof(smbgw_usage), 0, 0, 0, 0, 0, 0 }
+#define SMBGW_USAGE_INIT { sizeof(smbgw_usage), 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * The number of the binary interface this header describes. A program compares it with smbgw_abi_version().
@@ -223,7 +223,7 @@ typedef struct smbgw_error smbgw_error;
 typedef struct smbgw_run smbgw_run;
 
 /**
- * The size of a share's file system and how fresh that knowledge is. Set size to sizeof(smbgw_usage) before the call;
+ * The size of a share and how fresh that knowledge is: of its file system, or its limit (smbgw-quota) where it has one. Set size to sizeof(smbgw_usage) before the call;
  * SMBGW_USAGE_INIT does it. Later versions add members at the end only.
  */
 typedef struct smbgw_usage {
@@ -255,6 +255,14 @@ typedef struct smbgw_usage {
      * 0.
      */
     uint32_t reserved;
+    /**
+     * The share's limit in bytes; 0: it has none. total is the same then.
+     */
+    uint64_t limit;
+    /**
+     * How much older than age_ms says the numbers may be, in milliseconds: btrfs, ZFS and CephFS count late. 0 without a limit.
+     */
+    uint64_t lag_ms;
 } smbgw_usage;
 
 #ifdef __cplusplus
@@ -397,6 +405,18 @@ int32_t smbgw_status(const struct smbgw_context *context,
                      size_t params_len,
                      struct smbgw_buffer **out,
                      struct smbgw_error **err);
+
+/**
+ * The limits of shares and what is used of them, asked now; of no share a process is started for it. params: {id?}. *out: {node, shares:
+ * [{id, gateway, path, file-system, reachable, limit (bytes, null: none), means ("project", "qgroup", "refquota", "cephfs",
+ * "volume"), object (the means in the file system's own words), used, free (bytes), files (inodes, null where the mechanism does not count them), at
+ * (milliseconds since 1970), lag-ms (how much older than at the figures may be)}]}. Errors: SMBGW_E_NOT_FOUND. Otherwise as smbgw_query().
+ */
+int32_t smbgw_quota(const struct smbgw_context *context,
+                    const char *params,
+                    size_t params_len,
+                    struct smbgw_buffer **out,
+                    struct smbgw_error **err);
 
 /**
  * The users of a gateway. params: {gateway?: its name; default: the node's own, or the only one}. Otherwise as smbgw_query().

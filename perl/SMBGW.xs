@@ -309,12 +309,14 @@ usage(SV *self, SV *id)
             die_with(aTHX_ code, owned);
         }
         RESULTS;
-        EXTEND(SP, 5);
+        EXTEND(SP, 7);
         mPUSHu(usage.total);
         mPUSHu(usage.avail);
         mPUSHu(usage.used);
         mPUSHi(usage.active ? 1 : 0);
         mPUSHi(usage.age_ms);
+        mPUSHu(usage.limit);
+        mPUSHu(usage.lag_ms);
     }
 
 void

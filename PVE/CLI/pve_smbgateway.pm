@@ -29,6 +29,7 @@ my %COMMANDS = (
     delete => [\&cmd_delete, 'ID', ['no-wait'], 'remove a share; its data stays'],
     status => [\&cmd_status, '[ID]', ['fresh'], 'state of one share, or of all'],
     list => [\&cmd_list, '', [], 'shares of this node'],
+    'quota report' => [\&cmd_quota_report, '[ID]', [], 'limits of shares, and what is used of them'],
     'user create' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'create a local user'],
     'user password' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'set the password of a local user'],
     'user disable' => [\&cmd_user, 'NAME', ['gateway=s'], 'disable a local user and end its sessions'],
@@ -58,7 +59,7 @@ my %COMMANDS = (
     version => [\&cmd_version, '', [], 'versions of command and library'],
 );
 
-my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'user create', 'user password', 'user disable', 'user enable',
+my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'quota report', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'version');
@@ -244,6 +245,7 @@ sub _watcher {
               $event eq 'planned' ? sprintf("%s: %d step%s", $e->{phase} // 'plan', $e->{steps} // 0, ($e->{steps} // 0) == 1 ? '' : 's')
             : $event eq 'done' ? sprintf("  %-8s %s  (%s ms)", exists($e->{changed}) && !$e->{changed} ? 'as is' : 'done', $what, $e->{ms} // '?')
             : $event eq 'replanned' ? "  planned anew: the machine has changed meanwhile"
+            : $event eq 'progress' ? sprintf("  %d entries: %s", $e->{entries} // 0, $what)
             : $event eq 'elsewhere' ? "  elsewhere $what"
             : $event eq 'failed' ? '  FAILED   ' . ($what eq '' ? '' : "$what: ") . _brief($e->{error})
             : $event eq 'undo-done' ? sprintf("  undone   %s%s", $what, defined($e->{ms}) ? "  ($e->{ms} ms)" : '')
@@ -564,6 +566,42 @@ sub cmd_list {
 # --- users and groups -----------------------------------------------------------------------------------------------------
 
 sub _gateway { my ($run) = @_; return defined($run->{opt}->{gateway}) ? (gateway => $run->{opt}->{gateway}) : () }
+
+sub cmd_quota_report {
+    my ($run, $id) = @_;
+    my $doc = PVE::SMBGateway::Native::query('quota', defined($id) ? { id => $id } : {});
+    $run->{print} = sub {
+        my @rows = map { _quota_row($_) } @{ $doc->{shares} };
+        print @rows ? _table(\@rows, qw(id limit used % free files by age)) : "no shares on this node\n";
+    };
+    return $doc;
+}
+
+# How old figures are at most: counted late, or of a share that is not there.
+sub _quota_row {
+    my ($s) = @_;
+    my $lag = ($s->{'lag-ms'} // 0) / 1000;
+    my $known = defined($s->{used});
+    return {
+        id => $s->{id},
+        limit => defined($s->{limit}) ? _size($s->{limit}) : 'none',
+        used => $known ? _size($s->{used}) : '?',
+        '%' => $known && $s->{limit} ? sprintf('%.1f', 100 * $s->{used} / $s->{limit}) : '',
+        free => defined($s->{free}) ? _size($s->{free}) : '?',
+        files => $s->{files} // '',
+        by => $s->{object} // $s->{'file-system'},
+        age => !$s->{reachable} ? 'not there' : $lag ? "up to ${lag} s" : 'now',
+    };
+}
+
+# Bytes as people read them.
+sub _size {
+    my ($bytes) = @_;
+    my @units = ('bytes', qw(KiB MiB GiB TiB PiB));
+    my $n = $bytes;
+    while ($n >= 1024 && @units > 1) { $n /= 1024; shift @units }
+    return sprintf($n == int($n) || $units[0] eq 'bytes' ? '%d %s' : '%.1f %s', $n, $units[0]);
+}
 
 sub cmd_user {
     my ($run, $name) = @_;

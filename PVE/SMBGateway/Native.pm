@@ -95,7 +95,7 @@ sub query {
     return _guard(sub { $ctx->query($op, $params // {}) });
 }
 
-# The hot path: (total, avail, used, active, age in ms). No child, network or lock in it.
+# The hot path: (total, avail, used, active, age in ms, limit, lag in ms). No child, network or lock in it.
 sub usage {
     my ($id) = @_;
     my $ctx = context();

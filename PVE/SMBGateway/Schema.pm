@@ -145,6 +145,17 @@ our @PROPERTIES = (
         modes => ['native', 'lxc'],
     },
     {
+        name => 'smbgw-quota',
+        type => 'string',
+        format => 'size',
+        description => 'Most that the share may hold: a number and K, M, G, T or P (1024 each), for example 500G. Needs a file system that can limit the tree.',
+        core => 0,
+        required => 0,
+        fixed => 0,
+        sensitive => 0,
+        modes => ['native', 'lxc'],
+    },
+    {
         name => 'smbgw-access',
         type => 'string',
         format => 'access-list',
@@ -519,6 +530,15 @@ our @OPERATIONS = (
         secrets => [],
         privilege => 'Datastore.Audit',
         description => 'All shares of this node.',
+    },
+    {
+        name => 'quota',
+        effect => 'query',
+        required => [],
+        optional => ['id'],
+        secrets => [],
+        privilege => 'Datastore.Audit',
+        description => 'Limits of shares, and what is used of them.',
     },
     {
         name => 'users',

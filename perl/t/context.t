@@ -25,7 +25,7 @@ is_deeply($err->problems, [], 'no problems by property');
 ok(!ref $err->message && $err eq $err->message, 'it compares as a string');
 is($err->{code}, 2, 'and can be read as a hash');
 
-is_deeply([$ctx->usage('no-such-share')], [0, 0, 0, 0, -1], 'usage of a share that nobody has looked at: no numbers, not active');
+is_deeply([$ctx->usage('no-such-share')], [0, 0, 0, 0, -1, 0, 0], 'usage of a share that nobody has looked at: no numbers, not active');
 refused { $ctx->usage('no/id') } 'invalid', qr{no/id}, 'usage of what cannot be an id';
 refused { $ctx->query('no.such.query') } 'invalid', qr/no\.such\.query/, 'a query that is not there';
 refused { $ctx->begin('no.such.operation', {}) } 'invalid', qr/no\.such\.operation/, 'an operation that is not there';

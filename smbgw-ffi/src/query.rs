@@ -131,6 +131,25 @@ pub unsafe extern "C" fn smbgw_status(
     unsafe { document("smbgw_status", context, &fixed("status"), &Text::new("params", params, params_len), out, err) }
 }
 
+/// The limits of shares and what is used of them, asked now; of no share a process is started for it. `params`: {`id`?}. *out: {`node`, `shares`:
+/// [{`id`, `gateway`, `path`, `file-system`, `reachable`, `limit` (bytes, null: none), `means` ("project", "qgroup", "refquota", "cephfs",
+/// "volume"), `object` (the means in the file system's own words), `used`, `free` (bytes), `files` (inodes, null where the mechanism does not count them), `at`
+/// (milliseconds since 1970), `lag-ms` (how much older than `at` the figures may be)}]}. Errors: SMBGW_E_NOT_FOUND. Otherwise as smbgw_query().
+///
+/// # Safety
+/// As smbgw_query().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smbgw_quota(
+    context: *const smbgw_context,
+    params: *const c_char,
+    params_len: usize,
+    out: *mut *mut smbgw_buffer,
+    err: *mut *mut smbgw_error,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    unsafe { document("smbgw_quota", context, &fixed("quota"), &Text::new("params", params, params_len), out, err) }
+}
+
 /// The users of a gateway. `params`: {`gateway`?: its name; default: the node's own, or the only one}. Otherwise as smbgw_query().
 ///
 /// # Safety

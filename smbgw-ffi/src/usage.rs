@@ -7,7 +7,7 @@ use crate::boundary::{self, OutStruct, Text};
 use crate::context::smbgw_context;
 use crate::error::smbgw_error;
 
-/// The size of a share's file system and how fresh that knowledge is. Set `size` to sizeof(smbgw_usage) before the call;
+/// The size of a share and how fresh that knowledge is: of its file system, or its limit (`smbgw-quota`) where it has one. Set `size` to sizeof(smbgw_usage) before the call;
 /// SMBGW_USAGE_INIT does it. Later versions add members at the end only.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,14 +26,20 @@ pub struct smbgw_usage {
     pub active: u32,
     /// 0.
     pub reserved: u32,
+    /// The share's limit in bytes; 0: it has none. `total` is the same then.
+    pub limit: u64,
+    /// How much older than `age_ms` says the numbers may be, in milliseconds: btrfs, ZFS and CephFS count late. 0 without a limit.
+    pub lag_ms: u64,
 }
 
 /// sizeof(smbgw_usage) in ABI 1; it stays when the struct grows.
 const FIRST_SIZE: usize = 48;
+/// Its size now.
+const SIZE: usize = 64;
 
 const _: () = {
     assert!(std::mem::offset_of!(smbgw_usage, size) == 0);
-    assert!(size_of::<usize>() != 8 || size_of::<smbgw_usage>() == FIRST_SIZE);
+    assert!(size_of::<usize>() != 8 || size_of::<smbgw_usage>() == SIZE);
 };
 
 /// Reads the numbers of the share `id`, without starting a process and without waiting for anything that may hang.
@@ -66,6 +72,8 @@ pub unsafe extern "C" fn smbgw_usage_read(
                 age_ms: usage.age_ms,
                 active: u32::from(usage.active),
                 reserved: 0,
+                limit: usage.limit,
+                lag_ms: usage.lag_ms,
             });
             Ok(())
         })

@@ -15,7 +15,7 @@ fn generate(root: &Path) -> String {
          /**\n * The version of this header. smbgw_version() tells the library's.\n */\n\
          #define SMBGW_VERSION \"{}\"\n#define SMBGW_VERSION_MAJOR {}\n#define SMBGW_VERSION_MINOR {}\n#define SMBGW_VERSION_PATCH {}\n\n\
          /**\n * A smbgw_usage ready for smbgw_usage_read().\n */\n\
-         #define SMBGW_USAGE_INIT {{ sizeof(smbgw_usage), 0, 0, 0, 0, 0, 0 }}",
+         #define SMBGW_USAGE_INIT {{ sizeof(smbgw_usage), 0, 0, 0, 0, 0, 0, 0, 0 }}",
         env!("CARGO_PKG_VERSION"),
         env!("CARGO_PKG_VERSION_MAJOR"),
         env!("CARGO_PKG_VERSION_MINOR"),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Everything a C program can get wrong without undefined behaviour is answered with SMBGW_E_ARGUMENT and a text that says what. */
+#include <stddef.h>
+
 #include "tap.h"
 
 #define ARGUMENT(call, says, name) refused((call), SMBGW_E_ARGUMENT, &err, (says), (name))
@@ -59,10 +61,14 @@ int main(int argc, char **argv)
     /* Size */
     u.size = 0;
     ARGUMENT(smbgw_usage_read(ctx, office, 6, &u, &err), "size in out is 0", "a size that was never set");
-    u.size = sizeof u - 1;
+    u.size = offsetof(smbgw_usage, limit) - 1;
     ARGUMENT(smbgw_usage_read(ctx, office, 6, &u, &err), "size", "a size that is too small");
     u.size = (size_t)1 << 40;
     ARGUMENT(smbgw_usage_read(ctx, office, 6, &u, &err), "size", "a size that is garbage");
+    u.size = offsetof(smbgw_usage, limit);
+    u.limit = 7;
+    ok(smbgw_usage_read(ctx, "no-such-share", 13, &u, &err) == SMBGW_OK, "a struct of an earlier version is fine");
+    ok(u.age_ms == -1 && u.limit == 7, "what it does not know is left alone");
     newer.usage.size = sizeof newer;
     ok(smbgw_usage_read(ctx, "no-such-share", 13, &newer.usage, &err) == SMBGW_OK, "a struct of a later version is fine");
     ok(newer.usage.age_ms == -1 && newer.usage.size == sizeof newer, "its numbers are filled in");

@@ -273,6 +273,9 @@ impl Tree {
             same(self.limit(path, means), Some(4 * MIB), &self.says("a limit below what is used is taken"));
             let code = self.writes(anna, &path.join("c"), 2 * MIB);
             ok(Self::is_full(code), &self.says(&format!("and nobody can write ({code})")));
+            self.set(path, means, Some(2 * limit));
+            same(self.limit(path, means), Some(2 * limit), &self.says("and can be raised although the tree is over it"));
+            self.set(path, means, Some(4 * MIB));
         }
         fs::remove_file(path.join("b")).expect("it can be deleted although it is full");
         let _ = fs::remove_file(path.join("c"));

@@ -62,11 +62,12 @@ Options are those of C<smbgw_context_new()> in F<smbgw.h>: C<state-dir>, C<run-d
 
 =item $ctx->query($op, \%params)
 
-The answer to a query (C<check>, C<plan>, C<render>, C<status>, C<list>, C<users>, C<groups>, C<audit>, C<schema>, C<sections>) as a hash.
+The answer to a query (C<check>, C<plan>, C<render>, C<status>, C<list>, C<quota>, C<users>, C<groups>, C<audit>, C<schema>, C<sections>) as a hash.
 
 =item $ctx->usage($id)
 
-C<($total, $avail, $used, $active, $age_ms)> in bytes, 0 or 1, and milliseconds. Starts no process and waits for nothing that may hang; meant
+C<($total, $avail, $used, $active, $age_ms, $limit, $lag_ms)> in bytes, 0 or 1, and milliseconds. C<$limit> is 0 where the share has none;
+C<$lag_ms> is how much older than C<$age_ms> the numbers may be, because some file systems count late. Starts no process and waits for nothing that may hang; meant
 to be called every few seconds.
 
 =item $ctx->begin($op, \%params)

@@ -320,6 +320,25 @@ fn disk_figures(fd: OwnedFd) -> Option<Figures> {
     }
 }
 
+/// Changing a limit writes to a subvolume, that of the descriptor: with the full one itself it would fail with EDQUOT. So it is done through
+/// another one of the same file system, wherever one can be seen.
+fn limit_subvolume(fd: &OwnedFd, filesystem: &str, subvolume: u64, limit: Option<u64>) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let other = |fd: &OwnedFd| {
+        kernel::btrfs_uuid(fd.as_fd()).is_ok_and(|u| u == filesystem)
+            && kernel::btrfs_subvolume(fd.as_fd()).is_ok_and(|s| s != subvolume)
+    };
+    let above = openat(fd, "..", flags, Mode::empty()).ok().filter(other);
+    let mounted = || {
+        let all = mounts().unwrap_or_default();
+        all.into_iter()
+            .filter(|m| m.fstype == "btrfs")
+            .find_map(|m| nix::fcntl::open(&m.mount_point, flags, Mode::empty()).ok().filter(other))
+    };
+    let through = above.or_else(mounted);
+    kernel::btrfs_limit(through.as_ref().unwrap_or(fd).as_fd(), subvolume, limit)
+}
+
 /// Sets or lifts a limit.
 pub fn set(path: &Path, only: (u64, u64), means: &Means, limit: Option<u64>) -> Result<()> {
     let failed = |e: io::Error| os("set the quota of", path, e);
@@ -338,7 +357,13 @@ pub fn set(path: &Path, only: (u64, u64), means: &Means, limit: Option<u64>) -> 
             if now != (filesystem.clone(), *subvolume) {
                 return Err(another(path));
             }
-            kernel::btrfs_limit(fd.as_fd(), *subvolume, limit).map_err(failed)
+            limit_subvolume(&fd, filesystem, *subvolume, limit).map_err(|e| match e.raw_os_error() {
+                Some(libc::EDQUOT) => failed(e).remedy(format!(
+                    "the subvolume is full, and nothing else of its file system is mounted through which its limit could be changed: remove some data, or mount the top (mount -o subvolid=5 …), and try again; {} is the subvolume",
+                    path.display()
+                )),
+                _ => failed(e),
+            })
         }
         Means::Ceph => kernel::set_xattr(fd.as_fd(), MAX_BYTES, limit.unwrap_or(0).to_string().as_bytes()).map_err(failed),
         Means::Project { .. } | Means::Dataset { .. } | Means::Volume => {
