@@ -92,15 +92,10 @@ impl Means {
         }
     }
 
-    /// A limit as the mechanism keeps it, never less than asked for: project quota counts in KiB; CephFS takes multiples of 4 MiB, below that of
-    /// 4 KiB (Ceph 18.2 refuses others).
+    /// A limit as the mechanism keeps it, never less than asked for: project quota counts in KiB, the others in bytes (CephFS: seen with 16.2
+    /// and 18.2).
     pub fn whole(&self, bytes: u64) -> u64 {
-        let unit: u64 = match self {
-            Means::Project { .. } => 1 << 10,
-            Means::Ceph if bytes >= 4 << 20 => 4 << 20,
-            Means::Ceph => 4 << 10,
-            Means::Qgroup { .. } | Means::Dataset { .. } | Means::Volume => 1,
-        };
+        let unit: u64 = if matches!(self, Means::Project { .. }) { 1 << 10 } else { 1 };
         bytes.div_ceil(unit).saturating_mul(unit)
     }
 

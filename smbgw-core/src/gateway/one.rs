@@ -79,7 +79,7 @@ pub(super) struct One {
     /// What the operation that runs now is about.
     target: Value,
     failed: Option<Error>,
-    /// The share in a container that the operation builds.
+    /// The share that the operation builds.
     building: Option<String>,
     /// The password is one that a hook left for a share.
     fetched: bool,
@@ -581,7 +581,7 @@ impl One {
                     self.fetch_password(&params)?;
                 }
                 if let Err(e) = self.begin(&op, params.clone()) {
-                    if let (Some(id), Mode::Lxc, "share.create") = (params["id"].as_str(), self.paths.mode, op.as_str()) {
+                    if let (Some(id), "share.create") = (params["id"].as_str(), op.as_str()) {
                         self.building = Some(id.to_owned());
                         self.settle_build(Some(&e));
                     }
@@ -681,7 +681,7 @@ impl One {
         self.target = json!(asked.target);
         self.taking_back = false;
         self.own = true;
-        self.building = defer::built(&asked.intent).filter(|_| self.paths.mode == Mode::Lxc).map(|s| s.id.to_string());
+        self.building = defer::built(&asked.intent).map(|s| s.id.to_string());
         let mut params = params;
         params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));
         let opened = Event::Opened {

@@ -382,7 +382,7 @@ pub enum Undo {
     None(String),
     /// Back to what was seen before: file, tree, record.
     Restore,
-    /// Back to what was seen before, then these effects, whose failure is only noted (a reload).
+    /// Back to what was seen before, then these effects, whose failure is only noted (a reload), except for a start of smbd.
     RestoreThen(Vec<Effect>),
     /// These effects, one after the other.
     Do(Vec<Effect>),

@@ -552,7 +552,7 @@ impl OpRun {
         if now.same(before) {
             // What is watched is back, but the undo may have ended before the rest of it: a reload, a membership. That is done again.
             return Ok(match &step.undo {
-                Undo::RestoreThen(then) if half_way => then.iter().map(|e| (e.clone(), true)).collect(),
+                Undo::RestoreThen(then) if half_way => then.iter().map(|e| (e.clone(), may_fail(e))).collect(),
                 Undo::Do(effects) if half_way && effects.len() > 1 => effects.iter().map(|e| (e.clone(), false)).collect(),
                 _ => Vec::new(),
             });
@@ -580,7 +580,7 @@ impl OpRun {
             Undo::Restore => vec![(step.watch.restore(before)?, false)],
             Undo::RestoreThen(then) => {
                 let mut all = vec![(step.watch.restore(before)?, false)];
-                all.extend(then.iter().map(|e| (e.clone(), true)));
+                all.extend(then.iter().map(|e| (e.clone(), may_fail(e))));
                 all
             }
         })
@@ -707,6 +707,12 @@ impl OpRun {
 /// Errors after which nothing more can be written down: the machine or the journal is gone.
 fn fatal(e: &Error) -> bool {
     matches!(e.kind(), Kind::Interrupted | Kind::Internal | Kind::Corrupt | Kind::Forked)
+}
+
+/// Whether the failure of what follows an undo is only noted. A reload that is missing is made up by the next one; an smbd that was stopped and
+/// does not come back serves nobody any more.
+fn may_fail(effect: &Effect) -> bool {
+    !matches!(effect, Effect::StartSmbd { .. })
 }
 
 fn uses_secret(effect: &Effect, name: &str) -> bool {

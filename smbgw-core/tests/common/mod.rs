@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::{Context, Options, Progress};
-use smbgw_core::host::sim::{SimHost, World};
+use smbgw_core::host::sim::{Limits, Mount, SimHost, World};
 use smbgw_core::host::{Host, Secrets};
 
 pub const PASSWORD: &str = "Correct-Horse-7 battery";
@@ -155,6 +155,53 @@ fn two(host: &SimHost) {
     create(host, "lab", "/srv/lab", &[("smbgw-access", "ro:ben,full:anna")]).expect("lab");
 }
 
+/// File systems that can limit trees, mounted below /srv/fs: everything that the product knows, with something in each tree.
+pub fn disks(host: &SimHost) {
+    host.change(|w| {
+        for (n, (name, fs_type, limits)) in [
+            ("projects", "xfs", Limits::Projects(BTreeMap::new())),
+            ("subvolumes", "btrfs", Limits::Subvolumes(BTreeMap::from([("/srv/fs/subvolumes/tree".into(), None)]))),
+            ("ceph", "ceph", Limits::Ceph(BTreeMap::new())),
+            ("device", "ext4", Limits::Device(100 << 30)),
+            ("off", "ext4", Limits::None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let at = format!("/srv/fs/{name}");
+            w.files.mount(&at, Mount { limits, ..Mount::new(0x700 + n as u64, fs_type) });
+            w.files.put_dir(format!("{at}/tree"), 0o755, 0, 0);
+            w.files.put(format!("{at}/tree/deep/file"), vec![b'x'; 4096], 0o644, 1000, 1000);
+        }
+        let limits = Limits::Dataset { name: "tank/tree".into(), refquota: Some(50 << 20) };
+        w.files.mount("/srv/fs/dataset", Mount { limits, ..Mount::new(0x710, "zfs") });
+        w.files.put("/srv/fs/dataset/file", vec![b'x'; 4096], 0o644, 1000, 1000);
+        w.installed.insert(Program::Zfs);
+    });
+}
+
+fn limited(host: &SimHost, path: &str) {
+    furnished(host);
+    disks(host);
+    create(host, "lab", path, &[("smbgw-quota", "10M"), ("username", "anna")]).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+}
+
+fn limited_project(host: &SimHost) {
+    limited(host, "/srv/fs/projects/tree");
+}
+
+fn limited_dataset(host: &SimHost) {
+    limited(host, "/srv/fs/dataset");
+}
+
+fn limit_changed(host: &SimHost) {
+    limited(host, "/srv/fs/subvolumes/tree");
+    host.change(|w| {
+        let mount = w.files.mount_mut("/srv/fs/subvolumes").expect("it is there");
+        mount.limits = Limits::Subvolumes(BTreeMap::from([("/srv/fs/subvolumes/tree".into(), Some(1 << 30))]));
+    });
+}
+
 fn stopped(host: &SimHost) {
     host.change(|w| w.smbd = None);
 }
@@ -163,6 +210,7 @@ fn stopped(host: &SimHost) {
 pub fn cases() -> Vec<Case> {
     let case = |name, op, params, password, before| Case { name, op, params, password, on: machine, before };
     let office = |more: &[(&str, &str)]| json!({"id": "office", "section": section("/srv/office", more)});
+    let lab = |path: &str, more: &[(&str, &str)]| json!({"id": "lab", "section": section(path, more)});
     vec![
         case("first share", "share.create", office(&[("username", "anna")]), true, nothing as fn(&SimHost)),
         case("first share, smbd stopped", "share.create", office(&[("username", "anna")]), true, stopped),
@@ -193,6 +241,13 @@ pub fn cases() -> Vec<Case> {
         case("join group", "group.add-member", json!({"name": "staff", "user": "anna"}), false, furnished),
         case("leave group", "group.remove-member", json!({"name": "staff", "user": "ben"}), false, furnished),
         case("remove group", "group.remove", json!({"name": "staff"}), false, furnished),
+        case("limit by a project", "share.create", lab("/srv/fs/projects/tree", &[("smbgw-quota", "10M")]), false, disks),
+        case("limit by refquota", "share.create", lab("/srv/fs/dataset", &[("smbgw-quota", "10M")]), false, disks),
+        case("limit on CephFS", "share.create", lab("/srv/fs/ceph/tree", &[("smbgw-quota", "10M")]), false, disks),
+        case("another limit", "share.update", lab("/srv/fs/projects/tree", &[("smbgw-quota", "20M"), ("username", "anna")]), false, limited_project),
+        case("no limit any more", "share.update", lab("/srv/fs/projects/tree", &[("username", "anna")]), false, limited_project),
+        case("delete a share with a limit", "share.delete", json!({"id": "lab"}), false, limited_dataset),
+        case("repair, limit changed", "share.repair", json!({}), false, limit_changed),
     ]
 }
 

@@ -52,6 +52,13 @@ impl Files {
         self.nodes.get(path).map(|n| n.project).unwrap_or_default()
     }
 
+    /// Gives one name a project, as `chattr -p` does.
+    pub fn put_project(&mut self, path: impl AsRef<Path>, project: Project) {
+        if let Some(n) = self.nodes.get_mut(path.as_ref()) {
+            n.project = project;
+        }
+    }
+
     pub(super) fn quota(&self, path: &Path) -> Result<QuotaSeen> {
         let tree = self.tree(path)?;
         let (at, mount) = self.mount_of(path);
