@@ -33,7 +33,7 @@ HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 GUEST_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest/$(HOST_TRIPLE)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .PHONY: build lib guest quota-suite xs header install install-lib install-guest install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
-	test-pve test-lab run bench
+	test-pve test-lab test-slow run bench
 
 build: lib guest xs
 
@@ -103,8 +103,8 @@ stage:
 
 # --- tests ---------------------------------------------------------------------------------------------------------------
 #
-# `make test` installs what it needs, then runs every tier that exists. `make test-all` adds what is slow: every kill point and every place
-# of the loops on the simulated machine. Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
+# `make test` installs what it needs, then runs every tier that exists but for what is slow. `make test-all` adds that: every kill point and
+# every place of the loops on the simulated machine, and ZFS and Ceph (`make test-slow`). Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
 
 deps:
 	.ci/deps test
@@ -134,13 +134,17 @@ test-pve: stage
 test-lab: stage quota-suite
 	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/lab
 
+# Real parts that take long to bring up: a ZFS module and a Ceph cluster are built and cached first.
+test-slow: stage quota-suite
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/slow
+
 test: deps
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-rust
 	$(MAKE) --no-print-directory test-c test-perl test-pve test-lab
 
 test-all: export SMBGW_ALL = 1
-test-all: test
+test-all: test test-slow
 
 # --- the guided tour -----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ use Lab::Disks;
 use Lab::Product;
 use Lab::Smb;
 use Lab::Suite;
+use Lab::Tap;
 
 my $suite = Lab::Suite::program();
 Lab::Product::enter();
@@ -84,7 +85,7 @@ subtest 'refused, with the remedy' => sub {
 subtest 'every limit has to do this' => sub {
     my %trees = (btrfs => '/srv/disk/suite', 'btrfs-sub' => '/srv/disk/plain', 'btrfs-off' => '/srv/off/office', 'tmpfs-off' => '/dev/shm');
     my $r = Lab::Box::run([$suite], env => { Lab::Suite::trees(%trees) }, timeout => 120);
-    Lab::Suite::pass_on($r->{out}, $r->{rc});
+    Lab::Tap::pass_on({ lines => [split(/\n/, $r->{all})], status => $r->{rc} });
 };
 
 my $limit_before = sub { Lab::Box::slurp((glob("/sys/fs/btrfs/*/qgroups/0_$_[0]/max_referenced"))[0]) =~ s/\s//gr };
