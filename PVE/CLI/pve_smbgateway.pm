@@ -30,6 +30,7 @@ my %COMMANDS = (
     status => [\&cmd_status, '[ID]', ['fresh'], 'state of one share, or of all'],
     list => [\&cmd_list, '', [], 'shares of this node'],
     'quota report' => [\&cmd_quota_report, '[ID]', [], 'limits of shares, and what is used of them'],
+    'quota user' => [\&cmd_quota_user, 'ID NAME SIZE|none', ['no-wait'], 'limit what a user may own in a share'],
     'user create' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'create a local user'],
     'user password' => [\&cmd_user, 'NAME', ['gateway=s', 'password-stdin'], 'set the password of a local user'],
     'user disable' => [\&cmd_user, 'NAME', ['gateway=s'], 'disable a local user and end its sessions'],
@@ -59,7 +60,7 @@ my %COMMANDS = (
     version => [\&cmd_version, '', [], 'versions of command and library'],
 );
 
-my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'quota report', 'user create', 'user password', 'user disable', 'user enable',
+my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'version');
@@ -573,8 +574,21 @@ sub cmd_quota_report {
     $run->{print} = sub {
         my @rows = map { _quota_row($_) } @{ $doc->{shares} };
         print @rows ? _table(\@rows, qw(id limit used % free files by age)) : "no shares on this node\n";
+        my @users = map { my $s = $_; map { { id => $s->{id}, user => $_->{name}, limit => _size($_->{limit}), used => defined($_->{used}) ? _size($_->{used}) : '?' } } @{ $s->{users} } } @{ $doc->{shares} };
+        print "\n", _table(\@users, qw(id user limit used)) if @users;
     };
     return $doc;
+}
+
+# One user of the list that the section has; the rest is `set`.
+sub cmd_quota_user {
+    my ($run, $id, $name, $size) = @_;
+    my $section = PVE::SMBGateway::Config::sections()->{$id} or _usage_error("there is no share '$id' in the storage configuration", $run->{name});
+    my %limit = map { m/\A\s*([^=]+?)\s*=\s*(.+?)\s*\z/ ? ($1 => $2) : () } split(/,/, $section->{'smbgw-user-quota'} // '');
+    $size eq 'none' ? delete($limit{$name}) : ($limit{$name} = $size);
+    my $list = join(',', map { "$_=$limit{$_}" } sort keys %limit);
+    $list eq '' ? ($run->{opt}->{delete} = 'smbgw-user-quota') : ($run->{given}->{'smbgw-user-quota'} = $list);
+    return cmd_set($run, $id);
 }
 
 # How old figures are at most: counted late, or of a share that is not there.

@@ -156,6 +156,17 @@ our @PROPERTIES = (
         modes => ['native', 'lxc'],
     },
     {
+        name => 'smbgw-user-quota',
+        type => 'string',
+        format => 'user-sizes',
+        description => 'Most that single users may own in the share: anna=10G,ben=5G. Files belong to who makes them then. Needs a ZFS dataset, or an ext4 or XFS of its own with usrquota.',
+        core => 0,
+        required => 0,
+        fixed => 0,
+        sensitive => 0,
+        modes => ['native', 'lxc'],
+    },
+    {
         name => 'smbgw-access',
         type => 'string',
         format => 'access-list',

@@ -122,6 +122,28 @@ impl fmt::Display for Means {
     }
 }
 
+/// A mechanism that limits what single users own in a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum UserMeans {
+    /// User quota of ext4 and XFS: of the whole file system, so it has to be the share's alone.
+    FileSystem,
+    /// `userquota@UID` of a ZFS dataset.
+    Dataset {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for UserMeans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UserMeans::FileSystem => f.write_str("user quota of the file system"),
+            UserMeans::Dataset { name } => write!(f, "userquota of {name}"),
+        }
+    }
+}
+
 /// Why nothing limits a tree, and what would change that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unlimited {
@@ -161,6 +183,8 @@ pub struct QuotaSeen {
     /// Size of the whole file system in bytes; 0 where unknown.
     #[serde(default)]
     pub size: u64,
+    /// What can limit single users in the tree.
+    pub users: Result<UserMeans, Unlimited>,
     /// What is worth a word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -170,7 +194,12 @@ impl QuotaSeen {
     /// Nothing limits the tree.
     pub fn unlimited(why: impl Into<String>, remedy: impl Into<String>) -> Self {
         let none = Unlimited { why: why.into(), remedy: remedy.into() };
+        let users = Unlimited {
+            why: "the file system of the tree cannot limit single users in it".into(),
+            remedy: "put the share on a ZFS dataset, or on an ext4 or XFS of its own that is mounted with usrquota".into(),
+        };
         Self {
+            users: Err(users),
             means: Err(none),
             project: None,
             around: None,

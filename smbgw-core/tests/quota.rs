@@ -2,6 +2,8 @@
 //! Limits of shares on a simulated machine that has every kind of file system: what is refused and with which words, what is set and put
 //! back. What the mechanisms really do is in `tests/quota` and the lab.
 
+#![allow(clippy::disallowed_methods)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -48,7 +50,8 @@ fn set(host: &SimHost, path: &str, size: Option<&str>) -> Result<Value, Error> {
 }
 
 fn says(e: &Error, words: &[&str]) {
-    let said = e.problems().iter().map(|p| format!("{}: {}", p.property, p.message)).collect::<Vec<_>>().join("\n") + &e.to_string();
+    let said =
+        e.problems().iter().map(|p| format!("{}: {}", p.property, p.message)).collect::<Vec<_>>().join("\n") + &e.to_string();
     for w in words {
         assert!(said.contains(w), "{w:?} is not in: {said}");
     }
@@ -315,6 +318,64 @@ fn a_populated_tree_is_walked_through_by_the_worker_not_by_a_hook() {
     host.change(|w| w.files.put_dir("/srv/fs/projects/empty", 0o755, 0, 0));
     let params = json!({"id": "empty", "section": section("/srv/fs/projects/empty", &[("smbgw-quota", "10M")]), "defer": true});
     assert_eq!(run(&host, "share.create", params, None).expect("made")["state"], "ready");
+}
+
+fn users(host: &SimHost, at: &str) -> BTreeMap<u32, u64> {
+    host.change(|w| w.files.mount_mut(at).expect("a mount").users.clone()).expect("user quota")
+}
+
+#[test]
+fn single_users_are_limited_where_that_is_about_the_share_alone() {
+    for at in ["/srv/fs/users", "/srv/fs/dataset"] {
+        let host = node();
+        let more = [("username", "anna"), ("smbgw-user-quota", "anna=1M,ben=20M")];
+        let result = create(&host, "lab", at, &more).unwrap_or_else(|e| panic!("{at}: {:#?}", e.to_doc()));
+        assert!(warnings(&result).contains("there is no user ben yet, so nothing limits it"), "{result}");
+        let record: Value = serde_json::from_str(&host.world().files.text(common::RECORD)).expect("a record");
+        let anna = u32::try_from(record["users"]["anna"]["uid"].as_u64().expect("a number")).expect("small");
+        assert_eq!(users(&host, at), BTreeMap::from([(anna, MIB)]), "{at}");
+        assert!(host.world().files.text(common::OWN_CONF).contains("inherit owner = no"), "files belong to who makes them");
+        // The worker limits who came later.
+        run(&host, "user.create", json!({"name": "ben"}), Some(common::PASSWORD)).expect("ben");
+        host.pass(Duration::from_secs(30));
+        let mut s = section(at, &more);
+        for (k, v) in [("type", "smbgateway"), ("nodes", "pve1"), ("share", "lab"), ("smbgw-gateway", "native")] {
+            s[k] = json!(v);
+        }
+        run(&host, "reconcile", json!({"sections": {"lab": s}}), None).expect("reconciled");
+        assert_eq!(users(&host, at).values().copied().collect::<Vec<_>>(), [MIB, 20 * MIB], "{at}");
+        let report = context(&host).query("quota", &json!({"id": "lab"})).expect("report");
+        let of = |n: usize| report["shares"][0]["users"][n].clone();
+        assert_eq!((of(0)["name"].as_str(), of(0)["limit"].as_u64()), (Some("anna"), Some(MIB)), "{report}");
+        // One that leaves the list, another limit.
+        let more = [("username", "anna"), ("smbgw-user-quota", "ben=30M")];
+        run(&host, "share.update", json!({"id": "lab", "section": section(at, &more)}), None).expect("changed");
+        assert_eq!(users(&host, at).values().copied().collect::<Vec<_>>(), [30 * MIB], "{at}");
+        run(&host, "share.delete", json!({"id": "lab"}), None).expect("removed");
+        assert_eq!(users(&host, at), BTreeMap::new(), "{at}");
+    }
+}
+
+#[test]
+fn limits_of_users_that_would_limit_others_are_refused() {
+    let host = node();
+    for (path, words) in [
+        ("/srv/fs/subvolumes/tree", &["cannot limit single users", "ZFS dataset"][..]),
+        ("/srv/fs/projects/tree", &["cannot limit single users"]),
+        ("/srv/fs/ceph/tree", &["cannot limit single users"]),
+    ] {
+        let before = visible(&host);
+        let e = create(&host, "lab", path, &[("username", "anna"), ("smbgw-user-quota", "anna=1M")]).expect_err(path);
+        says(&e, words);
+        assert_eq!(e.problems()[0].property, "smbgw-user-quota");
+        assert_eq!(before.differences(&visible(&host)), Vec::<String>::new(), "{path}");
+    }
+    for (list, why) in
+        [("anna", "user=size"), ("anna=1", "unit forgotten"), ("anna=1M,anna=2M", "named twice"), ("Anna=1M", "no user name")]
+    {
+        let e = create(&host, "lab", "/srv/fs/users", &[("smbgw-user-quota", list)]).expect_err(list);
+        says(&e, &["smbgw-user-quota", why]);
+    }
 }
 
 #[test]

@@ -134,7 +134,8 @@ pub unsafe extern "C" fn smbgw_status(
 /// The limits of shares and what is used of them, asked now; of no share a process is started for it. `params`: {`id`?}. *out: {`node`, `shares`:
 /// [{`id`, `gateway`, `path`, `file-system`, `reachable`, `limit` (bytes, null: none), `means` ("project", "qgroup", "refquota", "cephfs",
 /// "volume"), `object` (the means in the file system's own words), `used`, `free` (bytes), `files` (inodes, null where the mechanism does not count them), `at`
-/// (milliseconds since 1970), `lag-ms` (how much older than `at` the figures may be)}]}. Errors: SMBGW_E_NOT_FOUND. Otherwise as smbgw_query().
+/// (milliseconds since 1970), `lag-ms` (how much older than `at` the figures may be), `users`: [{`name`, `uid` (on the disk), `limit`, `used` (null
+/// on ZFS)}]}]}. Errors: SMBGW_E_NOT_FOUND. Otherwise as smbgw_query().
 ///
 /// # Safety
 /// As smbgw_query().

@@ -70,7 +70,12 @@ fn main() -> ExitCode {
         println!("# {name}");
         let tested = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match name {
             "ext4" | "xfs" => tree.project(),
-            "btrfs" | "ceph" | "zfs" => tree.whole(),
+            "btrfs" | "ceph" => tree.whole(),
+            "zfs" => {
+                tree.whole();
+                tree.users();
+            }
+            "ext4-users" => tree.users(),
             "ext4-off" | "xfs-off" => {
                 tree.volume();
                 tree.refused(&tree.dir("sub"));
@@ -343,6 +348,60 @@ impl Tree {
         };
         for w in words {
             ok(why.to_string().contains(w), &self.says(&format!("says {w:?}")));
+        }
+    }
+
+    /// What single users may own.
+    fn users(&self) {
+        let seen = self.seen(&self.path);
+        let Ok(means) = seen.users else { panic!("{:?}", seen.users) };
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o777)).expect("its mode");
+        let (anna, ben, limit) = (1000, 1001, 4 * MIB);
+        let watch = Watch::UserQuota(self.path.clone(), means.clone(), anna);
+        let machines = Machines::new(Rc::new(RealHost::new()));
+        let limited = || match observe::see(&machines, Place::Node, &paths(), &watch, false) {
+            Ok(Seen::Limit { bytes, .. }) => bytes,
+            other => panic!("{other:?}"),
+        };
+        if self.name == "zfs" {
+            // What was deleted a moment ago still counts for its owner.
+            self.settle();
+            std::thread::sleep(Duration::from_secs(6));
+        }
+        let t = step(self.host.tree(&self.path));
+        let set = |limit| {
+            let effect = smbgw_core::plan::step::Effect::SetUserQuota {
+                path: self.path.clone(),
+                dev: t.dev,
+                ino: t.ino,
+                means: means.clone(),
+                uid: anna,
+                limit,
+            };
+            step(self.acts(&effect));
+        };
+        same(limited(), None, &self.says("no limit of a user at first"));
+        set(Some(limit));
+        same(limited(), Some(limit), &self.says("a user is limited"));
+        same(self.writes(anna, &self.path.join("anna"), 2 * MIB), 0, &self.says("and writes below that"));
+        // ZFS counts what users own when it writes.
+        self.settle();
+        std::thread::sleep(Duration::from_millis(if self.name == "zfs" { 6000 } else { 0 }));
+        let mut code = self.writes(anna, &self.path.join("anna2"), 8 * MIB);
+        if self.name == "zfs" && code == 0 {
+            std::thread::sleep(Duration::from_secs(6));
+            code = self.writes(anna, &self.path.join("anna3"), MIB);
+        }
+        ok(Self::is_full(code), &self.says(&format!("not above it ({code})")));
+        same(self.writes(ben, &self.path.join("ben"), 8 * MIB), 0, &self.says("another user is not limited"));
+        if self.name != "zfs" {
+            let used = step(self.host.user_figures(&self.path, anna)).used;
+            near(used, limit, &self.says("what the user owns is counted"));
+        }
+        set(None);
+        same(limited(), None, &self.says("the limit of a user is lifted"));
+        for name in ["anna", "anna2", "anna3", "ben"] {
+            let _ = fs::remove_file(self.path.join(name));
         }
     }
 

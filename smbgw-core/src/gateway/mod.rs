@@ -27,7 +27,7 @@ use crate::quota::Figures;
 use crate::run::reconcile::section_mode;
 use crate::spec::record::{Record, ShareEntry, ShareState, TreeId, TreeOwner};
 use crate::spec::section::{self, Checked, Known, Mode, NATIVE, Section, Sections, Surroundings};
-use crate::spec::{ops, schema};
+use crate::spec::{ShareSpec, ops, schema};
 use crate::status::{self, Hot, Look, STALE_MS};
 use crate::types::{GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
 
@@ -359,7 +359,7 @@ impl Context {
                 Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
             let paths = self.paths_of(&checked.spec.gateway);
             let outside = paths.mode == Mode::Lxc;
-            let quota = checked.spec.quota.is_some();
+            let quota = checked.spec.is_limited();
             let need = Need { trees: vec![checked.spec.path.clone()], quota, without_passdb: true, outside, ..Need::default() };
             let planned = observe::facts(&self.machines(), &self.node, &paths, &need).and_then(|f| plan::ahead(&intent, &f));
             match planned {
@@ -391,7 +391,7 @@ impl Context {
             Intent::TreeShift { path, .. } => vec![path.clone()],
             _ => Vec::new(),
         };
-        let quota = asked.intent.spec().is_some_and(|s| s.quota.is_some());
+        let quota = asked.intent.spec().is_some_and(ShareSpec::is_limited);
         let need = Need { trees, quota, owned: true, ..Need::default() };
         let facts = observe::facts(&self.machines(), &self.node, &asked.paths, &need)?;
         plan::ahead(&asked.intent, &facts)
@@ -424,6 +424,7 @@ impl Context {
                 tree_before: TreeOwner { uid: 0, gid: 0, mode: 0o755 },
                 mount: None,
                 quota: None,
+                user_limits: Default::default(),
                 delete_intent: None,
             };
             security = checked.spec.security;
@@ -555,6 +556,14 @@ impl Context {
                         "files": null, "at": self.host.now_ms(), "lag-ms": 0,
                     });
                 }
+                // Of users in a dataset only `zfs` could tell what they own.
+                let owned = |uid| if there { self.host.user_figures(&e.tree.path, uid).ok().map(|f| f.used) } else { None };
+                let users: Vec<Value> = e
+                    .user_limits
+                    .iter()
+                    .map(|(n, l)| json!({"name": n, "uid": l.uid, "limit": l.limit, "used": owned(l.uid)}))
+                    .collect();
+                doc["users"] = json!(users);
                 doc["id"] = json!(id);
                 doc["gateway"] = json!(paths.gateway);
                 doc["path"] = json!(e.tree.path);

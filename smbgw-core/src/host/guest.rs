@@ -291,6 +291,12 @@ impl Host for Guest {
     fn set_quota(&self, _: &Path, _: u64, _: u64, _: &Means, _: Option<u64>) -> Result<()> {
         Self::not_here("the quota of a tree")
     }
+    fn user_figures(&self, _: &Path, _: u32) -> Result<Figures> {
+        Self::not_here("the quota of a tree")
+    }
+    fn set_user_quota(&self, _: &Path, _: u64, _: u64, _: u32, _: Option<u64>) -> Result<()> {
+        Self::not_here("the quota of a tree")
+    }
     fn tag(&self, _: &Path, _: u64, _: u64, _: &Tag) -> Result<Box<dyn super::Walk>> {
         Self::not_here("the quota of a tree")
     }

@@ -233,6 +233,10 @@ pub trait Host {
     /// Limits a tree to a number of bytes, or lifts its limit, through a descriptor that still is `dev`/`ino`. Not for a dataset, which `zfs`
     /// sets, nor for a volume, which is as large as it is.
     fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()>;
+    /// What a user owns on the file system of a tree, and the limit of that; not for a dataset, which `zfs` tells.
+    fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures>;
+    /// Limits what a user may own on the file system of a tree that still is `dev`/`ino`, or lifts that limit.
+    fn set_user_quota(&self, path: &Path, dev: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()>;
     /// Gives everything in a tree another project, without following symlinks or leaving the file system. Entries that are in it already
     /// stay, so a walk that was cut short can be begun again.
     fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>>;

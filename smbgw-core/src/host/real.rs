@@ -537,6 +537,14 @@ impl Host for RealHost {
         quota::set(path, (dev, ino), means, limit)
     }
 
+    fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures> {
+        quota::user_figures(path, uid)
+    }
+
+    fn set_user_quota(&self, path: &Path, dev: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()> {
+        quota::set_user(path, (dev, ino), uid, limit)
+    }
+
     fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
         Ok(Box::new(walk::begin(path, Some((dev, ino)), walk::Deed::Tag(*tag))?))
     }

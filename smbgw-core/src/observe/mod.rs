@@ -16,8 +16,8 @@ use crate::format::{passwd, projects, sharesec, smbpasswd, testparm, zfs};
 use crate::host::{Host, Machines, Output, Secrets, programs};
 use crate::plan::step::{Seen, Watch};
 use crate::plan::{accounts, quota};
-use crate::quota::{Means, PROJECTS};
-use crate::spec::record::{Record, TreeOwner};
+use crate::quota::{Means, PROJECTS, UserMeans};
+use crate::spec::record::{Record, ShareEntry, TreeOwner};
 use crate::spec::section::Mode;
 use crate::types::sha256_hex;
 
@@ -195,10 +195,13 @@ fn datasets(host: &dyn Host, facts: &mut Facts) -> Result<()> {
 
 /// What `zfs` says of datasets.
 fn refquota(host: &dyn Host, names: BTreeSet<String>) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
-    let cmd = quota::zfs_get(names);
-    let out = ask(host, &cmd)?;
+    zfs_numbers(host, &quota::zfs_get("refquota,referenced,used,available", names))
+}
+
+fn zfs_numbers(host: &dyn Host, cmd: &Cmd) -> Result<BTreeMap<String, BTreeMap<String, u64>>> {
+    let out = ask(host, cmd)?;
     if out.status != 0 {
-        return Err(Error::new(Kind::Service, format!("zfs does not tell a refquota: {}", out.err().trim())).story(|s| {
+        return Err(Error::new(Kind::Service, format!("zfs does not tell a quota: {}", out.err().trim())).story(|s| {
             s.command = Some(cmd.to_string());
             s.exit = Some(out.status.to_string());
             s.stderr = Some(out.err());
@@ -309,7 +312,7 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
         systemd: false,
     };
     let recorded: Vec<(PathBuf, bool)> =
-        facts.record.iter().flat_map(|r| r.shares.values().map(|e| (e.tree.path.clone(), e.quota.is_some()))).collect();
+        facts.record.iter().flat_map(|r| r.shares.values().map(|e| (e.tree.path.clone(), e.is_limited()))).collect();
     for (p, limited) in recorded {
         let mut seen = tree(host, &p);
         if limited {
@@ -366,7 +369,7 @@ pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Fac
     for p in &need.trees {
         let mut seen = tree(m.node(), p);
         let shares = facts.record.iter().flat_map(|r| r.shares.values());
-        if need.quota || shares.filter(|e| e.tree.path == *p).any(|e| e.quota.is_some()) {
+        if need.quota || shares.filter(|e| e.tree.path == *p).any(ShareEntry::is_limited) {
             look_at_quota(m.node(), p, &mut seen);
         }
         facts.trees.insert(p.clone(), seen);
@@ -497,6 +500,7 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
         Watch::InTree(p, name) => present(host.exists(&p.join(name))?),
         Watch::Exists(p) => present(host.exists(p)?),
         Watch::Quota(p, means) => see_limit(node, p, means)?,
+        Watch::UserQuota(p, means, uid) => see_user_limit(node, p, means, *uid)?,
         Watch::Project(p) => Seen::Project(node.quota(p)?.project.unwrap_or_default()),
         Watch::Guest(vmid) => guests::see(node, *vmid)?,
         Watch::GuestLine(vmid, key) => {
@@ -513,6 +517,23 @@ fn see_limit(node: &dyn Host, path: &Path, means: &Means) -> Result<Seen> {
             refquota(node, BTreeSet::from([name.clone()]))?.get(name).and_then(|n| n.get("refquota")).copied().unwrap_or(0)
         }
         means => node.figures(path, means)?.limit,
+    };
+    Ok(Seen::Limit { dev: t.dev, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
+}
+
+/// What limits a user in a tree.
+fn see_user_limit(node: &dyn Host, path: &Path, means: &UserMeans, uid: u32) -> Result<Seen> {
+    let t = node.tree(path)?;
+    let bytes = match means {
+        UserMeans::Dataset { name } => {
+            let property = format!("userquota@{uid}");
+            zfs_numbers(node, &quota::zfs_get(&property, [name.clone()]))?
+                .get(name)
+                .and_then(|n| n.get(&property))
+                .copied()
+                .unwrap_or(0)
+        }
+        UserMeans::FileSystem => node.user_figures(path, uid)?.limit,
     };
     Ok(Seen::Limit { dev: t.dev, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
 }

@@ -2,19 +2,21 @@
 //! The limit of a share's tree: set, changed, lifted, put back. Written once for all modes, because the tree is the node's whoever serves it.
 //! It knows what each mechanism can promise and refuses what none can; it must not know Samba.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::common::Steps;
+use super::accounts;
+use super::common::{Steps, entry, nothing, record};
 use super::samba;
 use super::step::{Effect, Seen, Step, Undo, Watch};
 use crate::effect::{Cmd, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, TreeFact};
-use crate::quota::{Means, PROJECTS, Project, QuotaSeen, Tag};
+use crate::quota::{Means, PROJECTS, Project, QuotaSeen, Tag, UserMeans};
 use crate::spec::ShareSpec;
-use crate::spec::record::{QuotaEntry, ShareEntry, ShareState};
+use crate::spec::record::{Key, QuotaEntry, ShareEntry, ShareState, UserLimit};
 use crate::types::human;
 
 /// What the record shall say, and the steps to it.
@@ -25,9 +27,15 @@ fn wrong(why: impl Into<String>) -> Error {
 }
 
 /// Numbers of datasets.
-pub fn zfs_get(names: impl IntoIterator<Item = String>) -> Cmd {
-    let words = ["get", "-Hp", "-o", "name,property,value", "refquota,referenced,used,available"];
+pub fn zfs_get(properties: &str, names: impl IntoIterator<Item = String>) -> Cmd {
+    let words = ["get", "-Hp", "-o", "name,property,value", properties];
     Cmd::new(Program::Zfs, words.into_iter().map(str::to_owned).chain(names))
+}
+
+/// Sets or lifts `userquota@UID`.
+pub fn set_userquota(name: &str, uid: u32, limit: Option<u64>) -> Cmd {
+    let value = limit.map_or("none".to_owned(), |l| l.to_string());
+    Cmd::new(Program::Zfs, ["set".to_owned(), format!("userquota@{uid}={value}"), name.to_owned()])
 }
 
 /// Sets or lifts `refquota`.
@@ -44,6 +52,11 @@ pub fn of_share(
     facts: &Facts,
     warnings: &mut Vec<String>,
 ) -> Planned {
+    if !spec.user_quotas.is_empty() {
+        if let Some(Err(u)) = tree.quota.as_ref().map(|q| &q.users) {
+            return Err(wrong_users(u.to_string()));
+        }
+    }
     match (spec.quota, old) {
         (None, None) => Ok((None, Vec::new())),
         (None, Some(q)) => Ok((None, lift(&spec.path, tree, q, warnings))),
@@ -234,20 +247,95 @@ fn lift(path: &Path, tree: &TreeFact, q: &QuotaEntry, warnings: &mut Vec<String>
 
 /// A share that goes: its tree is left as it was found.
 pub fn forget(entry: &ShareEntry, tree: &TreeFact, warnings: &mut Vec<String>) -> Vec<Step> {
-    entry.quota.as_ref().map_or_else(Vec::new, |q| lift(&entry.tree.path, tree, q, warnings))
+    let mut steps = user_steps(entry, tree, &BTreeMap::new(), warnings);
+    steps.extend(entry.quota.iter().flat_map(|q| lift(&entry.tree.path, tree, q, warnings)));
+    steps
+}
+
+// ---- single users ------------------------------------------------------------------------------------------------------
+
+/// The limits of single users, once their accounts are planned. Who has none gets the limit from the worker when it has.
+pub fn of_users(spec: &ShareSpec, password: bool, facts: &Facts, suffix: &str) -> Steps {
+    let (record, e) = (record(facts)?, entry(facts, spec.id.as_str())?);
+    if spec.user_quotas.is_empty() && e.user_limits.is_empty() {
+        return nothing();
+    }
+    let tree = facts.tree(&spec.path).map_err(wrong_users)?;
+    let (mut wanted, mut warnings) = (BTreeMap::new(), Vec::new());
+    let shift = e.mount.map_or(0, |m| m.ids.shift());
+    for (name, size) in &spec.user_quotas {
+        let mut uid = record.users.get(name.as_str()).map(|u| u.uid);
+        if uid.is_none() && password && spec.first_user.as_ref() == Some(name) {
+            // The number that this very phase gives it.
+            uid = Some(record.clone().number(&format!("user/{name}"), |n| facts.number_taken(n))?);
+        }
+        match uid {
+            Some(uid) => _ = wanted.insert(name.to_string(), UserLimit { uid: uid + shift, limit: size.0 }),
+            None => {
+                warnings.push(format!("there is no user {name} yet, so nothing limits it: pve-smbgateway user create {name}"))
+            }
+        }
+    }
+    let mut steps = user_steps(e, tree, &wanted, &mut warnings);
+    steps.iter_mut().for_each(|s| s.id.push_str(suffix));
+    if wanted != e.user_limits {
+        let new = ShareEntry { user_limits: wanted, ..e.clone() };
+        let (title, key) = (format!("record the limits of users in share {}", spec.id), Key::Share(spec.id.to_string()));
+        steps.push(accounts::record(format!("quota/users{suffix}"), title, key, serde_json::to_value(&new).ok()));
+    }
+    Ok((steps, warnings))
+}
+
+fn wrong_users(why: impl Into<String>) -> Error {
+    Error::property("smbgw-user-quota", why)
+}
+
+/// The steps from the recorded limits of users to others. A user that leaves the list has no limit any more.
+fn user_steps(e: &ShareEntry, tree: &TreeFact, wanted: &BTreeMap<String, UserLimit>, warnings: &mut Vec<String>) -> Vec<Step> {
+    let gone = e.user_limits.iter().filter(|(n, _)| !wanted.contains_key(*n)).map(|(n, l)| (n, l.uid, None));
+    let new = wanted.iter().filter(|(n, l)| e.user_limits.get(*n) != Some(l)).map(|(n, l)| (n, l.uid, Some(l.limit)));
+    let all: Vec<_> = gone.chain(new).collect();
+    let means = match tree.quota.as_ref().map(|q| &q.users) {
+        Some(Ok(means)) => means,
+        _ if all.is_empty() => return Vec::new(),
+        _ => {
+            warnings.push(format!(
+                "the limits of users in {} are left as they are: nothing tells of them now",
+                e.tree.path.display()
+            ));
+            return Vec::new();
+        }
+    };
+    let (path, dev, ino) = (&e.tree.path, tree.dev, tree.ino);
+    all.into_iter()
+        .map(|(name, uid, limit)| {
+            let limit = limit.map(|b| if *means == UserMeans::FileSystem { b.div_ceil(1024) << 10 } else { b });
+            let title = match limit {
+                Some(b) => format!("limit user {name} in {} to {}", path.display(), human(b)),
+                None => format!("lift the limit of user {name} in {}", path.display()),
+            };
+            let effect = Effect::SetUserQuota { path: path.clone(), dev, ino, means: means.clone(), uid, limit };
+            Step::new(format!("quota/user.{name}"), title, Watch::UserQuota(path.clone(), means.clone(), uid), effect)
+                .want(Seen::Limit { dev, ino, bytes: limit })
+                .undo(Undo::Restore)
+        })
+        .collect()
 }
 
 /// Limits that somebody changed are set again.
 pub fn restore(facts: &Facts) -> Steps {
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     for (id, e) in facts.record.iter().flat_map(|r| &r.shares) {
-        let (Some(q), Some(record)) = (e.quota.as_ref().filter(|_| e.state != ShareState::Deleting), &facts.record) else {
-            continue;
-        };
+        let Some(record) = facts.record.as_ref().filter(|_| e.state != ShareState::Deleting) else { continue };
         let spec = samba::spec_of(id, e, record)?;
         // One that is not in place is told by the planner of the entries.
         let Ok(tree) = samba::tree_holds(&spec, &e.tree, facts).and_then(|()| facts.tree(&e.tree.path)) else { continue };
         let Some(seen) = &tree.quota else { continue };
+        // Whose account is new gets its limit now.
+        let (users, words) = of_users(&spec, false, facts, &format!(".{id}"))?;
+        steps.extend(users);
+        warnings.extend(words);
+        let Some(q) = &e.quota else { continue };
         match same_means(&e.tree.path, seen, q) {
             Ok(_) => steps.extend(reach(&e.tree.path, tree, seen, q, &format!(".{id}"))),
             Err(why) => warnings.push(format!("share {id} is not limited: {why}")),

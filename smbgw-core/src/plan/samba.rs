@@ -261,7 +261,8 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     s.set("guest only", "no");
     s.set("force user", "");
     s.set("force group", &entry.unix_group);
-    s.set("inherit owner", "unix only");
+    // Files belong to the owner of the tree, whoever makes them: accounts can go, files stay. What users own can only be limited if they own it.
+    s.set("inherit owner", if spec.user_quotas.is_empty() { "unix only" } else { "no" });
     s.set("inherit permissions", "no");
     s.set("inherit acls", "no");
     s.set("create mask", "0660");

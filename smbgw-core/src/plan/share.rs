@@ -71,6 +71,7 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
         tree_before: old.map_or(tree.owner, |e| e.tree_before),
         mount,
         quota: limit,
+        user_limits: old.map(|e| e.user_limits.clone()).unwrap_or_default(),
         delete_intent: None,
     };
     if old != Some(&new) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Limits, Template};
-use crate::quota::{Means, Project, Tag};
+use crate::quota::{Means, Project, Tag, UserMeans};
 use crate::spec::record::Key;
 use crate::types::{ByteSize, VmId};
 
@@ -61,6 +61,8 @@ pub enum Watch {
     Quota(PathBuf, Means),
     /// The project of a tree's root.
     Project(PathBuf),
+    /// The limit of what a user may own in a tree.
+    UserQuota(PathBuf, UserMeans, u32),
 }
 
 /// What was seen of a [`Watch`]. It goes into the journal, so nothing in it is secret.
@@ -314,6 +316,21 @@ pub enum Effect {
         /// Bytes.
         limit: Option<u64>,
     },
+    /// Limits what a user may own in a tree, or lifts that limit.
+    SetUserQuota {
+        /// The tree.
+        path: PathBuf,
+        /// Device that must still be there.
+        dev: u64,
+        /// Inode that must still be there.
+        ino: u64,
+        /// How.
+        means: UserMeans,
+        /// The user's number on the disk.
+        uid: u32,
+        /// Bytes.
+        limit: Option<u64>,
+    },
     /// Gives everything in a tree another project; goes on where it was cut short.
     Tag {
         /// The tree.
@@ -482,6 +499,7 @@ impl Effect {
                 | Effect::GuestLimits { .. }
                 | Effect::Shift { .. }
                 | Effect::SetQuota { .. }
+                | Effect::SetUserQuota { .. }
                 | Effect::Tag { .. }
         )
     }
@@ -549,6 +567,12 @@ impl fmt::Display for Effect {
                 write!(f, "limit {} to {} ({means})", path.display(), ByteSize(*bytes))
             }
             Effect::SetQuota { path, means, limit: None, .. } => write!(f, "lift the limit of {} ({means})", path.display()),
+            Effect::SetUserQuota { path, means, uid, limit: Some(bytes), .. } => {
+                write!(f, "limit user {uid} in {} to {} ({means})", path.display(), ByteSize(*bytes))
+            }
+            Effect::SetUserQuota { path, means, uid, limit: None, .. } => {
+                write!(f, "lift the limit of user {uid} in {} ({means})", path.display())
+            }
             Effect::Tag { path, tag, .. } => {
                 write!(f, "give everything in {} project {} instead of {}", path.display(), tag.to.id, tag.from.id)
             }
@@ -591,6 +615,7 @@ impl fmt::Display for Watch {
             Watch::GuestLine(vmid, key) => write!(f, "{key} of container {vmid}"),
             Watch::Exists(p) => write!(f, "{}", p.display()),
             Watch::Quota(p, _) => write!(f, "the limit of {}", p.display()),
+            Watch::UserQuota(p, _, uid) => write!(f, "the limit of user {uid} in {}", p.display()),
             Watch::Project(p) => write!(f, "the project of {}", p.display()),
         }
     }
@@ -611,6 +636,9 @@ impl Watch {
             (Watch::Record(k), Seen::Record(v)) => Effect::Record(k.clone(), Some(v.clone())),
             (Watch::Quota(p, means), Seen::Limit { dev, ino, bytes }) => {
                 Effect::SetQuota { path: p.clone(), dev: *dev, ino: *ino, means: means.clone(), limit: *bytes }
+            }
+            (Watch::UserQuota(p, means, uid), Seen::Limit { dev, ino, bytes }) => {
+                Effect::SetUserQuota { path: p.clone(), dev: *dev, ino: *ino, means: means.clone(), uid: *uid, limit: *bytes }
             }
             (Watch::InTree(p, n), Seen::Absent) => Effect::RemoveInTree(p.clone(), n.clone()),
             (w, b) => return Err(Error::new(Kind::Internal, format!("{w} cannot be brought back to {b:?}"))),

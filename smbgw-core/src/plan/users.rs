@@ -3,6 +3,7 @@
 //! record are here. The same in every place.
 use super::accounts::{self, GATEWAY_GROUP, USER_COMMENT};
 use super::common::{Steps, entry, group, is_last, make_record, must_have, record, record_or_new, user};
+use super::quota;
 use super::samba;
 use super::step::{Effect, Step, Undo, Watch};
 use crate::effect::Program;
@@ -27,8 +28,11 @@ pub fn of_share(spec: &ShareSpec, password: bool, facts: &Facts) -> Steps {
     if let Some(s) = steps.first().filter(|s| s.watch == Watch::UnixGroup(GATEWAY_GROUP.into())) {
         super::assume::assume(&mut later, s)?;
     }
-    let (more, warnings) = first_user(spec, password, &later)?;
+    let (more, mut warnings) = first_user(spec, password, &later)?;
     steps.extend(more);
+    let (limits, words) = quota::of_users(spec, password, facts, "")?;
+    steps.extend(limits);
+    warnings.extend(words);
     Ok((steps, warnings))
 }
 

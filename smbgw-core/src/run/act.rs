@@ -21,7 +21,7 @@ use crate::plan::proof::PROBE_FILE;
 use crate::plan::quota;
 use crate::plan::samba::{self, MARKER};
 use crate::plan::step::{Candidate, Effect};
-use crate::quota::Means;
+use crate::quota::{Means, UserMeans};
 use crate::spec::record::{Key, NtHash, Record};
 use crate::spec::section::Mode;
 
@@ -264,6 +264,12 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::Shift { path, up } => return Ok(Flow::Walk(tools.on_node().shift(path, *up)?)),
         Effect::SetQuota { means: Means::Dataset { name }, limit, .. } => return Ok(run(quota::set_refquota(name, *limit))),
         Effect::SetQuota { path, dev, ino, means, limit } => tools.on_node().set_quota(path, *dev, *ino, means, *limit)?,
+        Effect::SetUserQuota { means: UserMeans::Dataset { name }, uid, limit, .. } => {
+            return Ok(run(quota::set_userquota(name, *uid, *limit)));
+        }
+        Effect::SetUserQuota { path, dev, ino, means: UserMeans::FileSystem, uid, limit } => {
+            tools.on_node().set_user_quota(path, *dev, *ino, *uid, *limit)?;
+        }
         Effect::Tag { path, dev, ino, tag } => return Ok(Flow::Walk(tools.on_node().tag(path, *dev, *ino, tag)?)),
         Effect::MarkTemplate { archive, marker } => return Ok(template::mark(archive.clone(), (**marker).clone())),
     }

@@ -759,7 +759,7 @@ impl IntentPlanner {
             Intent::TreeShift { path, .. } => vec![path.clone()],
             _ => Vec::new(),
         };
-        let quota = self.intent.spec().is_some_and(|s| s.quota.is_some());
+        let quota = self.intent.spec().is_some_and(crate::spec::ShareSpec::is_limited);
         observe::Need { trees, quota, ..observe::Need::default() }
     }
 }

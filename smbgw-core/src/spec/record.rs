@@ -148,9 +148,21 @@ pub struct ShareEntry {
     /// What limits the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaEntry>,
+    /// What limits single users in it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub user_limits: BTreeMap<String, UserLimit>,
     /// Who asked for the removal and when, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_intent: Option<String>,
+}
+
+/// The limit of what a user may own in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLimit {
+    /// The user's number on the disk.
+    pub uid: u32,
+    /// Bytes.
+    pub limit: u64,
 }
 
 /// The limit of a tree.
@@ -167,6 +179,13 @@ pub struct QuotaEntry {
     /// The project of the tree before us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_before: Option<Project>,
+}
+
+impl ShareEntry {
+    /// Whether something limits the tree, or users in it.
+    pub fn is_limited(&self) -> bool {
+        self.quota.is_some() || !self.user_limits.is_empty() || self.section.contains_key("smbgw-user-quota")
+    }
 }
 
 /// Which tree: the identity that must still hold whenever the share is served.

@@ -41,6 +41,8 @@ pub enum Form {
     Template,
     /// A number of bytes: `500G`.
     Size,
+    /// `user=size`, separated by commas.
+    UserSizes,
 }
 
 /// One property.
@@ -132,6 +134,12 @@ pub const PROPERTIES: &[Property] = &[
         None,
         "Most that the share may hold: a number and K, M, G, T or P (1024 each), for example 500G. Needs a file system that can limit the tree.",
     ),
+    ours(
+        "smbgw-user-quota",
+        Form::UserSizes,
+        None,
+        "Most that single users may own in the share: anna=10G,ben=5G. Files belong to who makes them then. Needs a ZFS dataset, or an ext4 or XFS of its own with usrquota.",
+    ),
     ours("smbgw-access", Form::Access, None, "Who may do what: rw:@group,ro:user,full:user. 'full' may change permissions."),
     ours(
         "smbgw-security",
@@ -185,6 +193,7 @@ impl Form {
             Form::RootFs => ("string", "rootfs"),
             Form::Template => ("string", "template"),
             Form::Size => ("string", "size"),
+            Form::UserSizes => ("string", "user-sizes"),
         }
     }
 }

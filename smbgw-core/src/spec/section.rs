@@ -161,6 +161,15 @@ pub struct ShareSpec {
     pub mount: MountRule,
     /// The most that the tree may hold, in bytes.
     pub quota: Option<ByteSize>,
+    /// The most that single users may own in it.
+    pub user_quotas: BTreeMap<UserName, ByteSize>,
+}
+
+impl ShareSpec {
+    /// Whether something shall limit the tree, or users in it.
+    pub fn is_limited(&self) -> bool {
+        self.quota.is_some() || !self.user_quotas.is_empty()
+    }
 }
 
 /// A checked section.
@@ -552,6 +561,7 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
     check_content(&mut c);
 
     let quota = c.typed("smbgw-quota", quota_of);
+    let user_quotas = user_quotas(&mut c);
 
     let security = match c.word("smbgw-security") {
         Some("high") => Security::High,
@@ -589,6 +599,7 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         profile: Profile::Office,
         mount,
         quota,
+        user_quotas,
     };
     Ok(Checked { spec, effective, warnings: c.warnings })
 }
@@ -604,6 +615,31 @@ fn quota_of(text: &str) -> Result<ByteSize> {
         n if n < 1 << 20 => wrong(format!("{} is less than 1M; was a unit forgotten ({0}G)?", shorten(text))),
         _ => Ok(size),
     }
+}
+
+/// `smbgw-user-quota`: `anna=10G,ben=5G`.
+fn user_quotas(c: &mut Checker<'_>) -> BTreeMap<UserName, ByteSize> {
+    const NAME: &str = "smbgw-user-quota";
+    let mut all = BTreeMap::new();
+    for pair in c.get(NAME).unwrap_or_default().split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let Some((user, size)) = pair.split_once('=') else {
+            c.complain(NAME, format!("{:?} is not of the form user=size", shorten(pair)));
+            continue;
+        };
+        match (UserName::new(user.trim()), quota_of(size.trim())) {
+            (Ok(user), Ok(size)) => {
+                if all.insert(user.clone(), size).is_some() {
+                    c.complain(NAME, format!("{user} is named twice"));
+                }
+            }
+            (user, size) => {
+                for e in [user.err(), size.err()].into_iter().flatten() {
+                    c.complain(NAME, e.to_string());
+                }
+            }
+        }
+    }
+    all
 }
 
 /// The gateway of a section.

@@ -174,7 +174,9 @@ pub fn disks(host: &SimHost) {
             w.files.put(format!("{at}/tree/deep/file"), vec![b'x'; 4096], 0o644, 1000, 1000);
         }
         let limits = Limits::Dataset { name: "tank/tree".into(), refquota: Some(50 << 20) };
-        w.files.mount("/srv/fs/dataset", Mount { limits, ..Mount::new(0x710, "zfs") });
+        w.files.mount("/srv/fs/dataset", Mount { limits, users: Some(BTreeMap::new()), ..Mount::new(0x710, "zfs") });
+        let limits = Limits::Device(100 << 30);
+        w.files.mount("/srv/fs/users", Mount { limits, users: Some(BTreeMap::new()), ..Mount::new(0x711, "ext4") });
         w.files.put("/srv/fs/dataset/file", vec![b'x'; 4096], 0o644, 1000, 1000);
         w.installed.insert(Program::Zfs);
     });
@@ -183,7 +185,8 @@ pub fn disks(host: &SimHost) {
 fn limited(host: &SimHost, path: &str) {
     furnished(host);
     disks(host);
-    create(host, "lab", path, &[("smbgw-quota", "10M"), ("username", "anna")]).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+    create(host, "lab", path, &[("smbgw-quota", "10M"), ("username", "anna")])
+        .unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
 }
 
 fn limited_project(host: &SimHost) {
@@ -244,7 +247,20 @@ pub fn cases() -> Vec<Case> {
         case("limit by a project", "share.create", lab("/srv/fs/projects/tree", &[("smbgw-quota", "10M")]), false, disks),
         case("limit by refquota", "share.create", lab("/srv/fs/dataset", &[("smbgw-quota", "10M")]), false, disks),
         case("limit on CephFS", "share.create", lab("/srv/fs/ceph/tree", &[("smbgw-quota", "10M")]), false, disks),
-        case("another limit", "share.update", lab("/srv/fs/projects/tree", &[("smbgw-quota", "20M"), ("username", "anna")]), false, limited_project),
+        case(
+            "limits of users",
+            "share.create",
+            lab("/srv/fs/users", &[("smbgw-user-quota", "anna=10M,ben=20M"), ("username", "anna")]),
+            true,
+            disks,
+        ),
+        case(
+            "another limit",
+            "share.update",
+            lab("/srv/fs/projects/tree", &[("smbgw-quota", "20M"), ("username", "anna")]),
+            false,
+            limited_project,
+        ),
         case("no limit any more", "share.update", lab("/srv/fs/projects/tree", &[("username", "anna")]), false, limited_project),
         case("delete a share with a limit", "share.delete", json!({"id": "lab"}), false, limited_dataset),
         case("repair, limit changed", "share.repair", json!({}), false, limit_changed),

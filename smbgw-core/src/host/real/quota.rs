@@ -18,7 +18,7 @@ use super::walk::another;
 use super::{RealHost, mounts, open_tree, os};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo::Mount;
-use crate::quota::{Figures, Means, PROJECTS, Project, QuotaSeen};
+use crate::quota::{Figures, Means, PROJECTS, Project, QuotaSeen, Unlimited, UserMeans};
 
 const MAX_BYTES: &CStr = c"ceph.quota.max_bytes";
 const RECURSIVE_BYTES: &CStr = c"ceph.dir.rbytes";
@@ -51,6 +51,9 @@ pub fn look(host: &RealHost, path: &Path) -> Result<QuotaSeen> {
             )
         }),
     };
+    if matches!(mount.fstype.as_str(), "ext4" | "xfs") {
+        seen.users = users(&fd, path, &tree, &mount)?;
+    }
     if seen.size == 0 && mount.fstype != "zfs" {
         seen.size = host.space(&mount.mount_point)?.total;
     }
@@ -118,6 +121,27 @@ fn switched_off(mount: &Mount) -> QuotaSeen {
         ),
     };
     QuotaSeen::unlimited(why, remedy)
+}
+
+/// User quota is of a whole file system: it limits the share and nothing else only where both are the same.
+fn users(fd: &OwnedFd, path: &Path, tree: &TreeSeen, mount: &Mount) -> Result<std::result::Result<UserMeans, Unlimited>> {
+    let (shown, at) = (path.display(), mount.mount_point.display());
+    if !tree.is_mount || mount.root != Path::new("/") {
+        return Ok(Err(Unlimited {
+            why: format!("{} limits users on the whole of {at}, of which {shown} is a part only", mount.fstype),
+            remedy: "give the share a file system of its own".into(),
+        }));
+    }
+    if !kernel::enforced(fd.as_fd(), Whose::User).map_err(|e| os("ask for the quota of", path, e))? {
+        return Ok(Err(Unlimited {
+            why: format!("{at} is mounted without user quota"),
+            remedy: format!(
+                "add usrquota to the options of {at} in /etc/fstab and mount it anew (ext4 needs the feature first: tune2fs -O quota -Q usrquota {})",
+                mount.source
+            ),
+        }));
+    }
+    Ok(Ok(UserMeans::FileSystem))
 }
 
 /// A file system that is the share's alone and has a block device: RBD, LVM, a disk.
@@ -237,7 +261,11 @@ fn dataset(path: &Path, tree: &TreeSeen, mount: &Mount) -> QuotaSeen {
             format!("make it one: zfs create -o mountpoint={} {}/NAME, with its content moved in", path.display(), mount.source),
         );
     }
-    QuotaSeen { means: Ok(Means::Dataset { name: mount.source.clone() }), ..QuotaSeen::unlimited("", "") }
+    QuotaSeen {
+        means: Ok(Means::Dataset { name: mount.source.clone() }),
+        users: Ok(UserMeans::Dataset { name: mount.source.clone() }),
+        ..QuotaSeen::unlimited("", "")
+    }
 }
 
 fn ceph(fd: &OwnedFd, path: &Path) -> Result<QuotaSeen> {
@@ -280,6 +308,24 @@ pub fn figures(path: &Path, means: &Means) -> Result<Figures> {
             Ok(Figures { limit, used: space.used, files: None })
         }
     }
+}
+
+/// What a user owns on the file system of a tree.
+pub fn user_figures(path: &Path, uid: u32) -> Result<Figures> {
+    let counted =
+        kernel::get_quota(open(path)?.as_fd(), Whose::User, uid).map_err(|e| os("ask for a user's quota on", path, e))?;
+    Ok(Figures { limit: counted.limit_kib << 10, used: counted.used, files: Some(counted.inodes) })
+}
+
+/// Limits that.
+pub fn set_user(path: &Path, only: (u64, u64), uid: u32, limit: Option<u64>) -> Result<()> {
+    let failed = |e: io::Error| os("set a user's quota on", path, e);
+    let fd = open(path)?;
+    let st = fstat(&fd).map_err(|e| failed(e.into()))?;
+    if (st.st_dev, st.st_ino) != only {
+        return Err(another(path));
+    }
+    kernel::set_quota(fd.as_fd(), Whose::User, uid, limit.map_or(0, |b| b.div_ceil(1024))).map_err(failed)
 }
 
 /// Bytes in all and bytes that are free, of a directory in a share, as clients shall see them: what limits the tree counts, else the file system.

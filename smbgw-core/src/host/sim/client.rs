@@ -196,10 +196,10 @@ fn one(files: &mut Files, seat: &Seat<'_>, words: &[String]) -> (i32, String, St
             if seat.access < Access::Write || !allowed {
                 return fail(format!("NT_STATUS_ACCESS_DENIED opening remote file \\{shown}"));
             }
-            if files.is_full(&path, content.len() as u64) {
+            let (mode, uid, gid) = there.map_or_else(|| created(seat, &parent, files), |n| (n.mode, n.uid, n.gid));
+            if files.is_full(&path, content.len() as u64, uid) {
                 return fail(format!("NT_STATUS_DISK_FULL opening remote file \\{shown}"));
             }
-            let (mode, uid, gid) = there.map_or_else(|| created(seat, &parent, files), |n| (n.mode, n.uid, n.gid));
             files.put(&path, &content, mode, uid, gid);
             files.unsync(&path);
             (0, String::new(), format!("putting file {local} as \\{shown} (1.0 kb/s) (average 1.0 kb/s)\n"))

@@ -98,6 +98,8 @@ pub struct Mount {
     pub space: Space,
     /// What it limits.
     pub limits: Limits,
+    /// What single users may own, in bytes, where it is mounted with user quota.
+    pub users: Option<BTreeMap<u32, u64>>,
 }
 
 impl Mount {
@@ -105,7 +107,7 @@ impl Mount {
     pub fn new(dev: u64, fs_type: &str) -> Self {
         let gib = 1 << 30;
         let space = Space { total: 100 * gib, avail: 60 * gib, used: 40 * gib, fsid: 0 };
-        Self { dev, fs_type: fs_type.to_owned(), fsid: 0xf500 + dev, read_only: false, space, limits: Limits::None }
+        Self { dev, fs_type: fs_type.to_owned(), fsid: 0xf500 + dev, read_only: false, space, limits: Limits::None, users: None }
     }
 }
 

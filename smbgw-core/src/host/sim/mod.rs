@@ -698,6 +698,15 @@ impl Host for SimHost {
         self.act(&what, |m| m.world.files.set_quota(path, (dev, ino), means, limit))
     }
 
+    fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures> {
+        self.look(|m| m.world.files.user_figures(path, uid))
+    }
+
+    fn set_user_quota(&self, path: &Path, dev: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()> {
+        let what = format!("set a user's quota on {}", path.display());
+        self.act(&what, |m| m.world.files.set_user_quota(path, (dev, ino), uid, limit))
+    }
+
     fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
         let what = format!("give a project to {}", path.display());
         let changed = self.act(&what, |m| m.world.files.tag(path, (dev, ino), tag))?;

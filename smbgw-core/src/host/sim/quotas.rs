@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::files::{Files, Thing, errno};
 use super::{Machine, Said};
 use crate::error::{Error, Kind, Result};
-use crate::quota::{Figures, Means, PROJECTS, Project, QuotaSeen, Tag};
+use crate::quota::{Figures, Means, PROJECTS, Project, QuotaSeen, Tag, UserMeans};
 
 /// What a mounted file system can limit, and what it does limit: bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,8 +106,40 @@ impl Files {
             seen.limit = (now.limit > 0).then_some(now.limit);
             seen.used = Some(now.used);
         }
+        seen.users = match (&means, &mount.users) {
+            (Means::Dataset { name }, Some(_)) => Ok(UserMeans::Dataset { name: name.clone() }),
+            (_, Some(_)) if at == path => Ok(UserMeans::FileSystem),
+            _ => seen.users,
+        };
         seen.means = Ok(means);
         Ok(seen)
+    }
+
+    fn owned_by(&self, at: &Path, uid: u32) -> u64 {
+        self.sum(at, |n| n.uid == uid).0
+    }
+
+    pub(super) fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures> {
+        self.tree(path)?;
+        let (at, mount) = self.mount_of(path);
+        let limits = mount.users.as_ref().ok_or_else(|| errno("ask for a user's quota on", path, libc::ESRCH))?;
+        Ok(Figures { limit: limits.get(&uid).copied().unwrap_or(0), used: self.owned_by(at, uid), files: None })
+    }
+
+    pub(super) fn set_user_quota(&mut self, path: &Path, only: (u64, u64), uid: u32, limit: Option<u64>) -> Result<()> {
+        let tree = self.tree(path)?;
+        if (tree.dev, tree.ino) != only {
+            return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display())));
+        }
+        let at = self.mount_of(path).0.to_owned();
+        let Some(limits) = self.mount_mut(at).and_then(|m| m.users.as_mut()) else {
+            return Err(errno("set a user's quota on", path, libc::ESRCH));
+        };
+        match limit {
+            Some(l) => _ = limits.insert(uid, l.div_ceil(1024) << 10),
+            None => _ = limits.remove(&uid),
+        }
+        Ok(())
     }
 
     /// Every project that a file of a mount is in, or that has a limit.
@@ -197,8 +229,11 @@ impl Files {
     }
 
     /// Whether a file system has no room for a file any more, because of the limit of the directory that it is made in.
-    pub(super) fn is_full(&self, path: &Path, more: u64) -> bool {
+    pub(super) fn is_full(&self, path: &Path, more: u64, uid: u32) -> bool {
         let (at, mount) = self.mount_of(path);
+        if mount.users.as_ref().and_then(|u| u.get(&uid)).is_some_and(|l| self.owned_by(at, uid) + more > *l) {
+            return true;
+        }
         let over = |limit: u64, used: u64| used + more > limit;
         match &mount.limits {
             Limits::Projects(limits) => {
@@ -230,17 +265,24 @@ pub fn zfs(m: &mut Machine, args: &[String]) -> Said {
         ("get", Some([properties, names @ ..])) if args[1..4] == ["-Hp", "-o", "name,property,value"] => {
             let mut out = String::new();
             for name in names {
-                let (limit, used) = match named(files, name) {
-                    Ok(at) => (files.refquota(&at), files.sum(&at, |_| true).0),
+                let (at, limit, used) = match named(files, name) {
+                    Ok(at) => (Some(at.clone()), files.refquota(&at), files.sum(&at, |_| true).0),
                     // The pool itself.
-                    Err(_) if !name.contains('/') => (None, 40 << 30),
+                    Err(_) if !name.contains('/') => (None, None, 40 << 30),
                     Err(said) => return said,
+                };
+                let of_user = |property: &str, prefix: &str| {
+                    let uid = property.strip_prefix(prefix)?.parse::<u32>().ok()?;
+                    let figures = files.user_figures(at.as_ref()?, uid).ok()?;
+                    Some(if prefix.starts_with("userquota") { figures.limit } else { figures.used })
                 };
                 for property in properties.split(',') {
                     let value = match property {
                         "refquota" => limit.unwrap_or(0),
                         "referenced" | "used" => used,
                         "available" => limit.map_or(60 << 30, |l: u64| l.saturating_sub(used)),
+                        p if of_user(p, "userquota@").is_some() => of_user(p, "userquota@").unwrap_or(0),
+                        p if of_user(p, "userused@").is_some() => of_user(p, "userused@").unwrap_or(0),
                         other => return Said::err(2, format!("bad property list: invalid property '{other}'\n")),
                     };
                     out += &format!("{name}\t{property}\t{value}\n");
@@ -249,9 +291,21 @@ pub fn zfs(m: &mut Machine, args: &[String]) -> Said {
             Said::ok(out)
         }
         ("set", _) => {
-            let (Some(("refquota", value)), name) = (word(1).split_once('='), word(2)) else {
+            let (Some((property, value)), name) = (word(1).split_once('='), word(2)) else {
                 return Said::err(2, "missing property=value argument(s)\n");
             };
+            if let (Some(Ok(uid)), Ok(at)) = (property.strip_prefix("userquota@").map(str::parse), named(files, name)) {
+                let limits = files.mount_mut(&at).and_then(|m| m.users.as_mut());
+                match (limits, value.parse::<u64>().ok().filter(|l| *l > 0)) {
+                    (Some(limits), Some(l)) => _ = limits.insert(uid, l),
+                    (Some(limits), None) => _ = limits.remove(&uid),
+                    (None, _) => return Said::err(1, format!("cannot set property for '{name}': out of space\n")),
+                }
+                return Said::ok("");
+            }
+            if property != "refquota" {
+                return Said::err(2, format!("cannot set property for '{name}': invalid property '{property}'\n"));
+            }
             let at = match named(files, name) {
                 Ok(at) => at,
                 Err(said) => return said,
