@@ -13,12 +13,16 @@ use JSON::PP ();
 use Test::More;
 
 use Lab::Box;
+use Lab::Disks;
 use Lab::Guests;
 use Lab::Product;
 use Lab::Smb;
 
 Lab::Product::enter_node();
-END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
+END {
+    Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX});
+    Lab::Disks::detach();
+}
 
 my $PASSWORD = 'in a container 1';
 my $ADDRESS = '192.0.2.20';
@@ -142,6 +146,33 @@ subtest 'users and access act inside' => sub {
     is(works('ben', 'office'), 'NT_STATUS_ACCESS_DENIED', 'and does not write');
     pvesm_ok('he may not', ['set', 'office', '--delete', 'smbgw-access']);
     is(Lab::Box::until_true(sub { client('ben', 'office', 'ls') eq 'NT_STATUS_ACCESS_DENIED' }), 1, 'any more');
+};
+
+subtest 'a limit is that of the tree on the node, and the size that clients see' => sub {
+    my $MIB = 1 << 20;
+    Lab::Disks::mount('/srv/disk', size => 1024, mkfs => ['mkfs.btrfs', '-q']);
+    is(Lab::Box::run(['btrfs', @$_])->{rc}, 0, "btrfs @$_") for ['quota', 'enable', '/srv/disk'], ['subvolume', 'create', '/srv/disk/limited'], ['quota', 'rescan', '-w', '/srv/disk'];
+    pvesm_ok('pvesm add', ['add', 'smbgateway', 'limited', '--path', '/srv/disk/limited', '--smbgw-gateway', 'files', '--smbgw-access', 'rw:anna', '--smbgw-quota', '64M']);
+    becomes('limited', 'ready');
+    my $du = sub {
+        my $out = Lab::Box::run(['smbclient', "//$ADDRESS/limited", '-U', "anna%$PASSWORD", '-m', 'SMB3_11', '-t', '10', '-c', 'du'], timeout => 30)->{out};
+        return $out =~ m/(\d+) blocks of size (\d+)\./ ? $1 * $2 : $out;
+    };
+    is(Lab::Box::until_true(sub { $du->() eq 64 * $MIB }, 15), 1, 'a client outside sees the limit as the size') or diag($du->());
+    my ($limit) = glob('/sys/fs/btrfs/*/qgroups/0_256/max_referenced');
+    is(Lab::Box::slurp($limit) + 0, 64 * $MIB, 'which is that of the subvolume on the node');
+    Lab::Box::spew('/run/lab/big', 'x' x (70 * $MIB));
+    # A write of which only a part finds room is an answer that smbclient does not understand.
+    isnt(client('anna', 'limited', 'put /run/lab/big big'), 'OK', 'more is refused');
+    like(client('anna', 'limited', 'put /run/lab/big more'), qr/DISK_FULL|QUOTA/, 'and then anything');
+    cmp_ok(-s '/srv/disk/limited/big', '<', 64 * $MIB, 'the limit holds');
+    is(works('anna', 'office'), 'OK', 'for no other share');
+    pvesm_ok('another limit', ['set', 'limited', '--smbgw-quota', '96M']);
+    is(Lab::Box::until_true(sub { $du->() eq 96 * $MIB }, 30), 1, 'is seen') or diag($du->());
+    pvesm_ok('pvesm remove', ['remove', 'limited']);
+    is(Lab::Box::until_true(sub { Lab::Product::status('limited')->{state} ? 0 : 1 }, 30), 1, 'it is gone');
+    isnt(Lab::Box::slurp($limit) + 0, 96 * $MIB, 'with its limit');
+    is(reconcile()->{rc}, 0, 'the worker');
 };
 
 subtest 'a container that was stopped, changed or destroyed by hand is put right' => sub {

@@ -114,6 +114,8 @@ subtest 'full' => sub {
     near($free, 24 * $MIB, 'and sees what is left');
     my $r = Lab::Smb::client('anna', $PASSWORD, 'office', 'put /run/lab/big big2');
     isnt($r->{status}, 'OK', "more than the limit is refused: $r->{status}");
+    # A write of which only a part finds room is an answer that smbclient does not understand: the next one is.
+    $r = Lab::Smb::client('anna', $PASSWORD, 'office', 'put /run/lab/big big3');
     like($r->{out}, qr/DISK_FULL|QUOTA/, 'because there is no room') or diag($r->{out});
     commit();
     my $quota = report('office');
@@ -133,7 +135,7 @@ subtest 'changed' => sub {
     is((seen_by_client('office'))[0], 32 * $MIB, 'seen by a client');
     isnt(Lab::Smb::client('anna', $PASSWORD, 'office', 'put /etc/hostname x')->{status}, 'OK', 'nobody can write');
     is(-e '/srv/disk/office/.smbgw-probe' ? 1 : 0, 0, 'the proof left nothing behind');
-    is(Lab::Smb::client('anna', $PASSWORD, 'office', 'del big1; del big2')->{status}, 'OK', 'but remove');
+    is(Lab::Smb::client('anna', $PASSWORD, 'office', 'del big*')->{status}, 'OK', 'but remove');
     commit();
     pvesm_ok('larger', ['set', 'office', '--smbgw-quota', '1G']);
     is((seen_by_client('office'))[0], 1024 * $MIB, 'seen by a client');
