@@ -66,12 +66,12 @@ pub struct HotQuota {
 }
 
 /// Space as clients see it: a tree with a limit is as large as that, and has no more room than its file system.
-pub fn room(quota: &HotQuota, figures: Option<Figures>, space: Space) -> Space {
+pub fn room(quota: &HotQuota, used: Option<u64>, space: Space) -> Space {
     let HotQuota { means, limit } = quota;
-    let used = match (means, figures) {
+    let used = match (means, used) {
         // Where files and blocks of the tree alone are counted, the file system's own answer is about the tree.
         (Means::Volume, _) | (_, None) => return space,
-        (_, Some(f)) => f.used,
+        (_, Some(used)) => used,
     };
     Space { total: *limit, used, avail: limit.saturating_sub(used).min(space.avail), ..space }
 }

@@ -64,6 +64,7 @@ sub report {
 sub near { my ($is, $wanted, $name) = @_; return ok(defined($is) && abs($is - $wanted) <= $wanted / 10 + 65536, $name) || diag(($is // 'nothing') . " instead of $wanted") }
 
 Lab::Disks::mount('/srv/disk', size => 2048, mkfs => ['mkfs.btrfs', '-q']);
+Lab::Disks::mount('/srv/xfs', size => 320, mkfs => ['mkfs.xfs', '-q']);
 Lab::Disks::mount('/srv/off', size => 512, mkfs => ['mkfs.btrfs', '-q']);
 btrfs('subvolume', 'create', $_) for '/srv/disk/office', '/srv/disk/lab', '/srv/disk/suite', '/srv/off/office';
 mkdir('/srv/disk/plain');
@@ -83,7 +84,7 @@ subtest 'refused, with the remedy' => sub {
 };
 
 subtest 'every limit has to do this' => sub {
-    my %trees = (btrfs => '/srv/disk/suite', 'btrfs-sub' => '/srv/disk/plain', 'btrfs-off' => '/srv/off/office', 'tmpfs-off' => '/dev/shm');
+    my %trees = ('xfs-ids' => '/srv/xfs', btrfs => '/srv/disk/suite', 'btrfs-sub' => '/srv/disk/plain', 'btrfs-off' => '/srv/off/office', 'tmpfs-off' => '/dev/shm');
     my $r = Lab::Box::run([$suite], env => { Lab::Suite::trees(%trees) }, timeout => 120);
     Lab::Tap::pass_on({ lines => [split(/\n/, $r->{all})], status => $r->{rc} });
 };

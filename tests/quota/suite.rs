@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use smbgw_core::effect::Place;
 use smbgw_core::error::{Error, Kind, chain};
 use smbgw_core::facts::Paths;
+use smbgw_core::gateway::{Context, Options};
 use smbgw_core::host::real::{RealHost, disk_free};
 use smbgw_core::host::{Host, Machines};
 use smbgw_core::observe;
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
         if word == "--write" {
             return fill(Path::new(path), bytes.parse().unwrap_or(0));
         }
+        if word == "--time" {
+            return time(path, bytes.parse().unwrap_or(1));
+        }
     }
     let trees = std::env::var("SMBGW_QUOTA_TREES").unwrap_or_default();
     for pair in trees.split_whitespace() {
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
                 tree.volume();
                 tree.refused(&tree.dir("sub"));
             }
+            "xfs-ids" => tree.ids(),
             "btrfs-off" | "btrfs-sub" | "btrfs-squota" | "zfs-sub" | "tmpfs-off" => tree.refused(&tree.path),
             other => _ = ok(false, &format!("nobody knows what to test on {other}")),
         }));
@@ -104,6 +109,19 @@ fn fill(path: &Path, bytes: u64) -> ExitCode {
     });
     let code = written.err().map_or(0, |e| e.raw_os_error().unwrap_or(255));
     ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+/// How long a look at the use of a share takes, in nanoseconds: for benches/table.
+fn time(id: &str, count: u32) -> ExitCode {
+    let context = step(Context::new(Options::default()));
+    let begin = Instant::now();
+    for _ in 0..count {
+        if !step(context.usage(id)).active {
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("{}", begin.elapsed().as_nanos() / u128::from(count));
+    ExitCode::SUCCESS
 }
 
 struct Tree {
@@ -413,6 +431,35 @@ impl Tree {
         same(seen.limit, Some(total), &self.says("as statfs tells it"));
         ok(seen.size >= total, &self.says(&format!("and the device is not smaller ({} {total})", seen.size)));
         ok(seen.notes.iter().any(|n| n.contains("prjquota")), &self.says("and what would allow less"));
+    }
+
+    /// Project ids alone, which XFS has without quota too: what cannot be opened gets one where the kernel can give it (`file_setattr`, Linux 6.17).
+    fn ids(&self) {
+        let office = self.dir("office");
+        let deep = office.join("deep");
+        fs::create_dir(&deep).expect("a directory");
+        symlink("nowhere", deep.join("link")).expect("a symlink");
+        drop(UnixListener::bind(deep.join("sock")));
+        let fifo = std::ffi::CString::new(deep.join("fifo").display().to_string()).expect("no NUL");
+        // SAFETY: the path is live.
+        ok(unsafe { libc::mkfifo(fifo.as_ptr(), 0o644) } == 0, &self.says("a FIFO, which would hang who opens it"));
+        let id = PROJECTS.start + 9;
+        let forward = Tag { from: Project::NONE, to: Project::of(id), back: false };
+        step(self.tag(&office, forward));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut parts = release.split('.').map(|p| p.parse::<u32>().unwrap_or(0));
+        let new = (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 17);
+        for name in ["link", "sock", "fifo"] {
+            let moved = fs::rename(deep.join(name), office.join(name)).map_err(|e| e.raw_os_error());
+            let wanted = if new { Ok(()) } else { Err(Some(libc::EXDEV)) };
+            same(moved, wanted, &self.says(&format!("a {name} can be renamed within the tree from Linux 6.17 on")));
+        }
+        same(step(self.tag(&office, forward)), 0, &self.says("again: nothing is left to do"));
+        step(self.tag(&office, Tag { from: Project::of(id), to: Project::NONE, back: true }));
+        let out = fs::rename(office.join("link"), self.path.join("link")).map_err(|e| e.raw_os_error());
+        same(out, Ok(()), &self.says("given back, it can be moved out"));
+        let _ = fs::remove_file(self.path.join("link"));
+        fs::remove_dir_all(&office).expect("removed");
     }
 
     fn project(&self) {

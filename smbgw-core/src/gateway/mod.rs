@@ -285,7 +285,7 @@ impl Context {
                 Ok(s) if hot.fsid == "0" || format!("{:x}", s.fsid) == hot.fsid => {
                     // Project quota is what `statfs` tells.
                     let counted = hot.limited.as_ref().filter(|l| l.means.is_local() && !l.means.shows_in_statfs());
-                    let s = counted.map_or(s, |l| status::room(l, self.host.figures(Path::new(&hot.path), &l.means).ok(), s));
+                    let s = counted.map_or(s, |l| status::room(l, self.host.used(Path::new(&hot.path), &l.means).ok(), s));
                     (usage.total, usage.avail, usage.used) = (s.total, s.avail, s.used);
                     usage.age_ms = 0;
                 }
@@ -465,7 +465,7 @@ impl Context {
         let space = self.host.space(&entry.tree.path).ok();
         let Some(limited) = status::limited(entry) else { return (space, None) };
         let figures = self.host.figures(&entry.tree.path, &limited.means).ok();
-        (space.map(|s| status::room(&limited, figures, s)), figures)
+        (space.map(|s| status::room(&limited, figures.map(|f| f.used), s)), figures)
     }
 
     fn last_known(&self, id: &str, key: &str) -> Value {

@@ -288,6 +288,9 @@ impl Host for Guest {
     fn figures(&self, _: &Path, _: &Means) -> Result<Figures> {
         Self::not_here("the quota of a tree")
     }
+    fn used(&self, _: &Path, _: &Means) -> Result<u64> {
+        Self::not_here("the quota of a tree")
+    }
     fn set_quota(&self, _: &Path, _: u64, _: u64, _: &Means, _: Option<u64>) -> Result<()> {
         Self::not_here("the quota of a tree")
     }

@@ -230,6 +230,8 @@ pub trait Host {
     fn quota(&self, path: &Path) -> Result<QuotaSeen>;
     /// What a tree uses, by its means. No process is started; only on [`Means::is_local`] it cannot block.
     fn figures(&self, path: &Path, means: &Means) -> Result<Figures>;
+    /// Only what is used, in bytes: what the hot path asks.
+    fn used(&self, path: &Path, means: &Means) -> Result<u64>;
     /// Limits a tree to a number of bytes, or lifts its limit, through a descriptor that still is `dev`/`ino`. Not for a dataset, which `zfs`
     /// sets, nor for a volume, which is as large as it is.
     fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()>;

@@ -29,8 +29,6 @@ use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::sys::statfs::{Statfs, fstatfs, statfs};
-use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
 
 use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
@@ -261,17 +259,10 @@ fn mounts() -> Result<Vec<mountinfo::Mount>> {
 
 /// `f_fsid` where it comes from the file system's own identity. XFS and others make it from the device number, tmpfs from
 /// chance: these change when disks are renumbered or mounted again, so for them it is 0.
-fn lasting_fsid(vfs: &Statvfs, fs: &Statfs) -> u64 {
+fn lasting_fsid(fs: &sys::Statfs) -> u64 {
     // linux/magic.h; Ceph, ZFS and bcachefs keep theirs to themselves.
     const LASTING: [i64; 5] = [0xEF53, 0x9123_683E, 0x2FC1_2FC1, 0x00C3_6400, 0xCA45_1A4E];
-    // Widths and signs differ between architectures; the magics are 32 bits everywhere.
-    #[allow(clippy::unnecessary_cast)]
-    let magic = fs.filesystem_type().0 as i64 & 0xFFFF_FFFF;
-    if !LASTING.contains(&magic) {
-        return 0;
-    }
-    #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
-    u64::from(vfs.filesystem_id())
+    if LASTING.contains(&fs.magic) { fs.fsid } else { 0 }
 }
 
 impl Host for RealHost {
@@ -293,8 +284,12 @@ impl Host for RealHost {
             return Err(too_large());
         }
         let mut content = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
-        // It may grow while we read, and files of /proc and /sys have no size.
-        file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(|e| os("read", path, e))?;
+        // It may grow while we read, and files of /proc and /sys have no size, or one that is not true. The usual one is read at once.
+        let mut all = file.take(limit.saturating_add(1));
+        (&mut all).take(meta.len()).read_to_end(&mut content).map_err(|e| os("read", path, e))?;
+        if meta.len() == 0 || content.len() as u64 != meta.len() {
+            all.read_to_end(&mut content).map_err(|e| os("read", path, e))?;
+        }
         if content.len() as u64 > limit {
             return Err(too_large());
         }
@@ -406,7 +401,7 @@ impl Host for RealHost {
         let fd = open_tree(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let failed = |e: io::Error| os("look at", path, e);
         let st = fstat(&fd).map_err(|e| failed(e.into()))?;
-        let vfs = retry(|| fstatvfs(&fd)).map_err(|e| failed(e.into()))?;
+        let fs = sys::fstatfs(fd.as_fd()).map_err(failed)?;
         let id = sys::mount_id(fd.as_fd()).map_err(failed)?;
         let all = mounts()?;
         // By the descriptor's own mount and not by its path: what the path means may have changed since it was opened.
@@ -422,12 +417,12 @@ impl Host for RealHost {
             mode: st.st_mode & 0o7777,
             uid: st.st_uid,
             gid: st.st_gid,
-            fsid: lasting_fsid(&vfs, &retry(|| fstatfs(&fd)).map_err(|e| failed(e.into()))?),
+            fsid: lasting_fsid(&fs),
             is_mount: mount_point == path,
             fs_type,
             mount_point,
             mounts_inside,
-            read_only: vfs.flags().contains(FsFlags::ST_RDONLY),
+            read_only: fs.read_only,
         })
     }
 
@@ -533,6 +528,10 @@ impl Host for RealHost {
         quota::figures(path, means)
     }
 
+    fn used(&self, path: &Path, means: &Means) -> Result<u64> {
+        quota::used(path, means)
+    }
+
     fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
         quota::set(path, (dev, ino), means, limit)
     }
@@ -568,17 +567,9 @@ impl Host for RealHost {
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
-        let failed = |e: Errno| os("ask for the space of", path, e);
-        let v = retry(|| statvfs(path)).map_err(failed)?;
-        let fs = retry(|| statfs(path)).map_err(failed)?;
-        #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
-        let bytes = |blocks| u64::from(blocks).saturating_mul(u64::from(v.fragment_size()));
-        Ok(Space {
-            total: bytes(v.blocks()),
-            avail: bytes(v.blocks_available()),
-            used: bytes(v.blocks().saturating_sub(v.blocks_free())),
-            fsid: lasting_fsid(&v, &fs),
-        })
+        let fs = sys::statfs(path).map_err(|e| os("ask for the space of", path, e))?;
+        let used = fs.total.saturating_sub(fs.free);
+        Ok(Space { total: fs.total, avail: fs.avail, used, fsid: lasting_fsid(&fs) })
     }
 
     fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>> {

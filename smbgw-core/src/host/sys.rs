@@ -119,6 +119,71 @@ pub fn is_fuse(fd: BorrowedFd<'_>) -> bool {
 
 // ---------------------------------------------------------------------------------------------------------------- small
 
+/// What `statfs(2)` tells, in bytes. Both of its callers in the C library would need two calls for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Statfs {
+    /// Magic number (linux/magic.h).
+    pub magic: i64,
+    /// `f_fsid`, as `statvfs(3)` puts it together.
+    pub fsid: u64,
+    /// Size.
+    pub total: u64,
+    /// Free.
+    pub free: u64,
+    /// Free for who is not root.
+    pub avail: u64,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+fn told(s: &libc::statfs64) -> Statfs {
+    // SAFETY: fsid_t is two 32-bit numbers, whatever their names are.
+    let [low, high]: [u32; 2] = unsafe { std::mem::transmute(s.f_fsid) };
+    // Widths and signs differ between architectures. Old kernels leave the fragment size 0.
+    #[allow(clippy::unnecessary_cast)]
+    let (unit, magic) = (if s.f_frsize > 0 { s.f_frsize as u64 } else { s.f_bsize as u64 }, s.f_type as i64 & 0xFFFF_FFFF);
+    let bytes = |blocks: u64| blocks.saturating_mul(unit);
+    #[allow(clippy::unnecessary_cast)]
+    let read_only = s.f_flags as u64 & libc::ST_RDONLY as u64 != 0;
+    Statfs {
+        magic,
+        fsid: u64::from(low) | u64::from(high) << 32,
+        total: bytes(s.f_blocks),
+        free: bytes(s.f_bfree),
+        avail: bytes(s.f_bavail),
+        read_only,
+    }
+}
+
+/// The file system at a path.
+pub fn statfs(path: &Path) -> io::Result<Statfs> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut s = MaybeUninit::<libc::statfs64>::zeroed();
+    // SAFETY: path and struct are live; zeroed bytes are a valid struct.
+    unsafe {
+        while let Err(e) = check(libc::statfs64(path.as_ptr(), s.as_mut_ptr())) {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
+            }
+        }
+        Ok(told(s.assume_init_ref()))
+    }
+}
+
+/// The file system of a descriptor.
+pub fn fstatfs(fd: BorrowedFd<'_>) -> io::Result<Statfs> {
+    let mut s = MaybeUninit::<libc::statfs64>::zeroed();
+    // SAFETY: as above; the descriptor is borrowed and so open.
+    unsafe {
+        while let Err(e) = check(libc::fstatfs64(fd.as_raw_fd(), s.as_mut_ptr())) {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
+            }
+        }
+        Ok(told(s.assume_init_ref()))
+    }
+}
+
 /// Fills `bytes` from the kernel's generator.
 pub fn getrandom(mut bytes: &mut [u8]) -> io::Result<()> {
     while !bytes.is_empty() {

@@ -299,7 +299,12 @@ pub fn figures(path: &Path, means: &Means) -> Result<Figures> {
         }
         Means::Qgroup { filesystem, subvolume } => {
             let group = Group { filesystem, subvolume: *subvolume };
-            group.figures().ok_or_else(|| gone(path, &group))
+            let asked = open(path).ok().and_then(|fd| {
+                let used = kernel::btrfs_referenced(fd.as_fd(), *subvolume).ok()??;
+                Some(Figures { limit: kernel::btrfs_limit_of(fd.as_fd(), *subvolume).ok()?, used, files: None })
+            });
+            // Who may not ask reads what sysfs says.
+            asked.or_else(|| group.figures()).ok_or_else(|| gone(path, &group))
         }
         Means::Ceph => ceph_figures(&open(path)?, path),
         Means::Dataset { .. } | Means::Volume => {
@@ -308,6 +313,17 @@ pub fn figures(path: &Path, means: &Means) -> Result<Figures> {
             Ok(Figures { limit, used: space.used, files: None })
         }
     }
+}
+
+/// Only what is used: on btrfs one system call and the opening of the tree, where `figures` asks twice.
+pub fn used(path: &Path, means: &Means) -> Result<u64> {
+    if let Means::Qgroup { subvolume, .. } = means {
+        let asked = kernel::btrfs_referenced(open(path)?.as_fd(), *subvolume);
+        if let Ok(Some(used)) = asked {
+            return Ok(used);
+        }
+    }
+    figures(path, means).map(|f| f.used)
 }
 
 /// What a user owns on the file system of a tree.
@@ -332,10 +348,8 @@ pub fn set_user(path: &Path, only: (u64, u64), uid: u32, limit: Option<u64>) -> 
 /// It needs no privilege and looks up from the directory to where the limit is, as far as the file system goes.
 pub fn disk_free(path: &Path) -> io::Result<(u64, u64)> {
     let fd = retry(|| nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()))?;
-    let fs = retry(|| nix::sys::statvfs::fstatvfs(&fd))?;
-    #[allow(clippy::useless_conversion)] // 32 bits on 32-bit machines
-    let bytes = |blocks| u64::from(blocks).saturating_mul(u64::from(fs.fragment_size()));
-    let (total, free) = (bytes(fs.blocks()), bytes(fs.blocks_available()));
+    let fs = sys::fstatfs(fd.as_fd())?;
+    let (total, free) = (fs.total, fs.avail);
     Ok(match disk_figures(fd) {
         Some(f) if f.limit > 0 => (f.limit, f.limit.saturating_sub(f.used).min(free)),
         _ => (total, free),

@@ -693,6 +693,10 @@ impl Host for SimHost {
         self.look(|m| m.world.files.figures(path, means))
     }
 
+    fn used(&self, path: &Path, means: &Means) -> Result<u64> {
+        self.look(|m| m.world.files.figures(path, means).map(|f| f.used))
+    }
+
     fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
         let what = format!("set the quota of {}", path.display());
         self.act(&what, |m| m.world.files.set_quota(path, (dev, ino), means, limit))
