@@ -2,7 +2,7 @@
 //! What can limit a tree, and what is known of such a limit, as data. It knows what the mechanisms promise; it must not know how a
 //! kernel is asked ([`crate::host`]) nor what somebody wants ([`crate::plan`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -92,11 +92,10 @@ impl Means {
         }
     }
 
-    /// A limit as the mechanism keeps it, never less than asked for: project quota counts in KiB, the others in bytes (CephFS: seen with 16.2
-    /// and 18.2).
+    /// A limit as the mechanism keeps it, never less than asked for: XFS rounds project quota to its blocks, of 64 KiB at most; the others take
+    /// any number of bytes (CephFS: seen with 16.2 and 18.2).
     pub fn whole(&self, bytes: u64) -> u64 {
-        let unit: u64 = if matches!(self, Means::Project { .. }) { 1 << 10 } else { 1 };
-        bytes.div_ceil(unit).saturating_mul(unit)
+        if matches!(self, Means::Project { .. }) { to_blocks(bytes) } else { bytes }
     }
 
     /// Whether asking for figures can neither block nor needs a process.
@@ -135,6 +134,19 @@ pub enum UserMeans {
     },
 }
 
+impl UserMeans {
+    /// As [`Means::whole`].
+    pub fn whole(&self, bytes: u64) -> u64 {
+        if *self == UserMeans::FileSystem { to_blocks(bytes) } else { bytes }
+    }
+}
+
+/// The next multiple of the largest block of a file system.
+fn to_blocks(bytes: u64) -> u64 {
+    const BLOCK: u64 = 64 << 10;
+    bytes.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
 impl fmt::Display for UserMeans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -168,9 +180,6 @@ pub struct QuotaSeen {
     /// The root's project, where files have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Project>,
-    /// Its parent directory's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub around: Option<Project>,
     /// The limit in effect, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
@@ -185,6 +194,9 @@ pub struct QuotaSeen {
     pub size: u64,
     /// What can limit single users in the tree.
     pub users: Result<UserMeans, Unlimited>,
+    /// What limits the users that were asked for, by their numbers on the disk; 0: nothing. Not of a dataset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub user_limits: BTreeMap<u32, u64>,
     /// What is worth a word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -200,9 +212,9 @@ impl QuotaSeen {
         };
         Self {
             users: Err(users),
+            user_limits: BTreeMap::new(),
             means: Err(none),
             project: None,
-            around: None,
             limit: None,
             used: None,
             taken: BTreeSet::new(),

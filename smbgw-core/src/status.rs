@@ -126,7 +126,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     let settled = look.open.iter().all(OpState::is_stuck);
     drift
         .extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair {gateway}")));
-    drift.extend(quota::drift(entry, facts).filter(|_| settled));
+    drift.extend(quota::drift(entry, facts).into_iter().filter(|_| settled));
     let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
     let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
     if let Err(why) = &tree {

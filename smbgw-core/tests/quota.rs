@@ -14,7 +14,7 @@ use common::{context, create, disks, machine, run, section, visible};
 use serde_json::{Value, json};
 use smbgw_core::effect::Program;
 use smbgw_core::error::{Error, Kind};
-use smbgw_core::host::sim::{Limits, Mount, SimHost};
+use smbgw_core::host::sim::{Death, Fault, Limits, Mount, SimHost};
 use smbgw_core::quota::{PROJECTS, Project};
 
 const MIB: u64 = 1 << 20;
@@ -207,6 +207,32 @@ fn less_than_is_used_is_told_and_by_zfs_refused() {
 }
 
 #[test]
+fn a_full_share_can_be_changed() {
+    for (path, file) in
+        [("/srv/fs/dataset", "/srv/fs/dataset/large"), ("/srv/fs/subvolumes/tree", "/srv/fs/subvolumes/tree/large")]
+    {
+        let host = node();
+        limited(&host, path, "10M").expect("limited");
+        // ZFS, too, may end a little above its limit.
+        host.change(|w| w.files.put(file, vec![0; 11 << 20], 0o644, 1000, 1000));
+        let more = [("smbgw-quota", "10M"), ("smbgw-access", "ro:anna")];
+        let result = run(&host, "share.update", json!({"id": "lab", "section": section(path, &more)}), None);
+        result.unwrap_or_else(|e| panic!("{path}: {:#?}", e.to_doc()));
+    }
+}
+
+#[test]
+fn a_share_is_served_although_its_limit_cannot_be_asked_for() {
+    let host = node();
+    limited(&host, "/srv/fs/dataset", "10M").expect("limited");
+    host.change(|w| w.installed.remove(&Program::Zfs));
+    let result =
+        run(&host, "share.update", json!({"id": "lab", "section": section("/srv/fs/dataset", &[("share", "Lab")])}), None);
+    assert!(warnings(&result.expect("the limit is left as it is")).contains("zfs set refquota=none tank/tree"), "told how");
+    assert!(host.world().files.text(common::OWN_CONF).contains("[Lab]"));
+}
+
+#[test]
 fn documents_tell_the_limit_as_the_size() {
     for (path, means, lag) in [
         ("/srv/fs/projects/tree", "project", 0),
@@ -298,9 +324,15 @@ fn another_file_system_at_the_same_path_is_not_limited_by_mistake() {
     says(&e, &["without project quota"]);
     reconcile(&host, "/srv/fs/projects/tree");
     let status = context(&host).query("status", &json!({"id": "lab", "fresh": true})).expect("status");
-    assert!(status["drift"].to_string().contains("not limited any more"), "{status}");
+    assert!(status["drift"].to_string().contains("nothing limits the share as far as can be seen"), "{status}");
     let result = run(&host, "share.delete", json!({"id": "lab"}), None).expect("it can be removed all the same");
-    assert!(warnings(&result).contains("left as it is"), "{result}");
+    assert!(warnings(&result).contains("chattr -R -p 0 -P /srv/fs/projects/tree"), "{result}");
+    // Made anew, it does not take its own leftover for somebody's.
+    host.change(|w| w.files.mount_mut("/srv/fs/projects").expect("a mount").limits = Limits::Projects(BTreeMap::new()));
+    limited(&host, "/srv/fs/projects/tree", "10M").expect("limited");
+    run(&host, "share.delete", json!({"id": "lab"}), None).expect("removed");
+    assert_eq!(project_of(&host, "/srv/fs/projects/tree"), Project::NONE);
+    assert_eq!(project_of(&host, "/srv/fs/projects/tree/deep/file"), Project::NONE);
 }
 
 #[test]
@@ -376,6 +408,188 @@ fn limits_of_users_that_would_limit_others_are_refused() {
         let e = create(&host, "lab", "/srv/fs/users", &[("smbgw-user-quota", list)]).expect_err(list);
         says(&e, &["smbgw-user-quota", why]);
     }
+}
+
+/// What the worker says and does in one round.
+fn worker(host: &SimHost, s: &Value) -> Value {
+    host.pass(Duration::from_secs(30));
+    let mut s = s.clone();
+    for (k, v) in [("type", "smbgateway"), ("nodes", "pve1"), ("share", "lab"), ("smbgw-gateway", "native")] {
+        s[k] = json!(v);
+    }
+    run(host, "reconcile", json!({"sections": {"lab": s}}), None).expect("reconciled")
+}
+
+#[test]
+fn a_walk_back_that_fails_half_way_is_undone() {
+    let host = node();
+    host.change(|w| {
+        for n in 0..8 {
+            w.files.put(format!("/srv/fs/projects/tree/deep/f{n}"), "x", 0o644, 1000, 1000);
+        }
+    });
+    limited(&host, "/srv/fs/projects/tree", "10M").expect("limited");
+    let (id, _) = project(&host);
+    let before = visible(&host);
+    // Wherever in the walk it is.
+    for n in 1..400 {
+        let host = host.snapshot();
+        host.fail_call(n);
+        if run(&host, "share.delete", json!({"id": "lab"}), None).is_ok() {
+            continue;
+        }
+        if before.differences(&visible(&host)).is_empty() {
+            continue;
+        }
+        // What an undo could not do either, a repair does.
+        let _ = run(&host, "share.repair", json!({}), None);
+        let left: Vec<String> = before.differences(&visible(&host));
+        let gone = !host.world().files.text(common::RECORD).contains("\"lab\"");
+        let all = |wanted: u32| {
+            let w = host.world();
+            (0..8).all(|n| w.files.get(format!("/srv/fs/projects/tree/deep/f{n}")).expect("a file").project.id == wanted)
+        };
+        assert!(if gone { all(0) } else { all(id) }, "call {n}: half of it is left: {left:?}");
+    }
+}
+
+#[test]
+fn a_project_that_somebody_took_away_is_put_back_and_a_foreign_one_keeps_nothing_else_from_it() {
+    let host = node();
+    host.change(|w| w.files.put_dir("/srv/fs/projects/tree/inner", 0o755, 0, 0));
+    limited(&host, "/srv/fs/projects/tree", "10M").expect("limited");
+    let (id, _) = project(&host);
+    host.change(|w| {
+        w.files.put_project("/srv/fs/projects/tree", Project::NONE);
+        w.files.put_project("/srv/fs/projects/tree/inner", Project { id: 7, inherit: true });
+        w.files.take(common::OWN_CONF);
+    });
+    let s = section("/srv/fs/projects/tree", &[("smbgw-quota", "10M")]);
+    worker(&host, &s);
+    assert!(host.world().files.text(common::OWN_CONF).contains("[lab]"), "what else drifted is put right");
+    assert_eq!(project_of(&host, "/srv/fs/projects/tree/deep/file").id, id, "what was ours stays ours");
+    let status = context(&host).query("status", &json!({"id": "lab", "fresh": true})).expect("status");
+    assert!(warnings(&status).contains("belongs to project 7"), "and the failure is told: {status}");
+    host.change(|w| w.files.put_project("/srv/fs/projects/tree/inner", Project::NONE));
+    host.pass(Duration::from_secs(3600));
+    worker(&host, &s);
+    assert_eq!(project_of(&host, "/srv/fs/projects/tree"), Project::of(id));
+    assert_eq!(project_of(&host, "/srv/fs/projects/tree/inner"), Project::of(id));
+    let status = context(&host).query("status", &json!({"id": "lab", "fresh": true})).expect("status");
+    assert!(!warnings(&status).contains("belongs to project 7"), "over: {status}");
+}
+
+#[test]
+fn a_limit_below_what_is_used_by_now_is_not_tried_on_zfs() {
+    let host = node();
+    limited(&host, "/srv/fs/dataset", "10M").expect("limited");
+    host.change(|w| {
+        w.files.put("/srv/fs/dataset/large", vec![0; 20 << 20], 0o644, 1000, 1000);
+        let mount = w.files.mount_mut("/srv/fs/dataset").expect("a mount");
+        mount.limits = Limits::Dataset { name: "tank/tree".into(), refquota: Some(100 << 20) };
+        w.files.take(common::OWN_CONF);
+    });
+    let result = worker(&host, &section("/srv/fs/dataset", &[("smbgw-quota", "10M")]));
+    assert!(host.world().files.text(common::OWN_CONF).contains("[lab]"), "{result}");
+    assert!(!result.to_string().contains("less than current used"), "{result}");
+}
+
+#[test]
+fn another_device_number_after_a_boot_means_nothing() {
+    for (at, path) in [
+        ("/srv/fs/projects", "/srv/fs/projects/tree"),
+        ("/srv/fs/subvolumes", "/srv/fs/subvolumes/tree"),
+        ("/srv/fs/ceph", "/srv/fs/ceph/tree"),
+    ] {
+        let count = {
+            let host = node();
+            let before = host.journal_writes();
+            limited(&host, path, "10M").expect("limited");
+            host.journal_writes() - before
+        };
+        for n in 1..=count {
+            let host = node();
+            host.arm_append(n, Fault::Dies(Death::PowerCut));
+            let _ = limited(&host, path, "10M");
+            host.reboot();
+            host.start_smbd();
+            host.change(|w| w.files.mount_mut(at).expect("a mount").dev += 0x1000);
+            let mut result = worker(&host, &section(path, &[("smbgw-quota", "10M")]));
+            if result.to_string().contains("the proof failed") {
+                // The password of its account went with the power: taken back, and built anew.
+                host.pass(Duration::from_secs(3600));
+                result = worker(&host, &section(path, &[("smbgw-quota", "10M")]));
+            }
+            let status =
+                context(&host).query("status", &json!({"id": "lab"})).unwrap_or_else(|e| panic!("{path}, {n}: {e} {result}"));
+            assert_eq!(status["state"], "ready", "{path}, write {n}: {result} {status}");
+        }
+    }
+}
+
+#[test]
+fn a_deferred_change_that_fails_is_told_and_not_tried_all_the_time() {
+    let host = node();
+    create(&host, "lab", "/srv/fs/projects/tree", &[]).expect("lab");
+    host.change(|w| w.files.put_project("/srv/fs/projects/tree/deep", Project { id: 7, inherit: true }));
+    let wanted = section("/srv/fs/projects/tree", &[("smbgw-quota", "10M"), ("smbgw-access", "ro:anna")]);
+    let params = json!({"id": "lab", "section": wanted, "defer": true});
+    assert_eq!(run(&host, "share.update", params, None).expect("accepted")["state"], "recorded");
+    worker(&host, &wanted);
+    let status = context(&host).query("status", &json!({"id": "lab"})).expect("status");
+    assert!(warnings(&status).contains("could not be carried out"), "{status}");
+    let walks = |host: &SimHost| host.world().files.text(common::RECORD).len();
+    let before = walks(&host);
+    worker(&host, &wanted);
+    assert_eq!(walks(&host), before);
+    host.change(|w| w.files.put_project("/srv/fs/projects/tree/deep", Project::NONE));
+    host.pass(Duration::from_secs(3600));
+    worker(&host, &wanted);
+    let status = context(&host).query("status", &json!({"id": "lab"})).expect("status");
+    assert!(!warnings(&status).contains("could not be carried out"), "{status}");
+    assert_eq!(project(&host).1, 10 * MIB);
+}
+
+#[test]
+fn limits_of_users_drift_come_back_and_are_never_recorded_unset() {
+    let host = node();
+    let more = [("username", "anna"), ("smbgw-user-quota", "anna=1M,ben=20M")];
+    let wanted = section("/srv/fs/users", &more);
+    create(&host, "lab", "/srv/fs/users", &more).expect("lab");
+    let anna = *users(&host, "/srv/fs/users").keys().next().expect("anna");
+    // An administrator changes one: said, and put back.
+    let change = |host: &SimHost, limits: Option<BTreeMap<u32, u64>>| {
+        host.change(|w| w.files.mount_mut("/srv/fs/users").expect("a mount").users = limits);
+    };
+    change(&host, Some(BTreeMap::from([(anna, 5 * MIB)])));
+    let status = context(&host).query("status", &json!({"id": "lab", "fresh": true})).expect("status");
+    assert!(status["drift"].to_string().contains("the limit of user anna is 5 MiB instead of 1 MiB"), "{status}");
+    worker(&host, &wanted);
+    assert_eq!(users(&host, "/srv/fs/users"), BTreeMap::from([(anna, MIB)]));
+    // Switched off while ben comes: nothing is recorded that was not set.
+    change(&host, None);
+    run(&host, "user.create", json!({"name": "ben"}), Some(common::PASSWORD)).expect("ben");
+    worker(&host, &wanted);
+    let status = context(&host).query("status", &json!({"id": "lab", "fresh": true})).expect("status");
+    assert!(status["drift"].to_string().contains("user anna is not limited"), "{status}");
+    change(&host, Some(BTreeMap::new()));
+    host.pass(Duration::from_secs(3600));
+    worker(&host, &wanted);
+    assert_eq!(users(&host, "/srv/fs/users").values().copied().collect::<Vec<_>>(), [MIB, 20 * MIB]);
+}
+
+#[test]
+fn a_limit_of_a_user_from_before_us_comes_back() {
+    let host = node();
+    create(&host, "office", "/srv/office", &[("username", "anna")]).expect("office");
+    let record: Value = serde_json::from_str(&host.world().files.text(common::RECORD)).expect("a record");
+    let anna = u32::try_from(record["users"]["anna"]["uid"].as_u64().expect("a number")).expect("small");
+    let before = Some(BTreeMap::from([(anna, 7 * MIB)]));
+    host.change(|w| w.files.mount_mut("/srv/fs/users").expect("a mount").users = before.clone());
+    create(&host, "lab", "/srv/fs/users", &[("smbgw-access", "rw:anna"), ("smbgw-user-quota", "anna=1M")]).expect("lab");
+    assert_eq!(users(&host, "/srv/fs/users"), BTreeMap::from([(anna, MIB)]));
+    run(&host, "share.delete", json!({"id": "lab"}), None).expect("removed");
+    assert_eq!(Some(users(&host, "/srv/fs/users")), before);
 }
 
 #[test]

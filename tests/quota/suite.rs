@@ -160,7 +160,7 @@ impl Tree {
         // As a step of a plan does it, ZFS through its program.
         let effect = smbgw_core::plan::step::Effect::SetQuota {
             path: path.to_owned(),
-            dev: t.dev,
+            fsid: t.fsid,
             ino: t.ino,
             means: means.clone(),
             limit,
@@ -221,7 +221,7 @@ impl Tree {
 
     fn tag(&self, path: &Path, tag: Tag) -> Result<u64, Error> {
         let t = step(self.host.tree(path));
-        let mut walk = self.host.tag(path, t.dev, t.ino, &tag)?;
+        let mut walk = self.host.tag(path, t.fsid, t.ino, &tag)?;
         loop {
             // The smallest budget: it has to come to its end in slices, too.
             if let Some(changed) = walk.go(Duration::ZERO)? {
@@ -280,7 +280,7 @@ impl Tree {
             let t = step(self.host.tree(path));
             let effect = smbgw_core::plan::step::Effect::SetQuota {
                 path: path.to_owned(),
-                dev: t.dev,
+                fsid: t.fsid,
                 ino: t.ino,
                 means: means.clone(),
                 limit: Some(4 * MIB),
@@ -311,7 +311,7 @@ impl Tree {
         same(self.writes(anna, &path.join("b"), 20 * MIB), 0, &self.says("and nothing limits any more"));
 
         let t = step(self.host.tree(path));
-        let e = self.host.set_quota(path, t.dev, t.ino + 1, means, Some(limit));
+        let e = self.host.set_quota(path, t.fsid, t.ino + 1, means, Some(limit));
         same(e.map_err(|e| e.kind()), Err(Kind::Drift), &self.says("another tree at the same path is left alone"));
         for file in ["a", "b"] {
             fs::remove_file(path.join(file)).expect("removed");
@@ -390,7 +390,7 @@ impl Tree {
         let set = |limit| {
             let effect = smbgw_core::plan::step::Effect::SetUserQuota {
                 path: self.path.clone(),
-                dev: t.dev,
+                fsid: t.fsid,
                 ino: t.ino,
                 means: means.clone(),
                 uid: anna,
@@ -492,7 +492,7 @@ impl Tree {
         fs::write(other.join("file"), "other").expect("a file");
         // Cut short, begun anew.
         let t = step(self.host.tree(&office));
-        let mut walk = step(self.host.tag(&office, t.dev, t.ino, &forward));
+        let mut walk = step(self.host.tag(&office, t.fsid, t.ino, &forward));
         let _ = walk.go(Duration::ZERO);
         drop(walk);
         same(self.project_at(&office), Project::of(id), &self.says("a walk that was cut short is seen at the root"));
@@ -535,7 +535,7 @@ impl Tree {
         step(self.tag(&office, Tag { from: Project::of(id), to: before, back: true }));
         same(self.project_at(&deep), before, &self.says("and given back to it"));
         let t = step(self.host.tree(&office));
-        let e = self.host.tag(&office, t.dev, t.ino + 1, &forward).map(|_| ()).map_err(|e| e.kind());
+        let e = self.host.tag(&office, t.fsid, t.ino + 1, &forward).map(|_| ()).map_err(|e| e.kind());
         same(e, Err(Kind::Drift), &self.says("another tree is left alone"));
         let at = fs::metadata(&office).expect("there");
         ok(at.ino() == t.ino, &self.says("and this one is still the same"));

@@ -293,7 +293,7 @@ sub _content_dirs {
 }
 
 my %GOES_ON = (
-    provisioning => 'its container is being built in the background',
+    provisioning => 'it is being built in the background',
     deleting => 'its removal goes on in the background',
 );
 
@@ -364,7 +364,7 @@ sub _inactive {
     my $doc = eval { local $SIG{__DIE__}; PVE::SMBGateway::Native::query('status', { id => $storeid }) } // {};
     my $state = $doc->{state} // '';
     return 'the tree is not served' if $state !~ m/\A(?:failed|provisioning|deleting)\z/;
-    return $state eq 'deleting' ? 'it is being removed' : 'its container is being built' if $state ne 'failed';
+    return $state eq 'deleting' ? 'it is being removed' : 'it is being built' if $state ne 'failed';
     my $why = (ref($doc->{error}) eq 'HASH' ? $doc->{error}->{message} : undef) // 'unknown failure';
     $why =~ s/\s+/ /g;
     return "it could not be built: $why";

@@ -161,6 +161,27 @@ impl Context {
         self.put_snapshot(id, &shot)
     }
 
+    /// Notes that a share that is there could not be changed, and why; its status says so until a change succeeds.
+    pub(super) fn note_trouble(&self, id: &str, error: &Error) -> Result<()> {
+        let before = self.failure(id);
+        let doc = json!({"at": self.host.now_ms(), "times": before["times"].as_i64().unwrap_or(0) + 1, "error": error.to_doc()});
+        self.put_private(self.failed(id), doc.to_string())
+    }
+
+    /// That trouble is over.
+    pub(super) fn forget_trouble(&self, id: &str) -> Result<()> {
+        self.host.remove(&self.failed(id))
+    }
+
+    /// What the status of a share says of a change that could not be made.
+    pub(super) fn trouble(&self, id: &str) -> Option<String> {
+        let doc = self.failure(id);
+        let why = doc["error"]["message"].as_str()?;
+        Some(format!(
+            "its section could not be carried out, and is tried again: {why}; at once: pve-smbgateway reconcile --once {id}"
+        ))
+    }
+
     fn failure(&self, id: &str) -> Value {
         let text = self.host.read_text(&self.failed(id)).ok().flatten().unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()

@@ -392,7 +392,8 @@ impl Context {
             _ => Vec::new(),
         };
         let quota = asked.intent.spec().is_some_and(ShareSpec::is_limited);
-        let need = Need { trees, quota, owned: true, ..Need::default() };
+        let limit_of = asked.intent.share_id().map(str::to_owned).filter(|_| matches!(asked.intent, Intent::Create { .. }));
+        let need = Need { trees, quota, limit_of, owned: true, ..Need::default() };
         let facts = observe::facts(&self.machines(), &self.node, &asked.paths, &need)?;
         plan::ahead(&asked.intent, &facts)
     }
@@ -456,6 +457,9 @@ impl Context {
         };
         let look = Look { facts, open: &open.0, damaged: &open.1, space, figures, in_config, drift };
         let mut doc = status::document(id, entry, &look);
+        if let (Some(why), Some(list)) = (self.trouble(id), doc["warnings"].as_array_mut()) {
+            list.push(json!(why));
+        }
         doc["in-config"] = json!(in_config);
         doc
     }
@@ -670,6 +674,12 @@ impl Context {
                 let actor = text(params, "actor")?.unwrap_or_else(|| "root".into());
                 let paths = self.gateway_of(&id)?.map_or_else(|| self.native.clone(), |(p, _)| p);
                 (Intent::Delete { id: id.clone(), actor }, paths, id)
+            }
+            "share.limits" => {
+                let id = name("id")?;
+                let found = self.gateway_of(&id)?.map(|(p, _)| p);
+                let paths = found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no share {}", shorten(&id))))?;
+                (Intent::Limits(id.clone()), self.here(paths)?, id)
             }
             "share.repair" => {
                 let paths = self.here(self.named(params)?)?;

@@ -23,7 +23,7 @@ use crate::plan::{self, Intent, samba};
 use crate::run::exec::{IntentPlanner, OpRun, Progress as OpProgress, Resume};
 use crate::run::reconcile::{self, Site, Task};
 use crate::spec::GuestSpec;
-use crate::spec::record::{Record, ShareState};
+use crate::spec::record::{Record, ShareEntry, ShareState};
 use crate::spec::section::{self, Mode, Sections};
 use crate::status;
 use crate::types::{StoreId, shorten};
@@ -46,6 +46,7 @@ pub(super) enum Todo {
     Commit(String),
     Gone(String),
     PutBack { overwrite: bool },
+    Limits,
     Refresh,
     Health,
 }
@@ -81,6 +82,8 @@ pub(super) struct One {
     failed: Option<Error>,
     /// The share that the operation builds.
     building: Option<String>,
+    /// The share that the operation changes.
+    changing: Option<String>,
     /// The password is one that a hook left for a share.
     fetched: bool,
     /// Its removal was asked for meanwhile.
@@ -117,6 +120,7 @@ impl One {
             target: Value::Null,
             failed: None,
             building: None,
+            changing: None,
             fetched: false,
             giving_way: false,
             over: false,
@@ -278,6 +282,7 @@ impl One {
                 self.plan_reconcile(&sections, only.as_deref())?;
                 self.sections = Some(sections);
                 self.tasks.push_back(Todo::Health);
+                self.tasks.push_back(Todo::Limits);
                 self.tasks.push_back(Todo::Refresh);
                 Ok(working())
             }
@@ -300,6 +305,7 @@ impl One {
             Ok(OpProgress::Done(mut v)) => {
                 self.current = None;
                 self.settle_build(None);
+                self.settle_change(None);
                 self.last = v["result"].take();
                 self.results.push(self.last.clone());
                 self.forget_former();
@@ -309,6 +315,7 @@ impl One {
                 self.current = None;
                 let stuck = v["outcome"] == "stuck";
                 self.forget_former();
+                self.settle_change(Some(&e));
                 self.settle_build(Some(&e));
                 self.refresh();
                 if (stuck || self.own || !self.repairs) && self.is_only_task() {
@@ -399,9 +406,25 @@ impl One {
         }
     }
 
+    /// A change that the worker made, or could not: it is said in the share's status, and tried again with growing pauses.
+    fn settle_change(&mut self, failed: Option<&Error>) {
+        let Some(id) = self.changing.take().filter(|_| self.building.is_none()) else { return };
+        let noted = match failed {
+            None => self.context.forget_trouble(&id),
+            // Whoever asked for it himself is told, and nobody tries again.
+            Some(_) if self.sections.is_none() => Ok(()),
+            Some(e) => self.context.note_trouble(&id, e),
+        };
+        if let Err(e) = noted {
+            tracing::warn!(id, error = %chain(&e), "the outcome of a change cannot be noted");
+        }
+    }
+
     /// Nothing was to do but this operation and a refresh.
     fn is_only_task(&self) -> bool {
-        self.sections.is_none() && matches!(self.goal, Goal::Nothing) && self.tasks.iter().all(|t| matches!(t, Todo::Refresh))
+        self.sections.is_none()
+            && matches!(self.goal, Goal::Nothing)
+            && self.tasks.iter().all(|t| matches!(t, Todo::Limits | Todo::Refresh))
     }
 
     /// Snapshots are made anew by the next reconcile; what was done is done without them.
@@ -496,7 +519,7 @@ impl One {
                     continue;
                 }
                 // One that failed a moment ago would fail again.
-                Task::Create(id) if only.is_none() && c.too_soon(&id) => continue,
+                Task::Create(id) | Task::Update(id) if only.is_none() && c.too_soon(&id) => continue,
                 Task::Create(id) => Todo::Begin {
                     op: "share.create".into(),
                     params: json!({"id": id, "section": sections[&id], "sections": all}),
@@ -537,6 +560,7 @@ impl One {
         }
         self.repairs = true;
         self.tasks.push_back(Todo::PutBack { overwrite });
+        self.tasks.push_back(Todo::Limits);
         self.tasks.push_back(Todo::Refresh);
         Ok(())
     }
@@ -584,9 +608,16 @@ impl One {
                     if let (Some(id), "share.create") = (params["id"].as_str(), op.as_str()) {
                         self.building = Some(id.to_owned());
                         self.settle_build(Some(&e));
+                    } else if let (Some(id), "share.update") = (params["id"].as_str(), op.as_str()) {
+                        self.changing = Some(id.to_owned());
+                        self.settle_change(Some(&e));
                     }
                     self.warnings.push(chain(&e));
                     self.results.push(json!({"id": params_target(&params), "error": e.to_doc()}));
+                    // Who asked for a repair is told that it was none.
+                    if self.repairs {
+                        self.failed.get_or_insert(e);
+                    }
                 }
             }
             Todo::Commit(id) => self.note(|r| {
@@ -596,6 +627,7 @@ impl One {
             })?,
             Todo::Gone(id) => self.note(|r| _ = r.removed.remove(&id))?,
             Todo::PutBack { overwrite } => self.put_back(overwrite)?,
+            Todo::Limits => self.limits()?,
             Todo::Refresh => self.refresh(),
             Todo::Health => {
                 self.forget_former();
@@ -682,6 +714,8 @@ impl One {
         self.taking_back = false;
         self.own = true;
         self.building = defer::built(&asked.intent).map(|s| s.id.to_string());
+        let changes = matches!(asked.intent, Intent::Update { .. } | Intent::Limits(_));
+        self.changing = asked.intent.share_id().filter(|_| changes).map(str::to_owned);
         let mut params = params;
         params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));
         let opened = Event::Opened {
@@ -788,6 +822,30 @@ impl One {
         Ok(())
     }
 
+    /// Limits that are not as they must be: each share for itself, so that what one cannot have keeps nothing else from being put right.
+    fn limits(&mut self) -> Result<()> {
+        let c = self.context.clone();
+        let Some(r) = observe::record(&*c.host, &self.paths)?.filter(|r| self.owns(r)) else { return Ok(()) };
+        if !r.shares.values().any(ShareEntry::is_limited) {
+            return Ok(());
+        }
+        let need = Need { without_passdb: true, outside: true, ..Need::default() };
+        let facts = observe::facts(&self.machines, &c.node, &self.paths, &need)?;
+        let open = c.open(&self.paths)?.0;
+        for (id, _) in r.shares.iter().filter(|(id, e)| e.is_limited() && !open.iter().any(|o| o.target == **id)) {
+            match plan::phase("quota", &Intent::Limits(id.clone()), &facts) {
+                Ok((steps, _)) if !(steps.is_empty() || self.sections.is_some() && c.too_soon(id)) => {
+                    self.tasks.push_front(Todo::Begin { op: "share.limits".into(), params: json!({"id": id}) });
+                }
+                Ok(_) => {}
+                // The worker leaves it to the status to tell; who asked for a repair is told.
+                Err(e) if self.sections.is_none() => _ = self.failed.get_or_insert(e),
+                Err(e) => tracing::debug!(id, error = %chain(&e), "the limit of a share cannot be set again"),
+            }
+        }
+        Ok(())
+    }
+
     /// Our file as it would be written now.
     fn wanted_conf(&self, facts: &Facts) -> Result<String> {
         let full = observe::facts(&self.machines, &self.context.node, &self.paths, &Need::default())?;
@@ -861,6 +919,7 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
                 json!({"id": id, "state": "removed", "kept": {"tree": tree, "accounts": left}, "warnings": warnings})
             }
             Intent::Repair { .. } => json!({"repaired": true, "warnings": warnings}),
+            Intent::Limits(id) => json!({"id": id, "state": "limited", "warnings": warnings}),
             Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
                 json!({"name": n, "warnings": warnings})
             }

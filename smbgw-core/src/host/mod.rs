@@ -217,8 +217,8 @@ pub trait Host {
     /// The root of a tree, opened with `openat2(RESOLVE_NO_SYMLINKS)`. Errors: `NotFound` if nothing is there, `Invalid` if a symlink
     /// is on the way (naming it) or it is no directory.
     fn tree(&self, path: &Path) -> Result<TreeSeen>;
-    /// Gives the root of a tree (and only the root) another owner, group and mode, through a descriptor that still is `dev`/`ino`.
-    fn set_tree(&self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()>;
+    /// Gives the root of a tree (and only the root) another owner, group and mode, through a descriptor that still is `fsid`/`ino`.
+    fn set_tree(&self, path: &Path, fsid: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()>;
     /// Counts the entries of a tree that belong to one of `uids` or `gids`, without following symlinks or leaving the file system; stops after
     /// `budget`.
     fn survey(&self, path: &Path, uids: &[u32], gids: &[u32], budget: Duration) -> Result<Survey>;
@@ -232,16 +232,17 @@ pub trait Host {
     fn figures(&self, path: &Path, means: &Means) -> Result<Figures>;
     /// Only what is used, in bytes: what the hot path asks.
     fn used(&self, path: &Path, means: &Means) -> Result<u64>;
-    /// Limits a tree to a number of bytes, or lifts its limit, through a descriptor that still is `dev`/`ino`. Not for a dataset, which `zfs`
+    /// Limits a tree to a number of bytes, or lifts its limit, through a descriptor that still is the tree: [`TreeSeen::fsid`] and `ino`, since device
+    /// numbers change with each mount. Not for a dataset, which `zfs`
     /// sets, nor for a volume, which is as large as it is.
-    fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()>;
+    fn set_quota(&self, path: &Path, fsid: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()>;
     /// What a user owns on the file system of a tree, and the limit of that; not for a dataset, which `zfs` tells.
     fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures>;
-    /// Limits what a user may own on the file system of a tree that still is `dev`/`ino`, or lifts that limit.
-    fn set_user_quota(&self, path: &Path, dev: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()>;
+    /// Limits what a user may own on the file system of a tree that still is `fsid`/`ino`, or lifts that limit.
+    fn set_user_quota(&self, path: &Path, fsid: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()>;
     /// Gives everything in a tree another project, without following symlinks or leaving the file system. Entries that are in it already
     /// stay, so a walk that was cut short can be begun again.
-    fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>>;
+    fn tag(&self, path: &Path, fsid: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>>;
     /// Removes one regular file directly under the root of a tree (our probe file), without following symlinks; no error if absent.
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()>;
     /// Space of the file system at `path`. Callers ask only where it cannot block.

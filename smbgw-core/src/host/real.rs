@@ -426,13 +426,11 @@ impl Host for RealHost {
         })
     }
 
-    fn set_tree(&self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
+    fn set_tree(&self, path: &Path, fsid: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
         let fd = open_tree(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let failed = |e: Errno| os("set owner and mode of", path, e);
         let st = fstat(&fd).map_err(failed)?;
-        if (st.st_dev, st.st_ino) != (dev, ino) {
-            return Err(walk::another(path));
-        }
+        walk::must_be(path, &fd, fsid, ino)?;
         let set = |uid, gid, mode: u32| {
             retry(|| fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))?;
             retry(|| fchmod(&fd, Mode::from_bits_truncate(mode & 0o7777)))
@@ -532,20 +530,20 @@ impl Host for RealHost {
         quota::used(path, means)
     }
 
-    fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
-        quota::set(path, (dev, ino), means, limit)
+    fn set_quota(&self, path: &Path, fsid: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
+        quota::set(path, (fsid, ino), means, limit)
     }
 
     fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures> {
         quota::user_figures(path, uid)
     }
 
-    fn set_user_quota(&self, path: &Path, dev: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()> {
-        quota::set_user(path, (dev, ino), uid, limit)
+    fn set_user_quota(&self, path: &Path, fsid: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()> {
+        quota::set_user(path, (fsid, ino), uid, limit)
     }
 
-    fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
-        Ok(Box::new(walk::begin(path, Some((dev, ino)), walk::Deed::Tag(*tag))?))
+    fn tag(&self, path: &Path, fsid: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
+        Ok(Box::new(walk::begin(path, Some((fsid, ino)), walk::Deed::Tag(*tag))?))
     }
 
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::format::{passwd, projects, sharesec, smbpasswd, testparm, zfs};
 use crate::host::{Host, Machines, Output, Secrets, programs};
 use crate::plan::step::{Seen, Watch};
 use crate::plan::{accounts, quota};
-use crate::quota::{Means, PROJECTS, UserMeans};
+use crate::quota::{Means, PROJECTS, QuotaSeen, Unlimited, UserMeans};
 use crate::spec::record::{Record, ShareEntry, TreeOwner};
 use crate::spec::section::Mode;
 use crate::types::sha256_hex;
@@ -28,6 +28,8 @@ pub struct Need {
     pub trees: Vec<PathBuf>,
     /// What limits those, or could.
     pub quota: bool,
+    /// The share whose limit must be told; that of others may stay unknown.
+    pub limit_of: Option<String>,
     /// Whom the files in the recorded trees belong to: slow, so only where accounts may go.
     pub owned: bool,
     /// Not passdb, which costs a process: for phases that do not touch accounts.
@@ -164,16 +166,27 @@ pub fn tree(host: &dyn Host, path: &Path) -> std::result::Result<TreeFact, Strin
 }
 
 /// Looks at what limits a tree that was found.
-fn look_at_quota(host: &dyn Host, path: &Path, tree: &mut std::result::Result<TreeFact, String>) {
+fn look_at_quota(host: &dyn Host, path: &Path, record: Option<&Record>, tree: &mut std::result::Result<TreeFact, String>) {
     let Ok(t) = tree else { return };
-    match host.quota(path) {
-        Ok(q) => t.quota = Some(q),
-        Err(e) => *tree = Err(crate::error::chain(&e)),
+    // A tree whose limit cannot be asked for can be served all the same.
+    t.quota = Some(host.quota(path).unwrap_or_else(|e| {
+        let remedy = e.remedy_text().unwrap_or("see the system's log").to_owned();
+        QuotaSeen::unlimited(crate::error::chain(&e), remedy)
+    }));
+    let Some(q) = t.quota.as_mut().filter(|q| q.users == Ok(UserMeans::FileSystem)) else { return };
+    for e in record.iter().flat_map(|r| r.shares.values()).filter(|e| e.tree.path == path) {
+        let shift = e.mount.map_or(0, |m| m.ids.shift());
+        let known = record.iter().flat_map(|r| r.users.values()).map(|u| u.uid + shift);
+        for uid in known.chain(e.user_limits.values().map(|l| l.uid)) {
+            if let Ok(f) = host.user_figures(path, uid) {
+                q.user_limits.insert(uid, f.limit);
+            }
+        }
     }
 }
 
 /// Asks `zfs` for the limit and the use of trees that are datasets, and the size of their pools: once for all.
-fn datasets(host: &dyn Host, facts: &mut Facts) -> Result<()> {
+fn datasets(host: &dyn Host, facts: &mut Facts, must: Option<&Path>) -> Result<()> {
     let pool = |name: &str| name.split('/').next().unwrap_or(name).to_owned();
     let mut names = BTreeSet::new();
     let limited = || facts.trees.values().filter_map(|t| t.as_ref().ok()?.quota.as_ref());
@@ -183,9 +196,20 @@ fn datasets(host: &dyn Host, facts: &mut Facts) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    let numbers = refquota(host, names)?;
-    for q in facts.trees.values_mut().filter_map(|t| t.as_mut().ok()?.quota.as_mut()) {
+    let numbers = refquota(host, names);
+    for (path, q) in facts.trees.iter_mut().filter_map(|(p, t)| Some((p, t.as_mut().ok()?.quota.as_mut()?))) {
         let Ok(Means::Dataset { name }) = &q.means else { continue };
+        let numbers = match &numbers {
+            Ok(numbers) => numbers,
+            Err(e) => {
+                if must == Some(path.as_path()) {
+                    return numbers.map(drop);
+                }
+                let remedy = e.remedy_text().unwrap_or("try: zfs get refquota").to_owned();
+                q.means = Err(Unlimited { why: crate::error::chain(e), remedy });
+                continue;
+            }
+        };
         let of = |name: &str, property: &str| numbers.get(name).and_then(|n| n.get(property)).copied();
         let sum = of(&pool(name), "used").unwrap_or(0) + of(&pool(name), "available").unwrap_or(0);
         (q.limit, q.used, q.size) = (of(name, "refquota").filter(|l| *l > 0), of(name, "referenced"), sum);
@@ -316,7 +340,7 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
     for (p, limited) in recorded {
         let mut seen = tree(host, &p);
         if limited {
-            look_at_quota(host, &p, &mut seen);
+            look_at_quota(host, &p, facts.record.as_ref(), &mut seen);
         }
         facts.trees.insert(p, seen);
     }
@@ -370,12 +394,14 @@ pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Fac
         let mut seen = tree(m.node(), p);
         let shares = facts.record.iter().flat_map(|r| r.shares.values());
         if need.quota || shares.filter(|e| e.tree.path == *p).any(ShareEntry::is_limited) {
-            look_at_quota(m.node(), p, &mut seen);
+            look_at_quota(m.node(), p, facts.record.as_ref(), &mut seen);
         }
         facts.trees.insert(p.clone(), seen);
     }
     facts.projects = projects(m.node())?;
-    datasets(m.node(), &mut facts)?;
+    let recorded = need.limit_of.as_ref().and_then(|id| facts.record.as_ref()?.shares.get(id));
+    let must = recorded.map(|e| e.tree.path.clone()).or(need.trees.first().filter(|_| need.limit_of.is_some()).cloned());
+    datasets(m.node(), &mut facts, must.as_deref())?;
     if let Some(mut guest) = facts.guest.take() {
         guests::look_closer(m.node(), node, &facts, !need.trees.is_empty(), &mut guest)?;
         facts.guest = Some(guest);
@@ -469,7 +495,7 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
         },
         Watch::Tree(p) => {
             let t = node.tree(p)?;
-            Seen::Tree { dev: t.dev, ino: t.ino, uid: t.uid, gid: t.gid, mode: t.mode }
+            Seen::Tree { fsid: t.fsid, ino: t.ino, uid: t.uid, gid: t.gid, mode: t.mode }
         }
         Watch::UnixUser(name) => match unix_accounts(host)?.0.remove(name) {
             None => Seen::Absent,
@@ -518,7 +544,7 @@ fn see_limit(node: &dyn Host, path: &Path, means: &Means) -> Result<Seen> {
         }
         means => node.figures(path, means)?.limit,
     };
-    Ok(Seen::Limit { dev: t.dev, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
+    Ok(Seen::Limit { fsid: t.fsid, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
 }
 
 /// What limits a user in a tree.
@@ -535,7 +561,7 @@ fn see_user_limit(node: &dyn Host, path: &Path, means: &UserMeans, uid: u32) -> 
         }
         UserMeans::FileSystem => node.user_figures(path, uid)?.limit,
     };
-    Ok(Seen::Limit { dev: t.dev, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
+    Ok(Seen::Limit { fsid: t.fsid, ino: t.ino, bytes: (bytes > 0).then_some(bytes) })
 }
 
 fn present(there: bool) -> Seen {

@@ -66,6 +66,8 @@ pub enum Intent {
         /// Also a managed file that somebody edited.
         overwrite: bool,
     },
+    /// Put back what drifted of the limits of a share.
+    Limits(String),
     /// Create a user.
     UserCreate(UserName),
     /// Give a user another password.
@@ -118,8 +120,9 @@ impl Intent {
             // The tree is given back when nothing serves it any more.
             Intent::Delete { .. } if lxc => &["intent", "samba", "identity", "guest", "files"],
             Intent::Delete { .. } => &["intent", "samba", "identity", "files"],
-            Intent::Repair { .. } if lxc => &["quota", "guest", "identity", "samba"],
-            Intent::Repair { .. } => &["quota", "identity", "samba"],
+            Intent::Repair { .. } if lxc => &["guest", "identity", "samba"],
+            Intent::Repair { .. } => &["identity", "samba"],
+            Intent::Limits(_) => &["quota"],
             Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
@@ -144,7 +147,7 @@ impl Intent {
     pub fn share_id(&self) -> Option<&str> {
         match self {
             Intent::Create { spec, .. } | Intent::Update { spec, .. } => Some(spec.id.as_str()),
-            Intent::Delete { id, .. } => Some(id),
+            Intent::Delete { id, .. } | Intent::Limits(id) => Some(id),
             _ => None,
         }
     }
@@ -201,7 +204,7 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
         ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),
         ("identity", Intent::GroupDrop(group, user)) => users::change_group(group, user, false, facts),
-        ("quota", Intent::Repair { .. }) => quota::restore(facts),
+        ("quota", Intent::Limits(id)) => quota::restore(id, facts),
         ("guest" | "retire", _) => substrate::guest(name, intent, facts),
         ("tree", Intent::TreeShift { path, back }) => substrate::shift(path, *back, facts),
         ("template", Intent::TemplateBuild(build)) => template::build(build, facts),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::effect::{DISK_FREE, DISK_FREE_INSIDE};
 use crate::error::{Error, Kind, Result};
-use crate::facts::{Effective, Facts};
+use crate::facts::{Effective, Facts, TreeFact};
 use crate::format::sharesec::{Ace, print_aces};
 use crate::format::smb_conf::{self, Section as Stanza, SmbConf};
 use crate::format::smb_params::same_value;
@@ -167,11 +167,16 @@ pub fn spec_of(id: &str, entry: &ShareEntry, record: &Record) -> Result<ShareSpe
         .map_err(|e| e.while_doing(format!("recorded section of share {id}")))
 }
 
+/// Whether a tree is the recorded one.
+pub fn same_tree(now: &TreeFact, tree: &TreeId) -> bool {
+    // 0: the file system has no number that outlives a boot.
+    now.fs_type == tree.fs_type && now.ino == tree.ino && (tree.fsid == 0 || now.fsid == tree.fsid)
+}
+
 /// Whether the tree is the recorded one, mounted as it must be. `Err` says what is wrong.
 pub fn tree_holds(spec: &ShareSpec, tree: &TreeId, facts: &Facts) -> std::result::Result<(), String> {
     let now = facts.tree(&spec.path)?;
-    // 0: the file system has no number that outlives a boot.
-    if now.fs_type != tree.fs_type || now.ino != tree.ino || (tree.fsid != 0 && now.fsid != tree.fsid) {
+    if !same_tree(now, tree) {
         return Err(format!(
             "{} is not the tree that was recorded ({} on {}); is its file system mounted?",
             spec.path.display(),

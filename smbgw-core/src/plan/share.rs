@@ -92,9 +92,9 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
     }
     let wanted = owner_to_be(tree.owner, gid, mount);
     if tree.owner != wanted {
-        let (dev, ino) = (tree.dev, tree.ino);
+        let (fsid, ino) = (tree.fsid, tree.ino);
         let TreeOwner { uid, gid, mode } = wanted;
-        let effect = Effect::SetTree { path: spec.path.clone(), dev, ino, uid, gid, mode };
+        let effect = Effect::SetTree { path: spec.path.clone(), fsid, ino, uid, gid, mode };
         steps.push(
             Step::new(
                 "files/tree",
@@ -102,7 +102,7 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
                 Watch::Tree(spec.path.clone()),
                 effect,
             )
-            .want(Seen::Tree { dev, ino, uid, gid, mode })
+            .want(Seen::Tree { fsid, ino, uid, gid, mode })
             .undo(Undo::Restore),
         );
         if tree.populated && create {
@@ -216,13 +216,13 @@ pub fn drop_files(id: &str, facts: &Facts) -> Steps {
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     let path = &e.tree.path;
     match facts.tree(path) {
-        Ok(t) if t.ino == e.tree.ino => {
+        Ok(t) if samba::same_tree(t, &e.tree) => {
             steps.extend(quota::forget(e, t, &mut warnings));
             let before = e.tree_before;
             if t.owner == owner_to_be(before, e.gid, e.mount) {
                 let effect = Effect::SetTree {
                     path: path.clone(),
-                    dev: t.dev,
+                    fsid: t.fsid,
                     ino: t.ino,
                     uid: before.uid,
                     gid: before.gid,
@@ -235,15 +235,22 @@ pub fn drop_files(id: &str, facts: &Facts) -> Steps {
                         Watch::Tree(path.clone()),
                         effect,
                     )
-                    .want(Seen::Tree { dev: t.dev, ino: t.ino, uid: before.uid, gid: before.gid, mode: before.mode })
+                    .want(Seen::Tree { fsid: t.fsid, ino: t.ino, uid: before.uid, gid: before.gid, mode: before.mode })
                     .undo(Undo::Restore),
                 );
             } else if t.owner != before {
                 warnings.push(format!("owner or mode of {} was changed by somebody else and is left as it is", path.display()));
             }
         }
-        Ok(_) => warnings.push(format!("{} is not the tree that was recorded; it is left alone", path.display())),
-        Err(why) => warnings.push(format!("{} is left alone: {why}", path.display())),
+        Ok(_) => {
+            let why = format!("{} is not the tree that was recorded", path.display());
+            quota::out_of_reach(e, &why, &mut warnings);
+            warnings.push(format!("{why}; it is left alone"));
+        }
+        Err(why) => {
+            quota::out_of_reach(e, &why, &mut warnings);
+            warnings.push(format!("{} is left alone: {why}", path.display()));
+        }
     }
     let at = Some(Value::from(facts.now_ms));
     steps.push(accounts::record("files/removed", format!("record that share {id} was removed"), Key::Removed(id.into()), at));

@@ -89,8 +89,8 @@ pub enum Seen {
     },
     /// A tree's root.
     Tree {
-        /// Device.
-        dev: u64,
+        /// File system.
+        fsid: u64,
         /// Inode.
         ino: u64,
         /// Owner.
@@ -142,8 +142,8 @@ pub enum Seen {
     Line(String),
     /// The limit of a tree.
     Limit {
-        /// Device.
-        dev: u64,
+        /// File system.
+        fsid: u64,
         /// Inode.
         ino: u64,
         /// Bytes; `None`: there is no limit.
@@ -190,8 +190,8 @@ pub enum Effect {
     SetTree {
         /// The tree.
         path: PathBuf,
-        /// Device that must still be there.
-        dev: u64,
+        /// File system that must still be there; 0: it has no number that lasts.
+        fsid: u64,
         /// Inode that must still be there.
         ino: u64,
         /// Owner to be.
@@ -307,8 +307,8 @@ pub enum Effect {
     SetQuota {
         /// The tree.
         path: PathBuf,
-        /// Device that must still be there.
-        dev: u64,
+        /// File system that must still be there; 0: it has no number that lasts.
+        fsid: u64,
         /// Inode that must still be there.
         ino: u64,
         /// How.
@@ -320,8 +320,8 @@ pub enum Effect {
     SetUserQuota {
         /// The tree.
         path: PathBuf,
-        /// Device that must still be there.
-        dev: u64,
+        /// File system that must still be there; 0: it has no number that lasts.
+        fsid: u64,
         /// Inode that must still be there.
         ino: u64,
         /// How.
@@ -335,8 +335,8 @@ pub enum Effect {
     Tag {
         /// The tree.
         path: PathBuf,
-        /// Device that must still be there.
-        dev: u64,
+        /// File system that must still be there; 0: it has no number that lasts.
+        fsid: u64,
         /// Inode that must still be there.
         ino: u64,
         /// From which to which.
@@ -629,16 +629,16 @@ impl Watch {
             (Watch::File(p), Seen::File { mode, uid, gid, content: Some(content), .. }) => {
                 Effect::Write(FileSpec { path: p.clone(), content: content.clone(), mode: *mode, uid: *uid, gid: *gid })
             }
-            (Watch::Tree(p), Seen::Tree { dev, ino, uid, gid, mode }) => {
-                Effect::SetTree { path: p.clone(), dev: *dev, ino: *ino, uid: *uid, gid: *gid, mode: *mode }
+            (Watch::Tree(p), Seen::Tree { fsid, ino, uid, gid, mode }) => {
+                Effect::SetTree { path: p.clone(), fsid: *fsid, ino: *ino, uid: *uid, gid: *gid, mode: *mode }
             }
             (Watch::Record(k), Seen::Absent) => Effect::Record(k.clone(), None),
             (Watch::Record(k), Seen::Record(v)) => Effect::Record(k.clone(), Some(v.clone())),
-            (Watch::Quota(p, means), Seen::Limit { dev, ino, bytes }) => {
-                Effect::SetQuota { path: p.clone(), dev: *dev, ino: *ino, means: means.clone(), limit: *bytes }
+            (Watch::Quota(p, means), Seen::Limit { fsid, ino, bytes }) => {
+                Effect::SetQuota { path: p.clone(), fsid: *fsid, ino: *ino, means: means.clone(), limit: *bytes }
             }
-            (Watch::UserQuota(p, means, uid), Seen::Limit { dev, ino, bytes }) => {
-                Effect::SetUserQuota { path: p.clone(), dev: *dev, ino: *ino, means: means.clone(), uid: *uid, limit: *bytes }
+            (Watch::UserQuota(p, means, uid), Seen::Limit { fsid, ino, bytes }) => {
+                Effect::SetUserQuota { path: p.clone(), fsid: *fsid, ino: *ino, means: means.clone(), uid: *uid, limit: *bytes }
             }
             (Watch::InTree(p, n), Seen::Absent) => Effect::RemoveInTree(p.clone(), n.clone()),
             (w, b) => return Err(Error::new(Kind::Internal, format!("{w} cannot be brought back to {b:?}"))),

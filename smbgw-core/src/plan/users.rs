@@ -30,7 +30,7 @@ pub fn of_share(spec: &ShareSpec, password: bool, facts: &Facts) -> Steps {
     }
     let (more, mut warnings) = first_user(spec, password, &later)?;
     steps.extend(more);
-    let (limits, words) = quota::of_users(spec, password, facts, "")?;
+    let (limits, words) = quota::of_users(spec, password, facts)?;
     steps.extend(limits);
     warnings.extend(words);
     Ok((steps, warnings))

@@ -192,7 +192,7 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         }
         Effect::Remove(path) => host.remove(path)?,
         Effect::RemoveInTree(path, name) => host.remove_in_tree(path, name)?,
-        Effect::SetTree { path, dev, ino, uid, gid, mode } => host.set_tree(path, *dev, *ino, *uid, *gid, *mode)?,
+        Effect::SetTree { path, fsid, ino, uid, gid, mode } => host.set_tree(path, *fsid, *ino, *uid, *gid, *mode)?,
         Effect::NewRecord => {
             let uuid = new_uuid(host)?;
             if observe::record(tools.on_node(), tools.paths)?.is_none() {
@@ -263,14 +263,14 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::RemoveBuild(path) => return template::remove_build(tools, path),
         Effect::Shift { path, up } => return Ok(Flow::Walk(tools.on_node().shift(path, *up)?)),
         Effect::SetQuota { means: Means::Dataset { name }, limit, .. } => return Ok(run(quota::set_refquota(name, *limit))),
-        Effect::SetQuota { path, dev, ino, means, limit } => tools.on_node().set_quota(path, *dev, *ino, means, *limit)?,
+        Effect::SetQuota { path, fsid, ino, means, limit } => tools.on_node().set_quota(path, *fsid, *ino, means, *limit)?,
         Effect::SetUserQuota { means: UserMeans::Dataset { name }, uid, limit, .. } => {
             return Ok(run(quota::set_userquota(name, *uid, *limit)));
         }
-        Effect::SetUserQuota { path, dev, ino, means: UserMeans::FileSystem, uid, limit } => {
-            tools.on_node().set_user_quota(path, *dev, *ino, *uid, *limit)?;
+        Effect::SetUserQuota { path, fsid, ino, means: UserMeans::FileSystem, uid, limit } => {
+            tools.on_node().set_user_quota(path, *fsid, *ino, *uid, *limit)?;
         }
-        Effect::Tag { path, dev, ino, tag } => return Ok(Flow::Walk(tools.on_node().tag(path, *dev, *ino, tag)?)),
+        Effect::Tag { path, fsid, ino, tag } => return Ok(Flow::Walk(tools.on_node().tag(path, *fsid, *ino, tag)?)),
         Effect::MarkTemplate { archive, marker } => return Ok(template::mark(archive.clone(), (**marker).clone())),
     }
     Ok(Flow::Finished)

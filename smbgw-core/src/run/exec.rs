@@ -549,7 +549,9 @@ impl OpRun {
         }
         // Once the undo has begun, a half-way state is our own doing.
         let half_way = s.progress == StepProgress::Undoing || (s.progress == StepProgress::UndoFailed && !s.drifted);
-        if now.same(before) {
+        // A walk changes the root first or last: for as long as it is not done, that says nothing about what lies below.
+        let untold = matches!(step.watch, Watch::Project(_)) && (s.after.is_none() || half_way);
+        if now.same(before) && !untold {
             // What is watched is back, but the undo may have ended before the rest of it: a reload, a membership. That is done again.
             return Ok(match &step.undo {
                 Undo::RestoreThen(then) if half_way => then.iter().map(|e| (e.clone(), may_fail(e))).collect(),
@@ -563,7 +565,7 @@ impl OpRun {
             // It was begun and not finished, and what it makes is not known beforehand: what differs is its doing.
             (None, None) => true,
         };
-        if !ours && !half_way {
+        if !ours && !half_way && !untold {
             if self.settle {
                 tracing::warn!(what = %step.watch, "changed by somebody else since; accepted as it is");
                 return Ok(Vec::new());
@@ -760,7 +762,10 @@ impl IntentPlanner {
             _ => Vec::new(),
         };
         let quota = self.intent.spec().is_some_and(crate::spec::ShareSpec::is_limited);
-        observe::Need { trees, quota, ..observe::Need::default() }
+        // One that goes must not leave its limit behind because nobody could be asked for a moment.
+        let must = matches!(&self.intent, Intent::Create { .. } | Intent::Delete { .. });
+        let limit_of = self.intent.share_id().filter(|_| must).map(str::to_owned);
+        observe::Need { trees, quota, limit_of, ..observe::Need::default() }
     }
 }
 

@@ -70,6 +70,7 @@ pub const OPERATIONS: &[Operation] = &[
         &["id", "gateway", "overwrite", "restore", "sections"],
         "Finish or undo what is stuck or interrupted; put back drift.",
     ),
+    run("share.limits", &["id"], &[], "Set the limits of a share again where somebody changed them."),
     Operation { secrets: PASSWORD, ..run("user.create", &["name"], &["gateway"], "Create a local user.") },
     Operation { secrets: PASSWORD, ..run("user.password", &["name"], &["gateway"], "Give a local user another password.") },
     run("user.disable", &["name"], &["gateway"], "Disable a local user and end its sessions."),

@@ -163,6 +163,9 @@ pub struct UserLimit {
     pub uid: u32,
     /// Bytes.
     pub limit: u64,
+    /// What it was before us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
 }
 
 /// The limit of a tree.
@@ -179,6 +182,9 @@ pub struct QuotaEntry {
     /// The project of the tree before us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_before: Option<Project>,
+    /// A walk that puts the project back was begun and has not come to its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
 }
 
 impl ShareEntry {

@@ -119,7 +119,7 @@ for my $api (Harness::api_versions()) {
     is_deeply([map { "$_->[1] $_->[2]->{defer}" } @{ calls($world, 'begin') }], ['share.create 1'], 'in one deferred run: the activation does not take it back');
     is_deeply([@{ (calls($world, 'begin'))->[0]->[2]->{section} }{qw(smbgw-memory smbgw-vmid)}], ['512', '120'], 'numbers are passed as text');
     like($world->storage_cfg(), qr/^smbgateway: office\n(?:\t.*\n)*\tsmbgw-gateway office\n\tsmbgw-memory 512\n\tsmbgw-mode lxc\n\tsmbgw-vmid 120\n/m, 'what was decided is written') or diag($world->storage_cfg());
-    like(join('', @{ $got->{warnings} }), qr/storage 'office': a word\n.*storage 'office': its container is being built in the background, see 'pve-smbgateway status office'/s, 'and said');
+    like(join('', @{ $got->{warnings} }), qr/storage 'office': a word\n.*storage 'office': it is being built in the background, see 'pve-smbgateway status office'/s, 'and said');
     is(worked($world), "reconcile --once office\n", 'the worker is started');
     ok(-d "$tree/dump", 'directories of content are made already');
     $got = $world->case('load_stack(); return PVE::Storage::storage_info(PVE::Storage::config())->{office};');

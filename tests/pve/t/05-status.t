@@ -33,7 +33,7 @@ for my $usage (sort keys %case) {
 
 # what waits for the worker, and what it could not do
 $world->{env}->{FAKE_SMBGW_USAGE} = '1000,600,400,0,500';
-for my $case (['provisioning', qr/its container is being built, see 'pve-smbgateway status office'/], ['deleting', qr/it is being removed, see/], ['failed', qr/it could not be built: no space left for a container, see 'pve-smbgateway status office'/]) {
+for my $case (['provisioning', qr/it is being built, see 'pve-smbgateway status office'/], ['deleting', qr/it is being removed, see/], ['failed', qr/it could not be built: no space left for a container, see 'pve-smbgateway status office'/]) {
     $world->write('log.states', qq({"office":"$case->[0]"}));
     my $got = $world->case('load_stack(); ' . sprintf($call, '/srv/office') . 'return [map { "$_" } @r];');
     is_deeply($got->{value}, [0, 0, 0, 0], "$case->[0] and inactive") or diag(explain($got));

@@ -7,18 +7,17 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
 use super::super::sys::quota::{self as kernel, Kind as Whose, SUBVOLUME_ROOT};
 use super::super::sys::{self, retry};
 use super::super::{Host, TreeSeen};
-use super::walk::another;
+use super::walk::{another, must_be};
 use super::{RealHost, mounts, open_tree, os};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo::Mount;
-use crate::quota::{Figures, Means, PROJECTS, Project, QuotaSeen, Unlimited, UserMeans};
+use crate::quota::{Figures, Means, PROJECTS, QuotaSeen, Unlimited, UserMeans};
 
 const MAX_BYTES: &CStr = c"ceph.quota.max_bytes";
 const RECURSIVE_BYTES: &CStr = c"ceph.dir.rbytes";
@@ -54,7 +53,9 @@ pub fn look(host: &RealHost, path: &Path) -> Result<QuotaSeen> {
     if matches!(mount.fstype.as_str(), "ext4" | "xfs") {
         seen.users = users(&fd, path, &tree, &mount)?;
     }
-    if seen.size == 0 && mount.fstype != "zfs" {
+    // A CephFS that is mounted at the directory tells of its quota, as a dataset does.
+    let own_size = mount.fstype == "zfs" || (matches!(seen.means, Ok(Means::Ceph)) && tree.is_mount);
+    if seen.size == 0 && !own_size {
         seen.size = host.space(&mount.mount_point)?.total;
     }
     Ok(seen)
@@ -71,7 +72,6 @@ fn project(fd: &OwnedFd, path: &Path, tree: &TreeSeen, mount: &Mount) -> Result<
     let mut seen = QuotaSeen::unlimited("", "");
     seen.means = Ok(Means::Project { id: project.id });
     seen.project = Some(project);
-    seen.around = parent(fd, tree.dev).map_err(failed)?;
     if project.id != 0 {
         let counted = kernel::get_quota(fd.as_fd(), Whose::Project, project.id).map_err(failed)?;
         seen.limit = (counted.limit_kib > 0).then_some(counted.limit_kib << 10);
@@ -88,20 +88,6 @@ fn project(fd: &OwnedFd, path: &Path, tree: &TreeSeen, mount: &Mount) -> Result<
         seen.size = device_size(mount).unwrap_or(0);
     }
     Ok(seen)
-}
-
-/// The project of the directory above, if that is of the same file system.
-fn parent(fd: &OwnedFd, dev: u64) -> io::Result<Option<Project>> {
-    let up = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let above = match openat(fd, "..", up, Mode::empty()) {
-        Ok(above) => above,
-        Err(Errno::EACCES | Errno::ENOENT) => return Ok(None),
-        Err(e) => return Err(e.into()),
-    };
-    if fstat(&above)?.st_dev != dev {
-        return Ok(None);
-    }
-    kernel::get_project(above.as_fd()).map(Some)
 }
 
 fn switched_off(mount: &Mount) -> QuotaSeen {
@@ -153,7 +139,9 @@ fn volume(path: &Path, tree: &TreeSeen, mount: &Mount) -> Option<QuotaSeen> {
     seen.limit = Some(fs.total);
     seen.used = Some(fs.used);
     seen.size = size;
-    seen.notes = switched_off(mount).means.err().map(|u| u.to_string()).into_iter().collect();
+    if matches!(mount.fstype.as_str(), "ext4" | "xfs") {
+        seen.notes.extend(switched_off(mount).means.err().map(|u| u.to_string()));
+    }
     Some(seen)
 }
 
@@ -337,10 +325,7 @@ pub fn user_figures(path: &Path, uid: u32) -> Result<Figures> {
 pub fn set_user(path: &Path, only: (u64, u64), uid: u32, limit: Option<u64>) -> Result<()> {
     let failed = |e: io::Error| os("set a user's quota on", path, e);
     let fd = open(path)?;
-    let st = fstat(&fd).map_err(|e| failed(e.into()))?;
-    if (st.st_dev, st.st_ino) != only {
-        return Err(another(path));
-    }
+    must_be(path, &fd, only.0, only.1)?;
     kernel::set_quota(fd.as_fd(), Whose::User, uid, limit.map_or(0, |b| b.div_ceil(1024))).map_err(failed)
 }
 
@@ -403,10 +388,7 @@ fn limit_subvolume(fd: &OwnedFd, filesystem: &str, subvolume: u64, limit: Option
 pub fn set(path: &Path, only: (u64, u64), means: &Means, limit: Option<u64>) -> Result<()> {
     let failed = |e: io::Error| os("set the quota of", path, e);
     let fd = open(path)?;
-    let st = fstat(&fd).map_err(|e| failed(e.into()))?;
-    if (st.st_dev, st.st_ino) != only {
-        return Err(another(path));
-    }
+    must_be(path, &fd, only.0, only.1)?;
     match means {
         Means::Project { id } if *id != 0 => {
             // A part of a KiB counts as one: a limit is never lower than it was asked for.

@@ -630,9 +630,9 @@ impl Files {
         }
     }
 
-    pub(super) fn set_tree(&mut self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
+    pub(super) fn set_tree(&mut self, path: &Path, fsid: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
         let seen = self.tree(path)?;
-        if (seen.dev, seen.ino) != (dev, ino) {
+        if (seen.fsid, seen.ino) != (fsid, ino) {
             return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display())));
         }
         if seen.read_only {

@@ -558,6 +558,34 @@ impl Walk for SimWalk {
     }
 }
 
+/// A walk that gives a project to one entry after the other, each a call of its own.
+struct SimTag {
+    host: SimHost,
+    path: PathBuf,
+    tag: Tag,
+    at: usize,
+    changed: u64,
+}
+
+impl Walk for SimTag {
+    fn go(&mut self, _: Duration) -> Result<Option<u64>> {
+        let (path, tag, at) = (self.path.clone(), self.tag, self.at);
+        let what = format!("give a project to what is in {}", path.display());
+        match self.host.act(&what, |m| m.world.files.tag_one(&path, &tag, at))? {
+            None => Ok(Some(self.changed)),
+            Some(changed) => {
+                self.changed += u64::from(changed);
+                self.at += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    fn looked(&self) -> u64 {
+        self.at as u64
+    }
+}
+
 /// A conversation with the product's hand in a container; it ends when the container stops.
 struct SimTalk {
     machine: Rc<RefCell<Machine>>,
@@ -671,9 +699,9 @@ impl Host for SimHost {
         self.look(|m| m.world.files.tree(path))
     }
 
-    fn set_tree(&self, path: &Path, dev: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
+    fn set_tree(&self, path: &Path, fsid: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {
         let what = format!("change the owner of {}", path.display());
-        self.act(&what, |m| m.world.files.set_tree(path, dev, ino, uid, gid, mode))
+        self.act(&what, |m| m.world.files.set_tree(path, fsid, ino, uid, gid, mode))
     }
 
     fn survey(&self, path: &Path, uids: &[u32], gids: &[u32], _budget: Duration) -> Result<Survey> {
@@ -697,24 +725,24 @@ impl Host for SimHost {
         self.look(|m| m.world.files.figures(path, means).map(|f| f.used))
     }
 
-    fn set_quota(&self, path: &Path, dev: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
+    fn set_quota(&self, path: &Path, fsid: u64, ino: u64, means: &Means, limit: Option<u64>) -> Result<()> {
         let what = format!("set the quota of {}", path.display());
-        self.act(&what, |m| m.world.files.set_quota(path, (dev, ino), means, limit))
+        self.act(&what, |m| m.world.files.set_quota(path, (fsid, ino), means, limit))
     }
 
     fn user_figures(&self, path: &Path, uid: u32) -> Result<Figures> {
         self.look(|m| m.world.files.user_figures(path, uid))
     }
 
-    fn set_user_quota(&self, path: &Path, dev: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()> {
+    fn set_user_quota(&self, path: &Path, fsid: u64, ino: u64, uid: u32, limit: Option<u64>) -> Result<()> {
         let what = format!("set a user's quota on {}", path.display());
-        self.act(&what, |m| m.world.files.set_user_quota(path, (dev, ino), uid, limit))
+        self.act(&what, |m| m.world.files.set_user_quota(path, (fsid, ino), uid, limit))
     }
 
-    fn tag(&self, path: &Path, dev: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
+    fn tag(&self, path: &Path, fsid: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>> {
         let what = format!("give a project to {}", path.display());
-        let changed = self.act(&what, |m| m.world.files.tag(path, (dev, ino), tag))?;
-        Ok(Box::new(SimWalk(changed)))
+        self.act(&what, |m| m.world.files.begin_tag(path, (fsid, ino), tag))?;
+        Ok(Box::new(SimTag { host: self.clone(), path: path.to_owned(), tag: *tag, at: 0, changed: 0 }))
     }
 
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()> {

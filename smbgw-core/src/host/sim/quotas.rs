@@ -75,7 +75,6 @@ impl Files {
             Limits::Projects(_) => {
                 let project = self.project_of(path);
                 seen.project = Some(project);
-                seen.around = (at != path).then(|| path.parent().map(|p| self.project_of(p))).flatten();
                 seen.taken = self.projects(at).into_iter().filter(|id| PROJECTS.contains(id)).collect();
                 Means::Project { id: project.id }
             }
@@ -128,7 +127,7 @@ impl Files {
 
     pub(super) fn set_user_quota(&mut self, path: &Path, only: (u64, u64), uid: u32, limit: Option<u64>) -> Result<()> {
         let tree = self.tree(path)?;
-        if (tree.dev, tree.ino) != only {
+        if (tree.fsid, tree.ino) != only {
             return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display())));
         }
         let at = self.mount_of(path).0.to_owned();
@@ -179,7 +178,7 @@ impl Files {
 
     pub(super) fn set_quota(&mut self, path: &Path, only: (u64, u64), means: &Means, limit: Option<u64>) -> Result<()> {
         let tree = self.tree(path)?;
-        if (tree.dev, tree.ino) != only {
+        if (tree.fsid, tree.ino) != only {
             return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display())));
         }
         if tree.read_only {
@@ -202,30 +201,40 @@ impl Files {
         Ok(())
     }
 
-    pub(super) fn tag(&mut self, path: &Path, only: (u64, u64), tag: &Tag) -> Result<u64> {
-        let Tag { from, to, back } = *tag;
+    /// A walk begins: the root gets its number first, or loses what others inherit.
+    pub(super) fn begin_tag(&mut self, path: &Path, only: (u64, u64), tag: &Tag) -> Result<()> {
         let tree = self.tree(path)?;
-        if (tree.dev, tree.ino) != only {
+        if (tree.fsid, tree.ino) != only {
             return Err(Error::new(Kind::Drift, format!("{} is another directory than it was a moment ago", path.display())));
         }
-        let at = self.mount_of(path).0.to_owned();
-        let below: Vec<PathBuf> =
-            self.nodes.keys().filter(|p| p.starts_with(path) && self.mount_of(p).0 == at).cloned().collect();
-        let mut changed = 0;
-        for p in below {
-            let Some(n) = self.nodes.get_mut(&p) else { continue };
-            if ![from.id, to.id].contains(&n.project.id) {
-                if back {
-                    continue;
-                }
-                let why = format!("{} belongs to project {}, which somebody else limits", p.display(), n.project.id);
-                return Err(Error::new(Kind::Conflict, why).remedy("chattr -R -p"));
+        if let Some(n) = self.nodes.get_mut(path) {
+            if !tag.back {
+                n.project = tag.to;
+            } else if n.project.id == tag.from.id {
+                n.project.inherit = false;
             }
-            let inherit = to.inherit && matches!(n.thing, Thing::Dir);
-            changed += u64::from(n.project.id != to.id);
-            n.project = Project { id: to.id, inherit };
         }
-        Ok(changed)
+        Ok(())
+    }
+
+    /// The n-th entry, the root as the last; `None`: there are no more. Whether it was changed.
+    pub(super) fn tag_one(&mut self, path: &Path, tag: &Tag, n: usize) -> Result<Option<bool>> {
+        let at = self.mount_of(path).0.to_owned();
+        let mut below: Vec<PathBuf> =
+            self.nodes.keys().filter(|p| p.starts_with(path) && *p != path && self.mount_of(p).0 == at).cloned().collect();
+        below.push(path.to_owned());
+        let Some(p) = below.get(n) else { return Ok(None) };
+        let Some(node) = self.nodes.get_mut(p) else { return Ok(Some(false)) };
+        let (now, to) = (node.project, tag.to);
+        if now.id != to.id && now.id != tag.from.id {
+            if tag.back {
+                return Ok(Some(false));
+            }
+            let why = format!("{} belongs to project {}, which somebody else limits", p.display(), now.id);
+            return Err(Error::new(Kind::Conflict, why).remedy("chattr -R -p"));
+        }
+        node.project = Project { id: to.id, inherit: to.inherit && matches!(node.thing, Thing::Dir) };
+        Ok(Some(node.project != now))
     }
 
     /// Whether a file system has no room for a file any more, because of the limit of the directory that it is made in.

@@ -585,7 +585,7 @@ fn trees_are_what_they_were() {
     let path = Path::new("/srv/office");
     let seen = sim.tree(path).unwrap();
     assert_eq!((seen.fs_type.as_str(), seen.is_mount), ("ext4", false));
-    sim.set_tree(path, seen.dev, seen.ino, 0, 2001, 0o2770).unwrap();
+    sim.set_tree(path, seen.fsid, seen.ino, 0, 2001, 0o2770).unwrap();
     assert_eq!(sim.tree(path).unwrap().mode, 0o2770);
     sim.change(|w| {
         w.files.put("/srv/office/a", "", 0o660, 3001, 2001);
@@ -606,7 +606,7 @@ fn trees_are_what_they_were() {
         w.files.take("/srv/office");
         w.files.put_dir("/srv/office", 0o755, 0, 0);
     });
-    assert_eq!(sim.set_tree(path, seen.dev, seen.ino, 0, 0, 0o755).unwrap_err().kind(), Kind::Drift);
+    assert_eq!(sim.set_tree(path, seen.fsid, seen.ino, 0, 0, 0o755).unwrap_err().kind(), Kind::Drift);
     // A file system that goes and comes back is the same one.
     sim.change(|w| {
         w.files.mount("/srv/disk", Mount::new(8, "ext4"));
