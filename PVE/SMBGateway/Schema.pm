@@ -336,6 +336,15 @@ our @OPERATIONS = (
         description => 'Finish or undo what is stuck or interrupted; put back drift.',
     },
     {
+        name => 'share.limits',
+        effect => 'run',
+        required => ['id'],
+        optional => [],
+        secrets => [],
+        privilege => 'Datastore.Allocate',
+        description => 'Set the limits of a share again where somebody changed them.',
+    },
+    {
         name => 'user.create',
         effect => 'run',
         required => ['name'],

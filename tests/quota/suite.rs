@@ -63,6 +63,9 @@ fn main() -> ExitCode {
         if word == "--write" {
             return fill(Path::new(path), bytes.parse().unwrap_or(0));
         }
+        if word == "--lease" {
+            return hold(Path::new(path), bytes.parse().unwrap_or(1));
+        }
         if word == "--time" {
             return time(path, bytes.parse().unwrap_or(1));
         }
@@ -109,6 +112,19 @@ fn fill(path: &Path, bytes: u64) -> ExitCode {
     });
     let code = written.err().map_or(0, |e| e.raw_os_error().unwrap_or(255));
     ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+/// Holds a file by a write lease (fcntl(2), F_SETLEASE) for so many seconds, whoever wants to open it.
+fn hold(path: &Path, seconds: u64) -> ExitCode {
+    use std::os::fd::AsRawFd;
+    let Ok(file) = File::options().read(true).write(true).open(path) else { return ExitCode::FAILURE };
+    // SAFETY: no pointers; the descriptor is open. The signal that asks for the lease must not end us.
+    let held = unsafe {
+        libc::signal(libc::SIGIO, libc::SIG_IGN);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
+    };
+    std::thread::sleep(Duration::from_secs(seconds));
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// How long a look at the use of a share takes, in nanoseconds: for benches/table.
@@ -511,6 +527,26 @@ impl Tree {
         // Symlinks and sockets: only Linux 6.17 and newer can give them a project.
         let special = fs::rename(deep.join("link"), office.join("renamed-link"));
         println!("# renaming a symlink within the tree: {special:?}");
+
+        // As deep as a user can make it, more than a process may have descriptors; and a file that somebody holds by a lease.
+        let mut very = office.clone();
+        for _ in 0..900 {
+            very.push("d");
+        }
+        fs::create_dir_all(&very).expect("a deep tree");
+        fs::write(very.join("f"), "deep").expect("a file");
+        let own = std::env::current_exe().expect("our own path");
+        let mut holder = Command::new(own);
+        let mut holder = holder.args(["--lease", &deep.join("new").display().to_string(), "2"]).spawn().expect("it starts");
+        std::thread::sleep(Duration::from_millis(500));
+        step(self.tag(&office, back));
+        same(holder.wait().map(|s| s.success()).ok(), Some(true), &self.says("somebody held a file by a lease"));
+        same(self.project_at(&deep), Project::NONE, &self.says("and the tree is given back"));
+        step(self.tag(&office, forward));
+        same(self.project_at(&very), Project::of(id), &self.says("as deep as it is"));
+        self.set(&office, &means, Some(means.whole(9_000_001)));
+        same(self.limit(&office, &means), Some(means.whole(9_000_001)), &self.says("a limit that is no round number"));
+        self.set(&office, &means, None);
 
         // Somebody else's project inside.
         let inner = office.join("x/theirs");
