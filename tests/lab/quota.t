@@ -101,7 +101,9 @@ subtest 'every limit has to do this' => sub {
     }
 };
 
-my $limit_before = sub { Lab::Box::slurp((glob("/sys/fs/btrfs/*/qgroups/0_$_[0]/max_referenced"))[0]) =~ s/\s//gr };
+# Two file systems have a qgroup of the same number here, so the one is asked by its uuid.
+my ($fsid) = btrfs('filesystem', 'show', '/srv/disk')->{out} =~ m/uuid:\s+([0-9a-f-]+)/;
+my $limit_before = sub { Lab::Box::slurp("/sys/fs/btrfs/$fsid/qgroups/0_$_[0]/max_referenced") =~ s/\s//gr };
 my ($office) = btrfs('subvolume', 'show', '/srv/disk/office')->{out} =~ m/Subvolume ID:\s+(\d+)/;
 my ($lab) = btrfs('subvolume', 'show', '/srv/disk/lab')->{out} =~ m/Subvolume ID:\s+(\d+)/;
 btrfs('qgroup', 'limit', '100M', '/srv/disk/lab');
