@@ -297,7 +297,7 @@ sub run {
 }
 
 # Runs a command of this machine with all that it needs: the emulated machine has this one's root, under a layer in memory that takes what
-# is written. /dev, /proc, /run, /sys and /tmp are its own. Options as run(), without those for files.
+# is written. /dev, /proc, /run and /sys are its own; /tmp is not, since the repository may lie there. Options as run(), without those for files.
 sub run_userland {
     my ($argv, %o) = @_;
     my $root = '/system';
@@ -311,7 +311,7 @@ sub run_userland {
             ['mount', '-t', 'tmpfs', 'layer', '/layer'],
             ['mkdir', '/layer/upper', '/layer/work'],
             ['mount', '-t', 'overlay', '-o', 'lowerdir=/outside,upperdir=/layer/upper,workdir=/layer/work', 'system', $root],
-            (map { ['mount', '--bind', "/$_", "$root/$_"] } qw(dev proc sys tmp)),
+            (map { ['mount', '--bind', "/$_", "$root/$_"] } qw(dev proc sys)),
             ['mount', '-t', 'tmpfs', '-o', 'mode=0755', 'run', "$root/run"],
         ]);
 }
