@@ -76,6 +76,10 @@ pub enum Program {
     Net,
     /// `smbd(8)`, started directly where there is no systemd
     Smbd,
+    /// `winbindd(8)`, likewise
+    Winbindd,
+    /// `wbinfo(1)`
+    Wbinfo,
     /// `systemctl(1)`
     Systemctl,
     /// `pct(1)` of Proxmox VE: containers
@@ -104,7 +108,7 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order of the enum.
-    pub const ALL: [Program; 26] = [
+    pub const ALL: [Program; 28] = [
         Program::Groupadd,
         Program::Groupdel,
         Program::Gpasswd,
@@ -120,6 +124,8 @@ impl Program {
         Program::Sharesec,
         Program::Net,
         Program::Smbd,
+        Program::Winbindd,
+        Program::Wbinfo,
         Program::Systemctl,
         Program::Pct,
         Program::LxcInfo,
@@ -151,6 +157,8 @@ impl Program {
             Program::Sharesec => "sharesec",
             Program::Net => "net",
             Program::Smbd => "smbd",
+            Program::Winbindd => "winbindd",
+            Program::Wbinfo => "wbinfo",
             Program::Systemctl => "systemctl",
             Program::Pct => "pct",
             Program::LxcInfo => "lxc-info",
@@ -162,6 +170,39 @@ impl Program {
             Program::Rm => "rm",
             Program::Sha256sum => "sha256sum",
             Program::Zfs => "zfs",
+        }
+    }
+}
+
+/// The daemons of Samba that we start and stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Daemon {
+    /// The file server.
+    Smbd,
+    /// It talks with domain controllers.
+    Winbindd,
+}
+
+impl Daemon {
+    /// Its name, which is that of its program, its pid file and, to `smbcontrol`, its own.
+    pub fn name(self) -> &'static str {
+        self.program().name()
+    }
+
+    /// Its program.
+    pub fn program(self) -> Program {
+        match self {
+            Daemon::Smbd => Program::Smbd,
+            Daemon::Winbindd => Program::Winbindd,
+        }
+    }
+
+    /// Its unit in Debian.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Daemon::Smbd => "smbd.service",
+            Daemon::Winbindd => "winbind.service",
         }
     }
 }
@@ -201,6 +242,9 @@ pub struct Cmd {
     /// It becomes a daemon that outlives us: own session, no parent-death signal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub daemon: bool,
+    /// `KRB5_CONFIG`: which Kerberos configuration it reads instead of the machine's. The rest of the environment is the same for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub krb5_config: Option<PathBuf>,
 }
 
 fn is_null(s: &Stdin) -> bool {
@@ -223,6 +267,7 @@ impl Cmd {
             timeout_ms: 10_000,
             ok: vec![0],
             daemon: false,
+            krb5_config: None,
         }
     }
 
@@ -247,6 +292,13 @@ impl Cmd {
         self
     }
 
+    /// Reads that Kerberos configuration.
+    #[must_use]
+    pub fn krb5_config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.krb5_config = Some(path.into());
+        self
+    }
+
     /// Marks a program that turns itself into a daemon.
     #[must_use]
     pub fn daemon(mut self) -> Self {
@@ -258,6 +310,9 @@ impl Cmd {
 /// As an administrator would type it, quoted where a shell would need it.
 impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.krb5_config {
+            write!(f, "KRB5_CONFIG={} ", path.display())?;
+        }
         f.write_str(self.program.name())?;
         for a in &self.args {
             let plain = !a.is_empty() && a.chars().all(|c| c.is_alphanumeric() || "-_./=:+@,".contains(c));

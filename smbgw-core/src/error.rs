@@ -99,6 +99,9 @@ pub struct Story {
     /// The end of the output that explains it (stderr, or stdout where the tool complains there).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stderr: Option<String>,
+    /// Why, as a code that does not change, where there is a catalogue of causes (docs/AD.md).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
     /// What was undone, what could not be, and the commands that finish the job.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub undone: Vec<String>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::Place;
+use crate::effect::{Daemon, Place};
 use crate::format::guest_conf::GuestConf;
 use crate::quota::QuotaSeen;
 use crate::spec::record::{Record, TreeOwner};
@@ -109,10 +109,10 @@ impl Effective {
         self.shares.iter().find(|(n, _)| n.to_lowercase() == folded).map(|(_, p)| p)
     }
 
-    /// Where smbd writes its pid.
-    pub fn smbd_pid_file(&self) -> PathBuf {
+    /// Where a daemon of Samba writes its pid.
+    pub fn pid_file(&self, daemon: Daemon) -> PathBuf {
         let dir = self.global.get("pid directory").map_or("/run/samba", String::as_str);
-        Path::new(dir).join("smbd.pid")
+        Path::new(dir).join(format!("{}.pid", daemon.name()))
     }
 
     /// The value in effect: the section's own, else the default that `[global]` gives.
@@ -310,6 +310,26 @@ pub struct GuestFacts {
     pub reached: BTreeMap<PathBuf, Vec<String>>,
 }
 
+/// What makes a machine a member of a domain, besides smb.conf.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DirectoryFacts {
+    /// Our Kerberos configuration.
+    pub krb5: Option<ConfFile>,
+    /// `/etc/nsswitch.conf`.
+    pub nsswitch: Option<ConfFile>,
+    /// Our drop-ins for the units, as far as they are there.
+    pub drop_ins: BTreeMap<PathBuf, ConfFile>,
+    /// winbindd runs.
+    pub winbindd_running: bool,
+    /// Samba has a database of secrets.
+    pub secrets: bool,
+    /// The one from before the join was put by.
+    pub secrets_before: bool,
+    /// The keytab is there.
+    pub keytab: bool,
+}
+
 /// Everything a plan is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -355,6 +375,9 @@ pub struct Facts {
     pub owned: Option<Owned>,
     /// smbd runs.
     pub smbd_running: bool,
+    /// What a member of a domain has beside smb.conf; only where the gateway is or shall be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectoryFacts>,
     /// Project ids that `/etc/projects` and `/etc/projid` name.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub projects: BTreeSet<u32>,
@@ -391,10 +414,6 @@ impl Facts {
         }
     }
 
-    /// Where smbd writes its pid.
-    pub fn smbd_pid_file(&self) -> PathBuf {
-        self.effective.smbd_pid_file()
-    }
 }
 
 #[cfg(test)]

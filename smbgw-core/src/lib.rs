@@ -6,12 +6,13 @@
 //! | layer | modules | may touch the machine |
 //! |---|---|---|
 //! | L0 vocabulary | [`error`], [`types`] | no |
-//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`facts`] | no |
+//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`net`], [`facts`] | no |
 //! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
-//! | L3 looking | [`status`], [`observe`] | through `host` |
+//! | L3 looking | [`status`], [`observe`], [`directory`] | through `host` |
 //! | L4 doing | [`run`] | through `host` |
 //! | L5 facade | [`gateway`] | through `host` |
 
+pub mod directory;
 pub mod effect;
 pub mod error;
 pub mod facts;
@@ -19,6 +20,7 @@ pub mod format;
 pub mod gateway;
 pub mod host;
 pub mod journal;
+pub mod net;
 pub mod observe;
 pub mod plan;
 pub mod quota;

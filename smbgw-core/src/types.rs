@@ -230,6 +230,121 @@ name_type!(
     /// A local group of a gateway; the Unix group behind it has a prefixed name, so any name of the user's rule is free.
     GroupName, check_user
 );
+name_type!(
+    /// The DNS name of an Active Directory domain, in lower case: two labels at least, each of letters, digits and inner `-`, 1 to 63
+    /// characters, 255 in all (RFC 1035, 2.3.1).
+    DnsDomain, check_domain
+);
+name_type!(
+    /// The NetBIOS name of a domain, in upper case: 1 to 15 characters, none of `\ / : * ? " < > |` and no dot (KB909264).
+    Workgroup, check_workgroup
+);
+
+impl DnsDomain {
+    const WHAT: &'static str = "DNS name of a domain";
+
+    /// The name however it was typed: case and a final dot do not matter.
+    pub fn typed(text: &str) -> Result<Self, Error> {
+        Self::new(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase().as_str())
+    }
+
+    /// The Kerberos realm: the same name in upper case.
+    pub fn realm(&self) -> String {
+        self.0.to_ascii_uppercase()
+    }
+}
+impl Workgroup {
+    const WHAT: &'static str = "NetBIOS name of a domain";
+}
+
+/// An account of a domain, as `EXAMPLE\Domain Users`. Names are compared without regard to case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DomainAccount {
+    domain: Workgroup,
+    name: String,
+}
+
+impl DomainAccount {
+    /// Reads `DOMAIN\name`. The name is a `sAMAccountName`: at most 256 characters, none of `" / \ [ ] : ; | = , + * ? < >` and no control
+    /// character ([MS-ADTS] 3.1.1.6).
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |why: &str| Error::new(Kind::Invalid, format!("{:?} is no account of a domain: {why}", shorten(text)));
+        let (domain, name) = text.split_once('\\').ok_or_else(|| wrong("write DOMAIN\\name"))?;
+        let domain = Workgroup::new(&domain.to_uppercase())?;
+        if name.is_empty() || name.chars().count() > 256 || name.trim() != name {
+            return Err(wrong("a name has 1 to 256 characters, and no blank at its ends"));
+        }
+        if let Some(c) = name.chars().find(|c| "\"/\\[]:;|=,+*?<>".contains(*c) || c.is_control() || is_deceptive(*c)) {
+            return Err(wrong(&format!("a name cannot have {c:?}")));
+        }
+        Ok(Self { domain, name: name.to_owned() })
+    }
+
+    /// The NetBIOS name of its domain.
+    pub fn domain(&self) -> &Workgroup {
+        &self.domain
+    }
+
+    /// The name within the domain.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The form by which accounts are compared.
+    pub fn folded(&self) -> String {
+        self.to_string().to_lowercase()
+    }
+}
+
+impl fmt::Display for DomainAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\\{}", self.domain, self.name)
+    }
+}
+
+impl TryFrom<String> for DomainAccount {
+    type Error = Error;
+    fn try_from(s: String) -> Result<Self, Error> {
+        Self::parse(&s)
+    }
+}
+
+impl From<DomainAccount> for String {
+    fn from(a: DomainAccount) -> String {
+        a.to_string()
+    }
+}
+
+fn check_domain(s: &str) -> Result<(), &'static str> {
+    if s.len() > 255 {
+        return Err("it is longer than 255 characters");
+    }
+    if s.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err("it is written in lower case");
+    }
+    if s.split('.').count() < 2 {
+        return Err("it needs two labels at least, like example.test");
+    }
+    let label = |l: &str| check_node(l).is_ok();
+    if !s.split('.').all(label) {
+        return Err("labels have letters, digits and inner '-', 1 to 63 of them");
+    }
+    Ok(())
+}
+
+fn check_workgroup(s: &str) -> Result<(), &'static str> {
+    if s.is_empty() || s.chars().count() > 15 {
+        return Err("it needs 1 to 15 characters");
+    }
+    if s.chars().any(|c| "\\/:*?\"<>|.,@ ".contains(c) || c.is_control() || is_deceptive(c)) {
+        return Err("it has a character that NetBIOS names of domains cannot have");
+    }
+    if s.to_uppercase() != s {
+        return Err("it is written in upper case");
+    }
+    Ok(())
+}
 
 impl StoreId {
     const WHAT: &'static str = "storage id";
@@ -352,6 +467,20 @@ fn check_user(s: &str) -> Result<(), &'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn domains_and_their_accounts() {
+        assert_eq!(DnsDomain::typed("Example.TEST.").expect("fine").realm(), "EXAMPLE.TEST");
+        for bad in ["", "example", "a..b", "-a.b", "a.b_c", "a.b c", "exämple.test"] {
+            assert!(DnsDomain::typed(bad).is_err(), "{bad:?}");
+        }
+        let a = DomainAccount::parse("example\\Domain Users").expect("fine");
+        assert_eq!((a.to_string().as_str(), a.name()), ("EXAMPLE\\Domain Users", "Domain Users"));
+        assert_eq!(a.folded(), DomainAccount::parse("EXAMPLE\\domain users").expect("fine").folded());
+        for bad in ["", "alice", "EX\\", "\\alice", "EX\\a\\b", "EX\\a,b", "EX\\a\nb", "EX\\ a", "EX.AMPLE\\a", "A-NAME-THAT-IS-TOO-LONG\\a"] {
+            assert!(DomainAccount::parse(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn share_names_windows_accepts() {

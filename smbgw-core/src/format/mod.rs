@@ -2,10 +2,17 @@
 //! Foreign formats, one per file: text in, values out, and back where we write it. Nothing here knows a path to open, a
 //! program to run or what the values are good for. No parser panics or gives up on hostile input.
 
+pub mod ad_error;
+pub mod dns;
 pub mod guest_conf;
+pub mod klist;
+pub mod krb5_conf;
 pub mod mountinfo;
+pub mod net_ads;
+pub mod nsswitch;
 pub mod passwd;
 pub mod projects;
+pub mod resolv_conf;
 pub mod sharesec;
 pub mod smb_conf;
 pub mod smb_params;
@@ -13,6 +20,7 @@ pub mod smbpasswd;
 pub mod smbstatus;
 pub mod storage_cfg;
 pub mod testparm;
+pub mod wbinfo;
 pub mod zfs;
 
 use crate::error::{Error, Kind};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Problem, Result, chain};
-use crate::facts::{Facts, Paths, Space};
+use crate::facts::{Effective, Facts, Paths, Space};
 use crate::host::real::RealHost;
 use crate::host::{Host, Machines};
 use crate::journal::OpState;
@@ -25,7 +25,7 @@ use crate::observe::{self, Need};
 use crate::plan::{self, Intent, samba, template};
 use crate::quota::Figures;
 use crate::run::reconcile::section_mode;
-use crate::spec::record::{Record, ShareEntry, ShareState, TreeId, TreeOwner};
+use crate::spec::record::{Member, Record, ShareEntry, ShareState, TreeId, TreeOwner};
 use crate::spec::section::{self, Checked, Known, Mode, NATIVE, Section, Sections, Surroundings};
 use crate::spec::{ShareSpec, ops, schema};
 use crate::status::{self, Hot, Look, STALE_MS};
@@ -254,10 +254,9 @@ impl Context {
                     s
                 });
             }
-            if paths.mode == Mode::Lxc {
-                let known = Known { node: r.node, settings: r.settings, built: r.vmid.is_some() };
-                around.gateways.insert(paths.gateway.to_string(), known);
-            }
+            let joined = r.member.as_ref().is_some_and(Member::is_joined);
+            let known = Known { node: r.node, settings: r.settings, built: r.vmid.is_some(), joined };
+            around.gateways.insert(paths.gateway.to_string(), known);
         }
         Ok(around)
     }
@@ -343,6 +342,10 @@ impl Context {
         let checked = section::check(&id, &section, &self.around(params)?)?;
         let mut effective = section;
         effective.retain(|k, _| schema::property(k).is_none_or(|p| !p.sensitive));
+        if checked.spec.domain.is_some() {
+            // It joins the domain, once.
+            effective.remove("username");
+        }
         effective.extend(checked.effective.clone());
         Ok((id, effective, checked))
     }
@@ -433,7 +436,7 @@ impl Context {
                 shares.push((checked.spec, entry));
             }
         }
-        Ok(json!({"text": samba::own_conf(&record, &shares, Some(security))?}))
+        Ok(json!({"text": samba::own_conf(&record, &shares, Some(security), &Effective::default())?}))
     }
 
     fn open(&self, paths: &Paths) -> Result<(Vec<OpState>, Vec<String>)> {

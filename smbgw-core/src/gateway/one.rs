@@ -854,7 +854,7 @@ impl One {
         let security = shares.first().map(|(s, _)| s.security);
         let globals =
             facts.own.as_ref().is_some_and(|f| samba::own_sets_globals(&f.text)) || samba::foreign_shares(&full).is_empty();
-        samba::own_conf(record, &shares, security.filter(|_| globals))
+        samba::own_conf(record, &shares, security.filter(|_| globals), &full.effective)
     }
 
     /// Limits of the container that are not as ordered.
@@ -875,7 +875,9 @@ impl One {
 
     fn planner_of(&self, asked: Asked) -> Result<Box<dyn crate::run::exec::Planner>> {
         let tree = self.context.tree_of(&asked)?;
+        let member = observe::record(&*self.context.host, &asked.paths)?.is_some_and(|r| r.member.is_some());
         Ok(Box::new(IntentPlanner {
+            member,
             intent: asked.intent.clone(),
             node: self.context.node.clone(),
             paths: asked.paths,
@@ -931,6 +933,10 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
             | Intent::GatewayUpgrade(_)
             | Intent::GatewayAdopt(_) => {
                 json!({"gateway": facts.paths.gateway, "container": status::container(facts), "warnings": warnings})
+            }
+            Intent::AdJoin { .. } | Intent::AdLeave { .. } => {
+                let member = facts.record.as_ref().and_then(|r| r.member.as_ref());
+                json!({"gateway": facts.paths.gateway, "member": member, "warnings": warnings})
             }
             Intent::TreeShift { path, back } => json!({"path": path, "back": back, "warnings": warnings}),
             Intent::TemplateBuild(b) => json!({"template": b.name, "suite": b.suite, "warnings": warnings}),

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, wipe};
 use crate::effect::{Cmd, FileSpec, HAND_INSIDE, HAND_VERSION, Program, Stdin};
 use crate::error::{Error, ErrorDoc, Kind, Result};
+use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 use crate::types::VmId;
 
@@ -27,6 +29,8 @@ use crate::types::VmId;
 const FILE_CALL: Duration = Duration::from_secs(8);
 /// How long the first answer may take: `pct` itself has to start.
 const FIRST_CALL: Duration = Duration::from_secs(15);
+/// The longest time a guest is asked to wait for the network.
+const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 /// The longest file that is carried.
 const FILE_LIMIT: u64 = 8 << 20;
 
@@ -53,6 +57,8 @@ enum Ask {
     Process(i32, String),
     HasSystemd,
     Installed(Program),
+    Dns(DnsAsk, u64),
+    Reach(SocketAddr, u64),
 }
 
 /// The answer to one call.
@@ -195,6 +201,12 @@ fn read<T: DeserializeOwned>(answer: Answer) -> Result<T> {
             })
         }
     }
+}
+
+/// A time to wait for the network, and the same in milliseconds.
+fn network_time(within: Duration) -> (Duration, u64) {
+    let within = within.min(NETWORK_LIMIT);
+    (within, u64::try_from(within.as_millis()).unwrap_or(0))
 }
 
 /// A command inside the guest. On this node it is the process of the conversation: with that ended, it ends too.
@@ -346,6 +358,15 @@ impl Host for Guest {
         self.call(&Ask::Installed(program), FILE_CALL)
     }
 
+    fn dns(&self, ask: &DnsAsk, within: Duration) -> Result<DnsAnswer> {
+        let (within, ms) = network_time(within);
+        self.call(&Ask::Dns(ask.clone(), ms), within + FILE_CALL)
+    }
+    fn reach(&self, to: SocketAddr, within: Duration) -> Result<Reach> {
+        let (within, ms) = network_time(within);
+        self.call(&Ask::Reach(to, ms), within + FILE_CALL)
+    }
+
     fn lock(&self, _: &Path, _: &str, _: Duration) -> Result<Box<dyn Lock>> {
         Self::not_here("a lock")
     }
@@ -460,6 +481,8 @@ impl Server {
             Ask::Process(pid, program) => value(host.process(pid, &program)?),
             Ask::HasSystemd => value(host.has_systemd()?),
             Ask::Installed(program) => value(host.installed(program)?),
+            Ask::Dns(ask, ms) => value(host.dns(&ask, Duration::from_millis(ms).min(NETWORK_LIMIT))?),
+            Ask::Reach(to, ms) => value(host.reach(to, Duration::from_millis(ms).min(NETWORK_LIMIT))?),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod sys;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::Result;
 pub use crate::facts::Space;
+use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 use crate::types::VmId;
 
@@ -264,6 +266,15 @@ pub trait Host {
     /// Whether a program of the table is installed.
     fn installed(&self, program: crate::effect::Program) -> Result<bool>;
 
+    /// Asks a name server, over UDP and, if the answer does not fit, over TCP; never by the C library's resolver. Where the question names no
+    /// server, those of `/etc/resolv.conf` are asked one after the other, each for its part of the time, until one knows. It takes no
+    /// longer than `within` in all. Errors: `Invalid` if the name cannot be asked for, `Io` if this machine has no means to ask (no
+    /// descriptors left); everything else is an answer. Who asks for what an untrusted machine decides must not believe it: anybody can lie in DNS.
+    fn dns(&self, ask: &DnsAsk, within: Duration) -> Result<DnsAnswer>;
+    /// Whether anybody listens: a TCP connection that is closed at once, in no longer than `within`. Errors: only that this machine has no
+    /// means to try.
+    fn reach(&self, to: SocketAddr, within: Duration) -> Result<Reach>;
+
     /// Takes an exclusive lock on `path` (flock), waiting at most `wait`; `note` (pid and operation) is put into the file.
     /// `Busy`, with the holder's note, when the time is up.
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>>;
@@ -339,6 +350,14 @@ impl dyn Host + '_ {
                 return Ok(output);
             }
         }
+    }
+
+    /// Writes a file into a directory that is root's alone, which is made.
+    pub fn write_private(&self, file: &FileSpec) -> Result<()> {
+        if let Some(dir) = file.path.parent() {
+            self.make_dir(dir, 0o700)?;
+        }
+        self.write(file)
     }
 
     /// A file as text; what is not UTF-8 is an error that names the file.

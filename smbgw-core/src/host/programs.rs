@@ -54,6 +54,8 @@ pub fn entry_of(program: Program) -> Entry {
         Program::Sharesec => entry(program, &["/usr/bin/sharesec", "/bin/sharesec"], "samba", Both),
         Program::Net => entry(program, &["/usr/bin/net", "/bin/net"], "samba-common-bin", Both),
         Program::Smbd => entry(program, &["/usr/sbin/smbd", "/sbin/smbd"], "samba", Both),
+        Program::Winbindd => entry(program, &["/usr/sbin/winbindd", "/sbin/winbindd"], "winbind", Both),
+        Program::Wbinfo => entry(program, &["/usr/bin/wbinfo", "/bin/wbinfo"], "winbind", Both),
         Program::Systemctl => entry(program, &["/usr/bin/systemctl", "/bin/systemctl"], "systemd", Stderr),
         Program::Pct => entry(program, &["/usr/sbin/pct"], "pve-container", Both),
         Program::LxcInfo => entry(program, &["/usr/bin/lxc-info"], "lxc", Both),

@@ -10,6 +10,7 @@
 //! shares are only looked at by hooks and workers that run under a deadline of their own; the hot path never comes here.
 #![allow(clippy::disallowed_methods)]
 
+mod net;
 mod quota;
 mod walk;
 
@@ -18,6 +19,7 @@ pub use quota::disk_free;
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -36,6 +38,7 @@ use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo;
+use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
 /// Standard output that is kept, from its beginning.
@@ -643,6 +646,19 @@ impl Host for RealHost {
 
     fn installed(&self, program: Program) -> Result<bool> {
         Ok(locate(program).is_some())
+    }
+
+    fn dns(&self, ask: &DnsAsk, within: Duration) -> Result<DnsAnswer> {
+        let servers = match ask.server {
+            Some(server) => vec![server],
+            None => net::nameservers(self)?,
+        };
+        let servers: Vec<SocketAddr> = servers.into_iter().map(|s| SocketAddr::new(s, net::DNS_PORT)).collect();
+        net::dns(&servers, ask, within)
+    }
+
+    fn reach(&self, to: SocketAddr, within: Duration) -> Result<Reach> {
+        net::reach(to, within)
     }
 
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {

@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::effect::{Cmd, Place, Program};
+use crate::effect::{Cmd, Daemon, Place, Program};
 use crate::error::{Error, Kind, Result};
-use crate::facts::{ConfFile, Effective, Facts, Owned, PassdbUser, Paths, TreeFact, UnixGroup, UnixUser};
+use crate::facts::{ConfFile, DirectoryFacts, Effective, Facts, Owned, PassdbUser, Paths, TreeFact, UnixGroup, UnixUser};
 use crate::format::smb_conf::SmbConf;
-use crate::format::{passwd, projects, sharesec, smbpasswd, testparm, zfs};
+use crate::format::{net_ads, passwd, projects, sharesec, smbpasswd, testparm, zfs};
 use crate::host::{Host, Machines, Output, Secrets, programs};
+use crate::plan::directory::{NSSWITCH, SECRETS, SECRETS_BEFORE, drop_ins, krb5_conf};
+use crate::plan::samba::KEYTAB;
 use crate::plan::step::{Seen, Watch};
 use crate::plan::{accounts, quota};
 use crate::quota::{Means, PROJECTS, QuotaSeen, Unlimited, UserMeans};
 use crate::spec::record::{Record, ShareEntry, TreeOwner};
 use crate::spec::section::Mode;
-use crate::types::sha256_hex;
+use crate::types::{Workgroup, sha256_hex};
 
 /// What a look must include besides the usual.
 #[derive(Debug, Clone, Default)]
@@ -245,11 +247,11 @@ fn projects(host: &dyn Host) -> Result<BTreeSet<u32>> {
     Ok(ids)
 }
 
-/// Whether smbd runs, by its pid file.
-pub fn smbd_running(host: &dyn Host, pid_file: &Path) -> Result<bool> {
+/// Whether a daemon runs, by its pid file.
+pub fn runs(host: &dyn Host, daemon: Daemon, pid_file: &Path) -> Result<bool> {
     let Some(f) = host.read(pid_file, 64)? else { return Ok(false) };
     match String::from_utf8_lossy(&f.content).trim().parse::<i32>() {
-        Ok(pid) => Ok(host.process(pid, "smbd")?.is_some()),
+        Ok(pid) => Ok(host.process(pid, daemon.name())?.is_some()),
         Err(_) => Ok(false),
     }
 }
@@ -331,6 +333,7 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
         acls: BTreeMap::new(),
         owned: None,
         smbd_running: false,
+        directory: None,
         projects: BTreeSet::new(),
         missing: BTreeMap::new(),
         systemd: false,
@@ -383,8 +386,30 @@ fn inside(place: &dyn Host, facts: &mut Facts) -> Result<()> {
     facts.systemd = place.has_systemd()?;
     let guest = facts.guest.is_some();
     missing_programs(place, facts, |p| !guest || !outside(p))?;
-    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file())?;
+    facts.smbd_running = runs(place, Daemon::Smbd, &facts.effective.pid_file(Daemon::Smbd))?;
+    if facts.record.as_ref().is_some_and(|r| r.member.is_some() || r.settings.contains_key("domain")) {
+        facts.directory = Some(directory(place, facts)?);
+    }
     Ok(())
+}
+
+/// What a member of a domain has beside smb.conf.
+fn directory(place: &dyn Host, facts: &Facts) -> Result<DirectoryFacts> {
+    let mut seen = DirectoryFacts {
+        krb5: conf_file(place, &krb5_conf(&facts.paths))?,
+        nsswitch: conf_file(place, Path::new(NSSWITCH))?,
+        drop_ins: BTreeMap::new(),
+        winbindd_running: runs(place, Daemon::Winbindd, &facts.effective.pid_file(Daemon::Winbindd))?,
+        secrets: place.exists(Path::new(SECRETS))?,
+        secrets_before: place.exists(Path::new(SECRETS_BEFORE))?,
+        keytab: place.exists(Path::new(KEYTAB))?,
+    };
+    for path in drop_ins() {
+        if let Some(f) = conf_file(place, &path)? {
+            seen.drop_ins.insert(path, f);
+        }
+    }
+    Ok(seen)
 }
 
 /// All facts.
@@ -425,7 +450,7 @@ fn deeper(place: &dyn Host, paths: &Paths, need: &Need, facts: &mut Facts) -> Re
     let cmd = testparm_cmd(&paths.smb_conf);
     facts.effective = effective(&cmd, &ask(place, &cmd)?)?;
     facts.other_shares = other_shares(place, facts)?;
-    facts.smbd_running = smbd_running(place, &facts.smbd_pid_file())?;
+    facts.smbd_running = runs(place, Daemon::Smbd, &facts.effective.pid_file(Daemon::Smbd))?;
     if has(Program::Pdbedit)? && !need.without_passdb {
         facts.passdb = passdb(place, paths)?;
     }
@@ -510,13 +535,14 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
             Some(u) => Seen::SambaUser { disabled: u.disabled, changed: u.changed },
         },
         Watch::ShareAcl(share) => acl(host, paths, share)?.map_or(Seen::Absent, Seen::ShareAcl),
-        Watch::Smbd => {
-            if smbd_running(host, &pid_file(host, paths)?)? {
+        Watch::Daemon(daemon) => {
+            if runs(host, *daemon, &pid_file(host, paths, *daemon)?)? {
                 Seen::Running
             } else {
                 Seen::Absent
             }
         }
+        Watch::Member(workgroup) => member(host, workgroup)?,
         Watch::Record(key) => record(node, paths)?.and_then(|r| r.part(key)).map_or(Seen::Absent, Seen::Record),
         Watch::SameHash(user) => {
             let r = record(node, paths)?;
@@ -568,14 +594,24 @@ fn present(there: bool) -> Seen {
     if there { Seen::Present } else { Seen::Absent }
 }
 
-/// Where smbd keeps its pid.
-fn pid_file(host: &dyn Host, paths: &Paths) -> Result<PathBuf> {
+/// The computer account whose secret Samba holds for a domain. Asks no domain controller.
+fn member(host: &dyn Host, workgroup: &Workgroup) -> Result<Seen> {
+    let cmd = Cmd::new(Program::Net, ["primarytrust".to_owned(), "dumpinfo".to_owned(), format!("--workgroup={workgroup}")]);
+    let out = ask(host, &cmd)?;
+    Ok(match net_ads::parse_trust(&out.out()) {
+        Some((account, sid)) => Seen::Member { account, sid },
+        None => Seen::Absent,
+    })
+}
+
+/// Where a daemon keeps its pid.
+fn pid_file(host: &dyn Host, paths: &Paths, daemon: Daemon) -> Result<PathBuf> {
     let mut global = Effective::default();
     if host.installed(Program::Testparm)? && host.exists(&paths.smb_conf)? {
         let cmd = testparm_cmd(&paths.smb_conf);
         global = effective(&cmd, &ask(host, &cmd)?)?;
     }
-    Ok(global.smbd_pid_file())
+    Ok(global.pid_file(daemon))
 }
 
 /// What our own checks find where `testparm` is silent: lines without `=`, includes, VFS modules and paths that are not there.

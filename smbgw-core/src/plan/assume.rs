@@ -4,7 +4,7 @@
 use super::common::record_or_new;
 use super::step::{Effect, Seen, Step, Watch};
 use super::{samba, template};
-use crate::effect::{Cmd, Place, Program};
+use crate::effect::{Cmd, Daemon, Place, Program};
 use crate::error::Result;
 use crate::facts::{ConfFile, Facts, GuestSeen, PassdbUser, UnixGroup, UnixUser};
 use crate::format::guest_conf::GuestConf;
@@ -58,8 +58,8 @@ pub fn assume(facts: &mut Facts, step: &Step) -> Result<()> {
             }
         }
         Effect::Remove(path) if *path == facts.paths.own_conf => facts.own = None,
-        Effect::StartSmbd { .. } => facts.smbd_running = true,
-        Effect::StopSmbd { .. } => facts.smbd_running = false,
+        Effect::StartDaemon { daemon, .. } => daemon_runs(facts, *daemon, true),
+        Effect::StopDaemon { daemon, .. } => daemon_runs(facts, *daemon, false),
         Effect::SetTree { path, uid, gid, mode, .. } => {
             if let Some(Ok(t)) = facts.trees.get_mut(path) {
                 t.owner = crate::spec::record::TreeOwner { uid: *uid, gid: *gid, mode: *mode };
@@ -73,6 +73,13 @@ pub fn assume(facts: &mut Facts, step: &Step) -> Result<()> {
         _ => assume_account(facts, step),
     }
     Ok(())
+}
+
+fn daemon_runs(facts: &mut Facts, daemon: Daemon, runs: bool) {
+    match daemon {
+        Daemon::Smbd => facts.smbd_running = runs,
+        Daemon::Winbindd => facts.directory.get_or_insert_default().winbindd_running = runs,
+    }
 }
 
 fn assume_account(facts: &mut Facts, step: &Step) {

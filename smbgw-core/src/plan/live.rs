@@ -7,26 +7,52 @@ use super::Intent;
 use super::accounts;
 use super::common::Steps;
 use super::samba::{self, MARKER};
+use super::directory::krb5_conf;
 use super::step::{Candidate, Effect, Seen, Step, Undo, Watch};
-use crate::effect::{Cmd, FileSpec, Program};
+use crate::effect::{Cmd, Daemon, FileSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Facts;
 use crate::format::smb_conf::{IncludeState, add_include, find_include, remove_include};
 use crate::spec::Security;
-use crate::spec::record::{Key, Record};
+use crate::spec::record::{Key, Member, Record};
 use crate::types::sha256_hex;
 
-fn systemctl(verb: &str) -> Cmd {
-    Cmd::new(Program::Systemctl, [verb, "smbd.service"]).within_ms(30_000)
+fn systemctl(verb: &str, daemon: Daemon) -> Cmd {
+    Cmd::new(Program::Systemctl, [verb, daemon.unit()]).within_ms(30_000)
+}
+
+/// Starts a daemon, or starts it anew.
+pub(super) fn start(facts: &Facts, daemon: Daemon, restart: bool) -> Effect {
+    let start = if facts.systemd {
+        systemctl("start", daemon)
+    } else {
+        let cmd = accounts::samba(facts, daemon.program(), &["-D"]).daemon();
+        // With systemd a drop-in says it.
+        if facts.directory.is_some() { cmd.krb5_config(krb5_conf(&facts.paths)) } else { cmd }
+    };
+    Effect::StartDaemon {
+        daemon,
+        pid_file: facts.effective.pid_file(daemon),
+        start,
+        restart: restart.then(|| stop_cmd(facts, daemon)),
+    }
+}
+
+/// Ends a daemon.
+pub(super) fn stop(facts: &Facts, daemon: Daemon) -> Effect {
+    Effect::StopDaemon { daemon, pid_file: facts.effective.pid_file(daemon), stop: stop_cmd(facts, daemon) }
 }
 
 fn start_smbd(facts: &Facts, restart: bool) -> Effect {
-    let start = if facts.systemd { systemctl("start") } else { accounts::samba(facts, Program::Smbd, &["-D"]).daemon() };
-    Effect::StartSmbd { pid_file: facts.smbd_pid_file(), start, restart: restart.then(|| stop_cmd(facts)) }
+    start(facts, Daemon::Smbd, restart)
 }
 
-fn stop_cmd(facts: &Facts) -> Cmd {
-    if facts.systemd { systemctl("stop") } else { accounts::samba(facts, Program::Smbcontrol, &["smbd", "shutdown"]) }
+fn stop_cmd(facts: &Facts, daemon: Daemon) -> Cmd {
+    if facts.systemd {
+        systemctl("stop", daemon)
+    } else {
+        accounts::samba(facts, Program::Smbcontrol, &[daemon.name(), "shutdown"])
+    }
 }
 
 fn smbcontrol(facts: &Facts, args: &[&str]) -> Effect {
@@ -113,7 +139,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
 
     let security = shares.iter().map(|(s, _)| s.security).max_by_key(|s| *s == Security::High).unwrap_or(Security::Standard);
     let with_globals = foreign.is_empty() || samba::own_sets_globals(now_own);
-    let text = samba::own_conf(record, &shares, with_globals.then_some(security))?;
+    let text = samba::own_conf(record, &shares, with_globals.then_some(security), &facts.effective)?;
     let own = file_to_be(&facts.paths.own_conf, facts.own.as_ref(), text);
     let main_text = match find_include(&main.text, MARKER, &own_path) {
         IncludeState::Present { last_global: true, .. } => main.text.clone(),
@@ -136,13 +162,12 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     let mut revoked = revoked(now_own, &own.content);
 
     // A listening port and NetBIOS are read once, at the start.
-    let restart = with_globals
-        && facts.smbd_running
-        && (!crate::format::smb_params::same_value(
-            "smb ports",
-            "445",
-            facts.effective.global.get("smb ports").map_or("", String::as_str),
-        ));
+    let now = |name: &str| facts.effective.global.get(name).map_or("", String::as_str);
+    let member = record.member.as_ref().filter(|m| m.is_joined() && with_globals);
+    // So is whether it is a member of a domain.
+    let role = with_globals && member.is_some() != now("security").eq_ignore_ascii_case("ads");
+    let ports = with_globals && !crate::format::smb_params::same_value("smb ports", "445", now("smb ports"));
+    let restart = facts.smbd_running && (role || ports);
     let after_undo =
         if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
 
@@ -199,6 +224,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
                 .undo(Undo::Restore),
         );
     }
+    winbindd(facts, record, member, security, now_own, &mut steps);
     if !facts.smbd_running {
         if !record.started_smbd && facts.own.is_none() {
             steps.push(accounts::record(
@@ -208,12 +234,12 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
                 Some(Value::Bool(true)),
             ));
         }
-        let undo = Undo::Do(vec![Effect::StopSmbd { pid_file: facts.smbd_pid_file(), stop: stop_cmd(facts) }]);
-        steps.push(Step::new("samba/start", "start smbd", Watch::Smbd, start_smbd(facts, false)).want(Seen::Running).undo(undo));
+        let undo = Undo::Do(vec![stop(facts, Daemon::Smbd)]);
+        steps.push(Step::new("samba/start", "start smbd", Watch::Daemon(Daemon::Smbd), start_smbd(facts, false)).want(Seen::Running).undo(undo));
     } else if restart {
         steps.push(Step::new(
             "samba/restart",
-            "restart smbd once: ports and NetBIOS change",
+            if role { "restart smbd once: its part in a domain changes" } else { "restart smbd once: ports and NetBIOS change" },
             Watch::Nothing,
             start_smbd(facts, true),
         ));
@@ -228,7 +254,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     if facts.smbd_running && !restart {
         revoke(facts, &revoked, &mut steps);
     }
-    let settings = samba::settings(record, &shares, security, with_globals)?;
+    let settings = samba::settings(record, &shares, security, with_globals, &facts.effective)?;
     steps.push(Step::new(
         "samba/effective",
         "read the effective configuration back",
@@ -236,6 +262,46 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         Effect::Effective(settings),
     ));
     Ok((steps, warnings))
+}
+
+/// winbindd runs where the gateway is in a domain, before smbd asks it.
+fn winbindd(
+    facts: &Facts,
+    record: &Record,
+    member: Option<&Member>,
+    security: Security,
+    now_own: &str,
+    steps: &mut Vec<Step>,
+) {
+    let runs = facts.directory.as_ref().is_some_and(|d| d.winbindd_running);
+    let watch = Watch::Daemon(Daemon::Winbindd);
+    match member {
+        None if runs && record.member.as_ref().is_some_and(|m| m.started_winbindd) => {
+            let title = "stop winbindd: the gateway is in no domain";
+            let undo = Undo::Do(vec![start(facts, Daemon::Winbindd, false)]);
+            steps.push(Step::new("samba/winbindd", title, watch, stop(facts, Daemon::Winbindd)).want(Seen::Absent).undo(undo));
+        }
+        None => {}
+        Some(m) if !runs => {
+            if !m.started_winbindd {
+                let m = Member { started_winbindd: true, ..m.clone() };
+                let title = "record that winbindd did not run";
+                steps.push(accounts::record("samba/started-winbindd", title, Key::Member, serde_json::to_value(m).ok()));
+            }
+            let undo = Undo::Do(vec![stop(facts, Daemon::Winbindd)]);
+            let effect = start(facts, Daemon::Winbindd, false);
+            steps.push(Step::new("samba/winbindd", "start winbindd", watch, effect).want(Seen::Running).undo(undo));
+        }
+        Some(m) => {
+            let old = crate::format::smb_conf::SmbConf::parse(now_own);
+            let same = |(name, value): &(String, String)| old.get("global", name).as_deref() == Some(value.as_str());
+            if !samba::in_domain(m, record.mode, security, &facts.effective).iter().all(same) {
+                let title = "restart winbindd: what it knows of the domain changes";
+                let effect = start(facts, Daemon::Winbindd, true);
+                steps.push(Step::new("samba/winbindd", title, Watch::Nothing, effect.clone()).undo(Undo::Do(vec![effect])));
+            }
+        }
+    }
 }
 
 fn revoke(facts: &Facts, revoked: &Revoked, steps: &mut Vec<Step>) {
@@ -331,7 +397,7 @@ fn take_down(
     steps: &mut Vec<Step>,
 ) -> Result<()> {
     let restart = facts.smbd_running && !record.started_smbd && foreign.is_empty() && samba::own_sets_globals(now_own);
-    let stop = facts.smbd_running && record.started_smbd && foreign.is_empty();
+    let end = facts.smbd_running && record.started_smbd && foreign.is_empty();
     let back = if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
     let names = samba::own_sections(now_own);
     // While the share is still in the configuration, or sharesec would not know it.
@@ -370,11 +436,11 @@ fn take_down(
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
         revoke(facts, &Revoked { close: names, denied: Vec::new() }, steps);
     }
-    if stop {
+    if end {
         let undo = Undo::Do(vec![start_smbd(facts, false)]);
-        let effect = Effect::StopSmbd { pid_file: facts.smbd_pid_file(), stop: stop_cmd(facts) };
+        let effect = stop(facts, Daemon::Smbd);
         steps.push(
-            Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Smbd, effect).want(Seen::Absent).undo(undo),
+            Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Daemon(Daemon::Smbd), effect).want(Seen::Absent).undo(undo),
         );
     } else if restart {
         steps.push(Step::new(

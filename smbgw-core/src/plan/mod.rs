@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod assume;
 mod common;
+pub mod directory;
 pub mod live;
 pub mod proof;
 pub mod quota;
@@ -27,8 +28,8 @@ use serde_json::{Value, json};
 use crate::effect::Place;
 use crate::error::{Error, Kind, Result};
 use crate::facts::Facts;
-use crate::spec::ShareSpec;
-use crate::spec::section::{Mode, Section};
+use crate::spec::section::{JoinAccount, Mode, Section};
+use crate::spec::{DomainSpec, ShareSpec};
 use crate::types::{GroupName, UserName, VmId};
 use step::Step;
 
@@ -101,6 +102,22 @@ pub enum Intent {
         /// Back to the numbers of the node.
         back: bool,
     },
+    /// Make a gateway a member of a domain, or one again.
+    AdJoin {
+        /// The domain.
+        domain: Box<DomainSpec>,
+        /// The account that joins.
+        join: Option<JoinAccount>,
+        /// Its password is at hand.
+        secret: bool,
+    },
+    /// Take a gateway out of its domain.
+    AdLeave {
+        /// The computer account stays, disabled.
+        keep: bool,
+        /// The account that may do it.
+        join: Option<JoinAccount>,
+    },
     /// Build a template.
     TemplateBuild(template::Build),
     /// Remove templates that no gateway uses, except for the newest.
@@ -111,28 +128,34 @@ pub enum Intent {
 }
 
 impl Intent {
-    /// The phases, in order. Each is observed and planned anew.
-    pub fn phases(&self, mode: Mode) -> &'static [&'static str] {
-        let lxc = mode == Mode::Lxc;
-        match self {
-            Intent::Create { .. } | Intent::Update { .. } if lxc => &["files", "guest", "identity", "samba", "proof"],
-            Intent::Create { .. } | Intent::Update { .. } => &["files", "identity", "samba", "proof"],
+    /// The phases, in order. Each is observed and planned anew. `member`: the gateway is, or shall be, in a domain.
+    pub fn phases(&self, mode: Mode, member: bool) -> Vec<&'static str> {
+        let all: &[&str] = match self {
+            Intent::Create { .. } | Intent::Update { .. } => {
+                &["files", "guest", "domain", "directory", "identity", "samba", "member", "proof"]
+            }
             // The tree is given back when nothing serves it any more.
-            Intent::Delete { .. } if lxc => &["intent", "samba", "identity", "guest", "files"],
-            Intent::Delete { .. } => &["intent", "samba", "identity", "files"],
-            Intent::Repair { .. } if lxc => &["guest", "identity", "samba"],
-            Intent::Repair { .. } => &["identity", "samba"],
+            Intent::Delete { .. } => &["intent", "samba", "directory", "identity", "guest", "files"],
+            Intent::Repair { .. } | Intent::GatewayStart | Intent::GatewayRestart => &["guest", "directory", "identity", "samba"],
             Intent::Limits(_) => &["quota"],
             Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
-            Intent::GatewayStart | Intent::GatewayRestart => &["guest", "identity", "samba"],
             Intent::GatewayStop | Intent::GatewayAdopt(_) => &["guest"],
-            Intent::GatewayUpgrade(_) => &["guest", "identity", "samba", "proof", "retire"],
+            Intent::GatewayUpgrade(_) => &["guest", "directory", "identity", "samba", "proof", "retire"],
+            Intent::AdJoin { .. } => &["domain", "directory", "identity", "samba", "member"],
+            Intent::AdLeave { .. } => &["directory", "samba"],
             Intent::TreeShift { .. } => &["tree"],
             Intent::TemplateBuild(_) | Intent::TemplatePrune { .. } => &["template"],
-        }
+        };
+        let gateways = matches!(self, Intent::GatewayStop | Intent::GatewayAdopt(_));
+        let applies = |phase: &&str| match *phase {
+            "guest" => mode == Mode::Lxc || gateways,
+            "domain" | "directory" | "member" => member || matches!(self, Intent::AdJoin { .. } | Intent::AdLeave { .. }),
+            _ => true,
+        };
+        all.iter().copied().filter(applies).collect()
     }
 
     /// The share that it builds or changes, as it shall be.
@@ -171,9 +194,14 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// Whether a phase looks at, and acts on, the place where Samba is.
+pub fn is_inside(phase: &str) -> bool {
+    matches!(phase, "domain" | "directory" | "identity" | "samba" | "member" | "proof")
+}
+
 /// Plans one phase.
 pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, Vec<String>)> {
-    let inside = matches!(name, "identity" | "samba" | "proof");
+    let inside = is_inside(name);
     if inside && !facts.reachable && !matches!(intent, Intent::Delete { .. }) {
         return substrate::out_of_reach(intent, facts);
     }
@@ -204,6 +232,16 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
         ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),
         ("identity", Intent::GroupDrop(group, user)) => users::change_group(group, user, false, facts),
+        ("domain", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => {
+            directory::find(spec, *password, facts)
+        }
+        ("domain", Intent::AdJoin { domain, join, secret }) => directory::find_again(domain, join.as_ref(), *secret, facts),
+        ("directory", Intent::Delete { .. }) if !facts.reachable => common::nothing(),
+        ("directory", Intent::Delete { id, .. }) => directory::forget(id, facts),
+        ("directory", Intent::AdLeave { keep, join }) => directory::leave(*keep, join.as_ref(), facts),
+        ("directory", _) => directory::become_member(intent, facts),
+        ("identity", Intent::AdJoin { .. }) => users::restore_accounts(facts),
+        ("member", _) => directory::prove(facts),
         ("quota", Intent::Limits(id)) => quota::restore(id, facts),
         ("guest" | "retire", _) => substrate::guest(name, intent, facts),
         ("tree", Intent::TreeShift { path, back }) => substrate::shift(path, *back, facts),
@@ -223,12 +261,13 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
 pub fn ahead(intent: &Intent, facts: &Facts) -> Result<Plan> {
     let mut facts = facts.clone();
     let mut plan = Plan { phases: Vec::new(), warnings: Vec::new() };
-    for name in intent.phases(facts.paths.mode) {
+    let member = intent.spec().is_some_and(|s| s.domain.is_some()) || facts.record.as_ref().is_some_and(|r| r.member.is_some());
+    for name in intent.phases(facts.paths.mode, member) {
         let (steps, warnings) = phase(name, intent, &facts)?;
         for s in &steps {
             assume::assume(&mut facts, s)?;
         }
-        plan.phases.push(Phase { name: (*name).to_owned(), steps });
+        plan.phases.push(Phase { name: name.to_owned(), steps });
         for w in warnings {
             if !plan.warnings.contains(&w) {
                 plan.warnings.push(w);

@@ -13,7 +13,8 @@ use crate::format::sharesec::{Ace, print_aces};
 use crate::format::smb_conf::{self, Section as Stanza, SmbConf};
 use crate::format::smb_params::same_value;
 use crate::spec::access::{Level, Who};
-use crate::spec::record::{Record, ShareEntry, ShareState, TreeId};
+use crate::spec::domain::IdRange;
+use crate::spec::record::{Member, Record, ShareEntry, ShareState, TreeId};
 use crate::spec::section::{self, Known, Mode, Surroundings};
 use crate::spec::{Security, ShareSpec};
 use crate::types::NodeName;
@@ -52,6 +53,60 @@ fn encryption(security: Security) -> &'static str {
         Security::Standard => "desired",
         Security::High => "required",
     }
+}
+
+/// The gateway's keytab, beside Samba's own secrets: `/etc/krb5.keytab` is the machine's.
+pub const KEYTAB: &str = "/var/lib/samba/private/smbgw.keytab";
+
+/// Who says which keytabs Samba keeps, from 4.21 on.
+const SYNC: &str = "sync machine password to keytab";
+
+/// Settings of `[global]` that make Samba a member of a domain. `known`: what the Samba in question has as parameters.
+pub fn in_domain(m: &Member, mode: Mode, security: Security, known: &Effective) -> Vec<(String, String)> {
+    let workgroup = m.workgroup.as_str();
+    let builtin = IdRange::of_builtin(mode);
+    let mut all: Vec<(String, String)> = [
+        ("server role", "member server"),
+        ("security", "ADS"),
+        ("workgroup", workgroup),
+        ("netbios name", m.computer.as_str()),
+        ("kerberos method", "secrets and keytab"),
+        ("dedicated keytab file", KEYTAB),
+        ("winbind use default domain", "no"),
+        ("winbind enum users", "no"),
+        ("winbind enum groups", "no"),
+        ("winbind refresh tickets", "yes"),
+        ("winbind offline logon", "no"),
+        ("template shell", "/usr/sbin/nologin"),
+        ("template homedir", "/nonexistent"),
+        // A week, Samba's default: written, so that no other line can switch it off.
+        ("machine password timeout", "604800"),
+        ("idmap config * : backend", "tdb"),
+    ]
+    .into_iter()
+    .map(|(n, v)| (n.to_owned(), v.to_owned()))
+    .collect();
+    all.push(("realm".into(), m.domain.realm()));
+    all.push(("idmap config * : range".into(), builtin.to_string()));
+    all.push((format!("idmap config {workgroup} : backend"), "rid".into()));
+    all.push((format!("idmap config {workgroup} : range"), m.range.to_string()));
+    if known.global.contains_key(SYNC) {
+        all.push((SYNC.into(), format!("{KEYTAB}:account_name:sync_spns:spn_prefixes=host:sync_kvno:machine_password")));
+    }
+    if security == Security::High {
+        // Of local accounts; whether those of the domain may use NTLM is the domain controllers' policy.
+        all.push(("ntlm auth".into(), "disabled".into()));
+    }
+    all
+}
+
+/// What `net` is given while Samba itself is not told yet.
+pub fn joining_conf(m: &Member, mode: Mode, known: &Effective) -> Result<String> {
+    let mut g = Stanza::new("global");
+    for (name, value) in in_domain(m, mode, Security::Standard, known) {
+        g.set(&name, value);
+    }
+    Ok(format!("# smbgw: for the time of one command.\n{}", smb_conf::print(&[g])?))
 }
 
 /// Weak methods whose parameters are deprecated: setting them, even to `no`, is a warning of `testparm`, and a later Samba may not
@@ -160,7 +215,7 @@ pub fn own_sets_globals(own_text: &str) -> bool {
 /// The typed form of a section that was accepted before.
 pub fn spec_of(id: &str, entry: &ShareEntry, record: &Record) -> Result<ShareSpec> {
     let mut around = Surroundings::alone(NodeName::new(&record.node)?);
-    let known = Known { node: record.node.clone(), settings: record.settings.clone(), built: false };
+    let known = Known { node: record.node.clone(), settings: record.settings.clone(), ..Known::default() };
     around.gateways.insert(record.id.clone(), known);
     section::check(id, &entry.section, &around)
         .map(|c| c.spec)
@@ -229,8 +284,15 @@ fn names(spec: &ShareSpec, record: &Record, wanted: impl Fn(Level) -> bool) -> V
         .filter_map(|(who, _)| match who {
             Who::User(u) => record.users.get(u.as_str()).map(|_| u.to_string()),
             Who::Group(g) => record.groups.get(g.as_str()).map(|e| format!("+{}", e.unix)),
+            // By SID: a name can be given to somebody else, and looking one up needs a domain controller.
+            Who::DomainUser(a) | Who::DomainGroup(a) => record.sid_of(a).map(str::to_owned),
         })
         .collect()
+}
+
+/// The SID of the gateway's own computer account, which proves its shares where it is in a domain.
+fn prover(record: &Record) -> Option<String> {
+    record.member.as_ref().filter(|m| m.is_joined()).and_then(|m| m.sid.clone())
 }
 
 /// Where a share's tree is to the Samba that serves it.
@@ -244,12 +306,12 @@ pub fn served_path(spec: &ShareSpec) -> PathBuf {
 /// One stanza. Everything that a foreign `[global]` could have set as a default for shares and that would weaken or break
 /// ours is set here too.
 pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Stanza> {
-    // The probe account exists only while a proof runs (an unknown name in a list is skipped); naming it also keeps the lists from
+    // Who proves the share. The probe account exists only while a proof runs (an unknown name in a list is skipped); naming it also keeps the lists from
     // being empty, which Samba would read as "everybody". The share's own group must never be named: `force group` puts it into the token
     // of every connection, and then a revocation would find everybody still allowed.
     let list = |mut names: Vec<String>, probe: bool| {
         if probe {
-            names.push(PROBE_USER.to_owned());
+            names.push(prover(record).unwrap_or_else(|| PROBE_USER.to_owned()));
         }
         smb_conf::print_list(&names).map_err(Error::from)
     };
@@ -301,7 +363,7 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
 }
 
 /// Our whole file. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
-pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>) -> Result<String> {
+pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, known: &Effective) -> Result<String> {
     let mut text = format!(
         "# smbgw: managed file of gateway {} ({}). Edits are detected and kept, but the\n# source is storage.cfg: change it with pvesm or pve-smbgateway.\n",
         record.id, record.uuid
@@ -311,6 +373,9 @@ pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>) 
         let mut g = Stanza::new("global");
         for (name, value) in globals(security) {
             g.set(name, value);
+        }
+        for (name, value) in record.member.iter().filter(|m| m.is_joined()).flat_map(|m| in_domain(m, record.mode, security, known)) {
+            g.set(&name, value);
         }
         all.push(g);
     }
@@ -323,13 +388,26 @@ pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>) 
 }
 
 /// What must be in effect once our file is live.
-pub fn settings(record: &Record, shares: &[Served], security: Security, with_globals: bool) -> Result<Vec<Setting>> {
+pub fn settings(
+    record: &Record,
+    shares: &[Served],
+    security: Security,
+    with_globals: bool,
+    known: &Effective,
+) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
+    let domain: Vec<(String, String)> = record
+        .member
+        .iter()
+        .filter(|m| with_globals && m.is_joined())
+        .flat_map(|m| in_domain(m, record.mode, security, known))
+        .collect();
     for (name, value) in globals(security) {
-        if with_globals || DEMANDED.contains(&name) {
+        if (with_globals || DEMANDED.contains(&name)) && !domain.iter().any(|(n, _)| n == name) {
             all.push(Setting { section: "global".into(), name: name.to_lowercase(), value: value.to_owned() });
         }
     }
+    all.extend(domain.into_iter().map(|(name, value)| Setting { section: "global".into(), name: name.to_lowercase(), value }));
     all.extend(OFF.iter().map(|(n, v)| Setting { section: "global".into(), name: n.to_lowercase(), value: (*v).to_owned() }));
     for (spec, entry) in shares {
         for (name, value) in stanza(spec, entry, record)?.params {
@@ -390,11 +468,12 @@ pub fn share_acl(spec: &ShareSpec, record: &Record) -> Result<Option<Vec<String>
     if !spec.access.has_full() {
         return Ok(None);
     }
-    let mut aces = vec![ace(format!("S-1-22-1-{}", record.probe_uid()), "CHANGE")];
+    let mut aces = vec![ace(prover(record).unwrap_or_else(|| format!("S-1-22-1-{}", record.probe_uid())), "CHANGE")];
     for (who, level) in spec.access.entries() {
         let sid = match who {
             Who::User(u) => record.users.get(u.as_str()).map(|e| format!("S-1-22-1-{}", e.uid)),
             Who::Group(g) => record.groups.get(g.as_str()).map(|e| format!("S-1-22-2-{}", e.gid)),
+            Who::DomainUser(a) | Who::DomainGroup(a) => record.sid_of(a).map(str::to_owned),
         };
         let rights = match level {
             Level::Ro => "READ",

@@ -14,7 +14,7 @@ use crate::facts::{Facts, TreeFact};
 use crate::spec::access::Who;
 use crate::spec::record::{Ids, Key, Mount, ShareEntry, ShareState, TreeId, TreeOwner};
 use crate::spec::section::Section;
-use crate::spec::{Security, ShareSpec, guest};
+use crate::spec::{Security, ShareSpec, settings};
 
 /// The entry in the record and the tree, for a create or an update.
 pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -> Steps {
@@ -86,8 +86,8 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
     if facts.record.as_ref().is_some_and(|r| r.removed.contains_key(id)) {
         steps.push(accounts::record("files/removed", format!("share {id} is wanted again"), Key::Removed(id.into()), None));
     }
+    keep_settings(settings_to_be(section, facts), facts, &mut steps);
     if let Some(guest) = &spec.guest {
-        keep_settings(guest_settings(section, facts), facts, &mut steps);
         warnings.extend(substrate::warnings(spec, guest, facts));
     }
     let wanted = owner_to_be(tree.owner, gid, mount);
@@ -130,17 +130,17 @@ fn owner_to_be(now: TreeOwner, gid: u32, mount: Option<Mount>) -> TreeOwner {
     }
 }
 
-/// The container's settings: what the section states over what was there.
-fn guest_settings(section: &Section, facts: &Facts) -> Section {
-    let mut settings = facts.record.as_ref().map(|r| r.settings.clone()).unwrap_or_default();
-    settings.extend(guest::stated(section));
-    settings
+/// The gateway's settings: what the section states over what was there.
+fn settings_to_be(section: &Section, facts: &Facts) -> Section {
+    let mut all = facts.record.as_ref().map(|r| r.settings.clone()).unwrap_or_default();
+    all.extend(settings::stated(section));
+    all
 }
 
 fn keep_settings(settings: Section, facts: &Facts, steps: &mut Vec<Step>) {
     if facts.record.as_ref().map_or(!settings.is_empty(), |r| r.settings != settings) {
         let value = (!settings.is_empty()).then(|| serde_json::json!(settings));
-        steps.push(accounts::record("files/settings", "record the container's settings", Key::Settings, value));
+        steps.push(accounts::record("files/settings", "record the gateway's settings", Key::Settings, value));
     }
 }
 

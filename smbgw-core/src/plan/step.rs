@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::effect::{Cmd, FileSpec, Place};
+use crate::effect::{Cmd, Daemon, FileSpec, Place};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Limits, Template};
 use crate::quota::{Means, Project, Tag, UserMeans};
+use crate::spec::DomainSpec;
 use crate::spec::record::Key;
-use crate::types::{ByteSize, VmId};
+use crate::types::{ByteSize, DomainAccount, VmId, Workgroup};
 
 /// How long a step takes: `quick` ones may run inside a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +44,10 @@ pub enum Watch {
     SambaUser(String),
     /// The share ACL (`sharesec`).
     ShareAcl(String),
-    /// smbd.
-    Smbd,
+    /// A daemon of Samba.
+    Daemon(Daemon),
+    /// Whether Samba holds the secret of a computer account: the domain, by its NetBIOS name.
+    Member(Workgroup),
     /// A part of the gateway record.
     Record(Key),
     /// Whether the record's hash of a user is the one it had before the operation.
@@ -125,8 +128,15 @@ pub enum Seen {
     },
     /// A share ACL, one ACE per entry, as `sharesec` prints them.
     ShareAcl(Vec<String>),
-    /// smbd runs.
+    /// A daemon runs.
     Running,
+    /// A computer account whose secret Samba holds.
+    Member {
+        /// Its name.
+        account: String,
+        /// The SID of its domain.
+        sid: String,
+    },
     /// A part of the record.
     Record(Value),
     /// Something is there.
@@ -184,6 +194,8 @@ pub enum Effect {
     },
     /// Removes a file.
     Remove(PathBuf),
+    /// Puts a file in the place of another in the same directory.
+    Rename(PathBuf, PathBuf),
     /// Removes a file of ours directly under a tree's root, without following a symlink.
     RemoveInTree(PathBuf, String),
     /// Changes group and mode of a tree's root.
@@ -218,22 +230,43 @@ pub enum Effect {
         /// A directory for the 0600 file that `pdbedit -i` reads.
         scratch: PathBuf,
     },
-    /// Ends smbd and waits until it is gone.
-    StopSmbd {
-        /// Where smbd writes its pid.
+    /// Ends a daemon and waits until it is gone.
+    StopDaemon {
+        /// Which.
+        daemon: Daemon,
+        /// Where it writes its pid.
         pid_file: PathBuf,
         /// Ends it, directly or through systemd.
         stop: Cmd,
     },
-    /// Starts smbd and waits until it answers.
-    StartSmbd {
-        /// Where smbd writes its pid.
+    /// Starts a daemon and waits until it answers.
+    StartDaemon {
+        /// Which.
+        daemon: Daemon,
+        /// Where it writes its pid.
         pid_file: PathBuf,
         /// Starts it.
         start: Cmd,
         /// First ends it, for settings that a reload does not change.
         restart: Option<Cmd>,
     },
+    /// Looks for a domain, its controllers and the account that is to be made, and records what it is. Nothing is changed.
+    FindDomain(Box<Joining>),
+    /// Makes the machine a member of a domain.
+    Join(Box<Joining>),
+    /// Takes back a join, or leaves. The computer account is deleted or disabled, or left alone where it was there before us.
+    Unjoin {
+        /// How it was joined; who may take it back.
+        by: Box<Joining>,
+        /// What becomes of the computer account.
+        account: Parting,
+        /// Samba's secrets from before the join, which come back.
+        secrets: Option<(PathBuf, PathBuf)>,
+    },
+    /// Looks accounts of the domain up and records them; true: a group.
+    KnowAccounts(Vec<(DomainAccount, bool)>),
+    /// Shows that the membership is good, and records the SID of the computer account.
+    ProveMember,
     /// Ends the sessions of a user.
     EndSessions(String),
     /// Checks a complete candidate configuration before it goes live.
@@ -380,6 +413,34 @@ pub struct Candidate {
     pub keep_globals: bool,
 }
 
+/// How a machine comes into a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Joining {
+    /// What is wanted.
+    pub domain: DomainSpec,
+    /// A configuration for `net` alone, while Samba itself is not told yet; empty before the domain is known.
+    pub conf: String,
+    /// Where it is put for the time of a command.
+    pub scratch: PathBuf,
+    /// The account that joins, to Kerberos; its password is the secret `password`. `None`: nobody was named.
+    pub account: Option<String>,
+    /// Our own Kerberos configuration.
+    pub krb5: PathBuf,
+}
+
+/// What becomes of a computer account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parting {
+    /// It is deleted.
+    Delete,
+    /// It stays, disabled.
+    Keep,
+    /// It is not touched.
+    LeaveAlone,
+}
+
 /// A setting as it must be in effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
@@ -523,6 +584,7 @@ impl fmt::Display for Effect {
             }
             Effect::RemoveInTree(path, name) => write!(f, "remove {}", path.join(name).display()),
             Effect::Remove(path) => write!(f, "remove {}", path.display()),
+            Effect::Rename(from, to) => write!(f, "rename {} to {}", from.display(), to.display()),
             Effect::SetTree { path, uid, gid, mode, .. } => write!(f, "set {} to {uid}:{gid} {mode:04o}", path.display()),
             Effect::Record(key, Some(_)) => write!(f, "record {key}"),
             Effect::Record(key, None) => write!(f, "forget {key}"),
@@ -531,11 +593,32 @@ impl fmt::Display for Effect {
             Effect::PutHashBy(user) => write!(f, "put the former NT hash of {user} by in the gateway record"),
             Effect::TakeHashBack(user) => write!(f, "take the former NT hash of {user} back into the gateway record"),
             Effect::ImportHash { user, .. } => write!(f, "bring {user} back into passdb from the gateway record"),
-            Effect::StopSmbd { stop, .. } => write!(f, "run {stop} and wait until smbd is gone"),
-            Effect::StartSmbd { start, restart: None, .. } => write!(f, "run {start} and wait until smbd answers"),
-            Effect::StartSmbd { start, restart: Some(stop), .. } => {
-                write!(f, "run {stop}, then {start}, and wait until smbd answers")
+            Effect::StopDaemon { daemon, stop, .. } => write!(f, "run {stop} and wait until {} is gone", daemon.name()),
+            Effect::StartDaemon { daemon, start, restart: None, .. } => {
+                write!(f, "run {start} and wait until {} answers", daemon.name())
             }
+            Effect::StartDaemon { daemon, start, restart: Some(stop), .. } => {
+                write!(f, "run {stop}, then {start}, and wait until {} answers", daemon.name())
+            }
+            Effect::FindDomain(j) => write!(f, "look for the domain {} and its controllers", j.domain.domain),
+            Effect::Join(j) => {
+                write!(f, "join {} as {}", j.domain.domain, j.domain.computer)?;
+                j.domain.ou.iter().try_for_each(|ou| write!(f, " in {ou}"))?;
+                j.account.iter().try_for_each(|a| write!(f, ", by {a} < (secret password)"))
+            }
+            Effect::Unjoin { by, account, secrets } => {
+                let what = match account {
+                    Parting::Delete => "delete the computer account",
+                    Parting::Keep => "disable the computer account",
+                    Parting::LeaveAlone => "leave the computer account alone",
+                };
+                write!(f, "leave {}: {what}", by.domain.domain)?;
+                if secrets.is_some() { f.write_str(", bring Samba's former secrets back") } else { Ok(()) }
+            }
+            Effect::KnowAccounts(list) => {
+                write!(f, "look up {}", list.iter().map(|(a, _)| a.to_string()).collect::<Vec<_>>().join(", "))
+            }
+            Effect::ProveMember => f.write_str("ask Samba and the domain whether the membership is good"),
             Effect::EndSessions(user) => write!(f, "end the sessions of {user}"),
             Effect::Candidate(c) => write!(f, "check the complete candidate of {}", c.live.display()),
             Effect::Effective(list) => write!(f, "read {} settings back", list.len()),
@@ -607,7 +690,8 @@ impl fmt::Display for Watch {
             Watch::UnixGroup(n) => write!(f, "the group {n}"),
             Watch::SambaUser(n) => write!(f, "the passdb user {n}"),
             Watch::ShareAcl(n) => write!(f, "the share ACL of [{n}]"),
-            Watch::Smbd => f.write_str("smbd"),
+            Watch::Daemon(d) => f.write_str(d.name()),
+            Watch::Member(w) => write!(f, "the membership of {w}"),
             Watch::SameHash(n) => write!(f, "the gateway record's hash of {n}"),
             Watch::Record(k) => write!(f, "the gateway record ({k})"),
             Watch::InTree(p, n) => write!(f, "{}", p.join(n).display()),

@@ -2,6 +2,7 @@
 //! Carries out one effect. Every effect is a chain of commands and small acts between them, so that the caller gets control back at
 //! least once a second whatever a command does. It knows how each effect is done; it must not know why, nor what is journalled.
 
+mod directory;
 mod guests;
 mod template;
 
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::effect::{Cmd, FileSpec, Place, Program};
+use crate::directory::{Inquiry, Next as Asked, Notes};
+use crate::effect::{Cmd, Daemon, FileSpec, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Effective, Paths};
 use crate::format::smb_conf::{add_include, remove_include};
@@ -49,6 +51,7 @@ impl Tools<'_> {
 type Then = Box<dyn FnOnce(&Tools<'_>, Output) -> Result<Flow>>;
 type Check = Box<dyn Fn(&Tools<'_>) -> Result<bool>>;
 type Next = Box<dyn FnOnce(&Tools<'_>) -> Result<Flow>>;
+type Learnt = Box<dyn FnOnce(&Tools<'_>, Notes) -> Result<Flow>>;
 
 /// What comes next in an act.
 enum Flow {
@@ -58,6 +61,10 @@ enum Flow {
     Run(Cmd, Then),
     /// A walk through a tree.
     Walk(Box<dyn Walk>),
+    /// Questions, then something with what was learnt.
+    Inquire(Inquiry, Learnt),
+    /// A command of such questions, whatever its exit status.
+    Question(Cmd, Inquiry, Learnt),
     /// Until something holds or the time is up, then go on; `what` names it if it never does.
     Wait { what: String, limit_ms: u64, check: Check, next: Next },
 }
@@ -93,6 +100,32 @@ impl Acting {
         match std::mem::replace(&mut self.flow, Flow::Finished) {
             Flow::Finished => Ok(Step::Finished),
             Flow::Run(cmd, then) => self.poll_command(tools, cmd, then),
+            Flow::Inquire(mut inquiry, learnt) => {
+                self.flow = match inquiry.next(&*tools.host)? {
+                    Asked::Done => learnt(tools, inquiry.notes)?,
+                    Asked::Again => Flow::Inquire(inquiry, learnt),
+                    Asked::Run(cmd) => Flow::Question(cmd, inquiry, learnt),
+                };
+                Ok(Step::Working)
+            }
+            Flow::Question(cmd, mut inquiry, learnt) => {
+                let Some(job) = self.job.as_mut() else {
+                    let job = tools.host.start(&cmd, tools.secrets)?;
+                    let process = job.process();
+                    self.job = Some(job);
+                    self.flow = Flow::Question(cmd, inquiry, learnt);
+                    return Ok(Step::Started(process));
+                };
+                self.flow = match job.poll(Duration::from_secs(1))? {
+                    None => Flow::Question(cmd, inquiry, learnt),
+                    Some(output) => {
+                        self.job = None;
+                        inquiry.heard(&*tools.host, &output)?;
+                        Flow::Inquire(inquiry, learnt)
+                    }
+                };
+                Ok(Step::Working)
+            }
             Flow::Walk(mut walk) => Ok(match walk.go(Duration::from_millis(900))? {
                 None => {
                     let looked = walk.looked();
@@ -191,6 +224,7 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
             host.write(&FileSpec { path: path.clone(), content, mode: 0o600, uid: 0, gid: 0 })?;
         }
         Effect::Remove(path) => host.remove(path)?,
+        Effect::Rename(from, to) => host.rename(from, to)?,
         Effect::RemoveInTree(path, name) => host.remove_in_tree(path, name)?,
         Effect::SetTree { path, fsid, ino, uid, gid, mode } => host.set_tree(path, *fsid, *ino, *uid, *gid, *mode)?,
         Effect::NewRecord => {
@@ -218,19 +252,24 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
             Ok(())
         })?,
         Effect::ImportHash { user, scratch } => return import_hash(tools, user, scratch),
-        Effect::StopSmbd { pid_file, stop } => {
-            return Ok(stop_smbd(pid_file.clone(), stop.clone(), Box::new(|_| Ok(Flow::Finished))));
+        Effect::StopDaemon { daemon, pid_file, stop } => {
+            return Ok(stop_daemon(*daemon, pid_file.clone(), stop.clone(), Box::new(|_| Ok(Flow::Finished))));
         }
-        Effect::StartSmbd { pid_file, start, restart } => {
-            let (pid_file, start) = (pid_file.clone(), start.clone());
+        Effect::StartDaemon { daemon, pid_file, start, restart } => {
+            let (daemon, pid_file, start) = (*daemon, pid_file.clone(), start.clone());
             return Ok(match restart {
-                None => start_smbd(pid_file, start),
+                None => start_daemon(daemon, pid_file, start),
                 Some(stop) => {
                     let again = pid_file.clone();
-                    stop_smbd(pid_file, stop.clone(), Box::new(move |_| Ok(start_smbd(again, start))))
+                    stop_daemon(daemon, pid_file, stop.clone(), Box::new(move |_| Ok(start_daemon(daemon, again, start))))
                 }
             });
         }
+        Effect::FindDomain(j) => return Ok(directory::find(j)),
+        Effect::Join(j) => return directory::join(tools, j),
+        Effect::Unjoin { by, account, secrets } => return directory::unjoin(tools, by, *account, secrets.clone()),
+        Effect::KnowAccounts(list) => return directory::know(tools, list),
+        Effect::ProveMember => return directory::prove(tools, 1),
         Effect::EndSessions(user) => return Ok(end_sessions(tools, user.clone())),
         Effect::Candidate(c) => return candidate(tools, c.clone()),
         Effect::Effective(settings) => {
@@ -295,7 +334,7 @@ pub fn sweep(machines: &Machines, paths: &Paths) {
         Mode::Lxc => machines.talking(),
     };
     for host in places.into_iter().map(|p| machines.at(p)) {
-        for dir in ["check", "probe", "import"].map(|d| paths.run_dir.join(d)) {
+        for dir in ["check", "probe", "import", "domain"].map(|d| paths.run_dir.join(d)) {
             let swept = host.list(&dir).and_then(|names| names.iter().try_for_each(|n| host.remove(&dir.join(n))));
             if let Err(e) = swept {
                 tracing::warn!(dir = %dir.display(), error = %crate::error::chain(&e), "scratch files stay until the next operation");
@@ -403,38 +442,38 @@ fn import_hash(tools: &Tools<'_>, user: &str, scratch: &Path) -> Result<Flow> {
     ))
 }
 
-fn stop_smbd(pid_file: PathBuf, stop: Cmd, next: Next) -> Flow {
-    // 1: smbcontrol finds no smbd; waiting tells.
+fn stop_daemon(daemon: Daemon, pid_file: PathBuf, stop: Cmd, next: Next) -> Flow {
+    // 1: smbcontrol finds no daemon; waiting tells.
     Flow::Run(
         stop.also_ok(&[1]),
         Box::new(move |_, _| {
             Ok(Flow::Wait {
-                what: "the end of smbd".into(),
+                what: format!("the end of {}", daemon.name()),
                 limit_ms: 15_000,
-                check: Box::new(move |t| Ok(!observe::smbd_running(&*t.host, &pid_file)?)),
+                check: Box::new(move |t| Ok(!observe::runs(&*t.host, daemon, &pid_file)?)),
                 next,
             })
         }),
     )
 }
 
-fn start_smbd(pid_file: PathBuf, start: Cmd) -> Flow {
+fn start_daemon(daemon: Daemon, pid_file: PathBuf, start: Cmd) -> Flow {
     Flow::Run(
         start,
         Box::new(move |_, _| {
             Ok(Flow::Wait {
-                what: "the start of smbd (see log.smbd)".into(),
+                what: format!("the start of {0} (see log.{0})", daemon.name()),
                 limit_ms: 15_000,
-                check: Box::new(move |t| observe::smbd_running(&*t.host, &pid_file)),
-                next: Box::new(|tools| Ok(ping(tools, 0))),
+                check: Box::new(move |t| observe::runs(&*t.host, daemon, &pid_file)),
+                next: Box::new(move |tools| Ok(ping(tools, daemon, 0))),
             })
         }),
     )
 }
 
-/// smbd answers messages once it has opened its sockets; asked at most ten times.
-fn ping(tools: &Tools<'_>, asked: u32) -> Flow {
-    let cmd = samba_cmd(tools, Program::Smbcontrol, &["smbd", "ping"]).within_ms(5_000).also_ok(&[1, 255]);
+/// A daemon answers messages once it is ready (smbd: once it has opened its sockets); asked at most ten times.
+fn ping(tools: &Tools<'_>, daemon: Daemon, asked: u32) -> Flow {
+    let cmd = samba_cmd(tools, Program::Smbcontrol, &[daemon.name(), "ping"]).within_ms(5_000).also_ok(&[1, 255]);
     Flow::Run(
         cmd,
         Box::new(move |tools, out| {
@@ -442,12 +481,11 @@ fn ping(tools: &Tools<'_>, asked: u32) -> Flow {
                 return Ok(Flow::Finished);
             }
             if asked >= 10 {
-                return Err(
-                    Error::new(Kind::Service, "smbd runs but does not answer").remedy("look into /var/log/samba/log.smbd")
-                );
+                return Err(Error::new(Kind::Service, format!("{} runs but does not answer", daemon.name()))
+                    .remedy(format!("look into /var/log/samba/log.{}", daemon.name())));
             }
             tools.host.pause(Duration::from_millis(50));
-            Ok(ping(tools, asked + 1))
+            Ok(ping(tools, daemon, asked + 1))
         }),
     )
 }

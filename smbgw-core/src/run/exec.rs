@@ -15,6 +15,7 @@ use crate::journal::event::{Event, Outcome};
 use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
+use crate::plan::PASSWORD;
 use crate::plan::proof::PROBE_SECRET;
 use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
 use crate::plan::substrate::lxc::mark;
@@ -714,13 +715,14 @@ fn fatal(e: &Error) -> bool {
 /// Whether the failure of what follows an undo is only noted. A reload that is missing is made up by the next one; an smbd that was stopped and
 /// does not come back serves nobody any more.
 fn may_fail(effect: &Effect) -> bool {
-    !matches!(effect, Effect::StartSmbd { .. })
+    !matches!(effect, Effect::StartDaemon { .. })
 }
 
 fn uses_secret(effect: &Effect, name: &str) -> bool {
     match effect {
         Effect::Run(cmd) => matches!(&cmd.stdin, crate::effect::Stdin::Secret { name: n, .. } if n == name),
         Effect::WriteCredentials { secret, .. } => secret == name,
+        Effect::FindDomain(_) | Effect::Join(_) | Effect::Unjoin { .. } => name == PASSWORD,
         _ => false,
     }
 }
@@ -746,6 +748,8 @@ pub struct IntentPlanner {
     pub node: String,
     /// Where things lie.
     pub paths: Paths,
+    /// The gateway is a member of a domain.
+    pub member: bool,
     /// Makes the result.
     pub finish: Finish,
 }
@@ -771,7 +775,8 @@ impl IntentPlanner {
 
 impl Planner for IntentPlanner {
     fn phases(&self) -> Vec<String> {
-        self.intent.phases(self.paths.mode).iter().map(|p| (*p).to_owned()).collect()
+        let member = self.member || self.intent.spec().is_some_and(|s| s.domain.is_some());
+        self.intent.phases(self.paths.mode, member).into_iter().map(str::to_owned).collect()
     }
 
     fn plan(&mut self, machines: &Machines, phase: &str) -> Result<(Vec<Step>, Vec<String>)> {
@@ -779,9 +784,9 @@ impl Planner for IntentPlanner {
         let removes_accounts = phase == "identity" && matches!(self.intent, Intent::Delete { .. } | Intent::UserRemove(_));
         let need = observe::Need {
             owned: removes_accounts,
-            without_passdb: !matches!(phase, "identity" | "proof"),
+            without_passdb: !matches!(phase, "domain" | "identity" | "proof"),
             // In native mode the node is the place.
-            outside: self.paths.mode == Mode::Lxc && !matches!(phase, "identity" | "samba" | "proof"),
+            outside: self.paths.mode == Mode::Lxc && !crate::plan::is_inside(phase),
             ..self.need()
         };
         let facts = observe::facts(machines, &self.node, &self.paths, &need)?;

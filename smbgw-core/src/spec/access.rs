@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{GroupName, UserName, shorten};
+use crate::types::{DomainAccount, GroupName, UserName, shorten};
 
 /// What somebody may do in a share; later ones include the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Level {
     }
 }
 
-/// A local user or group of the gateway.
+/// A user or group: the gateway's own, or one of its domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Who {
@@ -40,6 +40,22 @@ pub enum Who {
     User(UserName),
     /// A group.
     Group(GroupName),
+    /// A user of the domain.
+    #[serde(rename = "domain-user")]
+    DomainUser(DomainAccount),
+    /// A group of the domain.
+    #[serde(rename = "domain-group")]
+    DomainGroup(DomainAccount),
+}
+
+impl Who {
+    /// The account of the domain, if it is one.
+    pub fn account(&self) -> Option<&DomainAccount> {
+        match self {
+            Who::DomainUser(a) | Who::DomainGroup(a) => Some(a),
+            Who::User(_) | Who::Group(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Who {
@@ -47,6 +63,8 @@ impl fmt::Display for Who {
         match self {
             Who::User(u) => write!(f, "{u}"),
             Who::Group(g) => write!(f, "@{g}"),
+            Who::DomainUser(a) => write!(f, "{a}"),
+            Who::DomainGroup(a) => write!(f, "@{a}"),
         }
     }
 }
@@ -113,7 +131,11 @@ fn parse_entry(entry: &str) -> Result<(Who, Level), String> {
     };
     let name = name.trim();
     if name.contains('\\') {
-        return Err(format!("{shown:?} names a domain account; this build knows the gateway's own users and groups only"));
+        return match name.strip_prefix('@') {
+            Some(group) => DomainAccount::parse(group).map(|a| (Who::DomainGroup(a), level)),
+            None => DomainAccount::parse(name).map(|a| (Who::DomainUser(a), level)),
+        }
+        .map_err(|e| e.to_string());
     }
     match name.strip_prefix('@') {
         Some(group) => GroupName::new(group).map(|g| (Who::Group(g), level)),
@@ -136,8 +158,15 @@ mod tests {
 
     #[test]
     fn all_complaints_at_once() {
-        let e = Access::parse("anna,xx:ben,rw:B@d,rw:EXAMPLE\\staff,ro:ok").expect_err("four are wrong");
+        let e = Access::parse("anna,xx:ben,rw:B@d,rw:EXAMPLE\\,ro:ok").expect_err("four are wrong");
         assert_eq!(e.len(), 4, "{e:?}");
+    }
+
+    #[test]
+    fn accounts_of_a_domain() {
+        let a = Access::parse("rw:@example\\Domain Users, full:EXAMPLE\\petra,ro:anna").expect("valid");
+        assert_eq!(a.to_string(), "ro:anna,full:EXAMPLE\\petra,rw:@EXAMPLE\\Domain Users");
+        assert_eq!(Access::parse(&a.to_string()).expect("own output"), a);
     }
 
     proptest! {

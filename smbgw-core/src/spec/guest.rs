@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{Section, Sections};
+use super::section::Section;
 use crate::error::Problem;
 use crate::types::{GatewayId, VmId, shorten};
 
@@ -280,34 +280,6 @@ pub fn hostname(gateway: &GatewayId) -> String {
         gateway.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     let short: String = name.chars().take(15).collect();
     short.trim_matches('-').to_owned()
-}
-
-/// The gateway's settings that a section states.
-pub fn stated(section: &Section) -> Section {
-    PROPERTIES
-        .iter()
-        .filter_map(|p| section.get_key_value(*p))
-        .filter(|(_, v)| !v.is_empty())
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect()
-}
-
-/// Complaints about settings that sections of one gateway state differently: each names both.
-pub fn disagreements(id: &str, section: &Section, siblings: &Sections) -> Vec<Problem> {
-    let mut wrong = Vec::new();
-    for (name, mine) in stated(section) {
-        for (other, theirs) in siblings.iter().filter(|(o, _)| *o != id) {
-            if let Some(value) = theirs.get(&name).filter(|v| !v.is_empty() && **v != mine) {
-                let why = format!(
-                    "'{id}' says {} but '{other}' says {}; shares of one gateway must agree: state it in one of them",
-                    shorten(&mine),
-                    shorten(value)
-                );
-                wrong.push(Problem::new(name.clone(), why));
-            }
-        }
-    }
-    wrong
 }
 
 #[cfg(test)]

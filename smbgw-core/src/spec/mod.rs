@@ -3,13 +3,16 @@
 //! with it. Pure: it knows properties, names and rules; it must not look at the machine.
 
 pub mod access;
+pub mod domain;
 pub mod guest;
 pub mod ops;
 pub mod record;
 pub mod schema;
 pub mod section;
+pub mod settings;
 
 pub use access::{Access, Level, Who};
+pub use domain::{DomainSpec, IdRange};
 pub use guest::GuestSpec;
 pub use record::Record;
 pub use section::{Mode, Profile, Section, Sections, Security, ShareSpec, Surroundings};

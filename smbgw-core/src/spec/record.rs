@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::domain::IdRange;
 use super::section::{Mode, Section};
 use crate::error::{Error, Kind, Result};
 use crate::quota::{Means, Project};
-use crate::types::VmId;
+use crate::types::{DnsDomain, DomainAccount, VmId, Workgroup};
 
 /// The version of the form.
 pub const SCHEMA: u32 = 1;
@@ -52,7 +53,7 @@ pub struct Record {
     /// The container that an upgrade replaces, until it is destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<VmId>,
-    /// Settings of the container by property, as its sections stated them last.
+    /// Settings of the gateway by property, as its sections stated them last: its container, its domain.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: Section,
     /// The template that its container was made from.
@@ -67,6 +68,12 @@ pub struct Record {
     /// An administrator stopped it: the worker does not start it.
     #[serde(default)]
     pub stopped: bool,
+    /// It as a member of a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+    /// Accounts of the domain that its shares name, by [`DomainAccount::folded`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<String, KnownAccount>,
     /// Next number to give.
     pub next_id: u32,
     /// smbd did not run before us: we end it with the last share.
@@ -96,6 +103,90 @@ pub struct Record {
     /// NT hashes that an operation replaced or dropped, so that its undo can bring them back; gone when it is over. Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub former: BTreeMap<String, NtHash>,
+}
+
+/// How far a membership is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// The domain was found and looked at.
+    Found,
+    /// The computer account is ours, and its secret is with Samba.
+    Joined,
+    /// An administrator took the gateway out.
+    Left,
+}
+
+/// A gateway as a member of a domain: what was found out once and must stay the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Member {
+    /// The domain.
+    pub domain: DnsDomain,
+    /// Its NetBIOS name.
+    pub workgroup: Workgroup,
+    /// The gateway's name in it.
+    pub computer: String,
+    /// Numbers of its accounts.
+    pub range: IdRange,
+    /// How far it is.
+    pub state: MemberState,
+    /// The computer account was there before we joined: it is never deleted by an undo.
+    #[serde(default)]
+    pub account_before: bool,
+    /// winbindd did not run before us.
+    #[serde(default)]
+    pub started_winbindd: bool,
+    /// `/etc/nsswitch.conf` did not name winbind before us.
+    #[serde(default)]
+    pub added_names: bool,
+    /// SID of the computer account: its ticket proves shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// When it joined, milliseconds since the epoch.
+    #[serde(default)]
+    pub joined_ms: i64,
+    /// Local users are let in, because no domain controller answers: since when, and whether an administrator ordered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+impl Member {
+    /// It can be asked about accounts.
+    pub fn is_joined(&self) -> bool {
+        self.state == MemberState::Joined
+    }
+
+    /// The name of its account to Kerberos.
+    pub fn principal(&self) -> String {
+        format!("{}$@{}", self.computer, self.domain.realm())
+    }
+
+    /// Its full name in DNS.
+    pub fn host(&self) -> String {
+        format!("{}.{}", self.computer.to_ascii_lowercase(), self.domain)
+    }
+}
+
+/// Local users may log in for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fallback {
+    /// Since when, milliseconds since the epoch.
+    pub since_ms: i64,
+    /// An administrator ordered it, and ends it.
+    pub forced: bool,
+}
+
+/// An account of the domain, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownAccount {
+    /// Its name as the domain writes it.
+    pub account: DomainAccount,
+    /// Its SID: what access is given to, so that another account of that name gets none.
+    pub sid: String,
+    /// It is a group.
+    pub group: bool,
 }
 
 /// An NT hash: as good as a password, so it does not show itself.
@@ -298,7 +389,7 @@ pub enum Key {
     Vmid,
     /// The container that an upgrade replaces.
     Retired,
-    /// The container's settings.
+    /// The gateway's settings.
     Settings,
     /// The template it was made from.
     Template,
@@ -308,6 +399,10 @@ pub enum Key {
     Sid,
     /// An administrator stopped it.
     Stopped,
+    /// Its membership of a domain.
+    Member,
+    /// Accounts of the domain.
+    Accounts,
 }
 
 impl std::fmt::Display for Key {
@@ -327,6 +422,8 @@ impl std::fmt::Display for Key {
             Key::Hwaddr => f.write_str("hardware address"),
             Key::Sid => f.write_str("SID"),
             Key::Stopped => f.write_str("stopped"),
+            Key::Member => f.write_str("membership of the domain"),
+            Key::Accounts => f.write_str("accounts of the domain"),
         }
     }
 }
@@ -347,6 +444,8 @@ impl Record {
             hwaddr: None,
             sid: None,
             stopped: false,
+            member: None,
+            accounts: BTreeMap::new(),
             // The first two are the gateway's own group and the probe account.
             next_id: numbers_of(mode).0 + 2,
             started_smbd: false,
@@ -414,6 +513,8 @@ impl Record {
             Key::Hwaddr => self.hwaddr.clone().map(Value::String),
             Key::Sid => self.sid.clone().map(Value::String),
             Key::Stopped => self.stopped.then_some(Value::Bool(true)),
+            Key::Member => self.member.as_ref().and_then(|m| serde_json::to_value(m).ok()),
+            Key::Accounts => (!self.accounts.is_empty()).then(|| serde_json::json!(self.accounts)),
         }
     }
 
@@ -435,6 +536,8 @@ impl Record {
             (Key::Hwaddr, v) => self.hwaddr = maybe(key, v)?,
             (Key::Sid, v) => self.sid = maybe(key, v)?,
             (Key::Stopped, v) => self.stopped = v.is_some(),
+            (Key::Member, v) => self.member = maybe(key, v)?,
+            (Key::Accounts, v) => self.accounts = maybe(key, v)?.unwrap_or_default(),
             (Key::StartedSmbd, v) => self.started_smbd = v.is_some(),
             (Key::ConfSha256, v) => self.conf_sha256 = v.and_then(Value::as_str).unwrap_or_default().to_owned(),
             (Key::Share(id), Some(v)) => {
@@ -479,6 +582,11 @@ impl Record {
     /// The probe account.
     pub fn probe_uid(&self) -> u32 {
         numbers_of(self.mode).0 + 1
+    }
+
+    /// The SID of an account that was looked up.
+    pub fn sid_of(&self, account: &DomainAccount) -> Option<&str> {
+        self.accounts.get(&account.folded()).map(|a| a.sid.as_str())
     }
 
     fn remember(&mut self, what: String, number: u32) {

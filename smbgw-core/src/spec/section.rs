@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::access::{Access, Level, Who};
+use super::domain::DomainSpec;
 use super::guest::{self, GuestSpec};
-use super::schema;
+use super::{schema, settings};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::types::{ByteSize, GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
 
@@ -153,6 +154,10 @@ pub struct ShareSpec {
     pub access: Access,
     /// First user.
     pub first_user: Option<UserName>,
+    /// The domain of its gateway.
+    pub domain: Option<DomainSpec>,
+    /// The account that joins the domain, where the section still has it: it is used once and not kept.
+    pub join: Option<JoinAccount>,
     /// Security profile.
     pub security: Security,
     /// Option set.
@@ -169,6 +174,42 @@ impl ShareSpec {
     /// Whether something shall limit the tree, or users in it.
     pub fn is_limited(&self) -> bool {
         self.quota.is_some() || !self.user_quotas.is_empty()
+    }
+}
+
+/// The account that joins a gateway to its domain: `name`, or `name@REALM` where that is another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JoinAccount(String);
+
+impl JoinAccount {
+    /// Checks a name; the domain's own prefix is no part of it.
+    pub fn new(text: &str) -> Result<Self> {
+        let wrong = |why: &str| Err(Error::new(Kind::Invalid, format!("{:?} cannot join a domain: {why}", shorten(text))));
+        let (name, realm) = text.split_once('@').map_or((text, None), |(n, r)| (n, Some(r)));
+        if name.is_empty() || name.chars().count() > 256 || name.trim() != name || name.starts_with('-') {
+            return wrong("an account has 1 to 256 characters, no blank at its ends and no '-' in front");
+        }
+        if name.chars().any(|ch| "\"/\\[]:;|=,+*?<>%".contains(ch) || ch.is_control()) {
+            return wrong("write the name of the account alone, or name@REALM");
+        }
+        if realm.is_some_and(|r| crate::types::DnsDomain::typed(r).is_err()) {
+            return wrong("what follows the @ is no domain");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The account to Kerberos, in the domain unless it names another realm.
+    pub fn principal(&self, realm: &str) -> String {
+        match self.0.split_once('@') {
+            Some((name, other)) => format!("{name}@{}", other.to_ascii_uppercase()),
+            None => format!("{}@{realm}", self.0),
+        }
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -210,6 +251,8 @@ pub struct Known {
     pub settings: Section,
     /// Its container exists.
     pub built: bool,
+    /// It is a member of the domain that its settings name.
+    pub joined: bool,
 }
 
 /// Trees that belong to the system; neither they nor, unless marked, anything below is exported.
@@ -450,10 +493,6 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
             c.complain(name, "contains a line feed or NUL");
         }
     }
-    if c.get("domain").is_some() {
-        c.complain("domain", "this build cannot join a domain; leave it out and use local users");
-    }
-
     let mode = match c.word("smbgw-mode") {
         Some("native") => Mode::Native,
         Some("lxc") | None => Mode::Lxc,
@@ -509,15 +548,24 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         // The node of the request if it is in the list, else the first.
         _ => nodes.iter().find(|n| **n == around.node).or(nodes.first()).cloned(),
     };
-    let guest = match (mode, &gateway) {
-        (Mode::Lxc, Some(g)) => Some(guest_of(&mut c, id, g, &siblings, around)),
-        _ => {
-            for name in guest::PROPERTIES.iter().filter(|n| mode == Mode::Native && section.contains_key(**n)) {
-                c.complain(name, "has a meaning in mode lxc only");
-            }
-            None
-        }
+    for name in guest::PROPERTIES.iter().filter(|n| mode == Mode::Native && section.contains_key(**n)) {
+        c.complain(name, "has a meaning in mode lxc only");
+    }
+    let settings = gateway.as_ref().map(|g| settings_of(&mut c, id, g, node.as_ref(), &siblings, around)).unwrap_or_default();
+    let guest = gateway.as_ref().filter(|_| mode == Mode::Lxc).map(|g| {
+        let (spec, problems) = GuestSpec::read(g, &settings);
+        c.problems.extend(problems);
+        spec
+    });
+    let host = match mode {
+        Mode::Native => node.clone(),
+        Mode::Lxc => gateway.as_ref().and_then(|g| NodeName::new(&guest::hostname(g)).ok()),
     };
+    let domain = host.and_then(|host| {
+        let (spec, problems) = DomainSpec::read(&host, mode, &settings);
+        c.problems.extend(problems);
+        spec
+    });
 
     let mut access = match c.get("smbgw-access").map(Access::parse) {
         None => Access::default(),
@@ -529,12 +577,16 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
             Access::default()
         }
     };
-    let first_user = c.typed("username", UserName::new);
+    let in_domain = settings.contains_key("domain");
+    let first_user = if in_domain { None } else { c.typed("username", UserName::new) };
+    let join = if in_domain { c.typed("username", JoinAccount::new) } else { None };
     if let Some(user) = &first_user {
         access.grant(Who::User(user.clone()), Level::Rw);
     }
+    check_who(&mut c, &access, domain.as_ref(), in_domain);
     if access.is_empty() {
-        c.warnings.push("nobody may use the share yet: give --username with a password, or --smbgw-access".into());
+        let how = if in_domain { "--smbgw-access 'rw:@DOMAIN\\group'" } else { "--username with a password, or --smbgw-access" };
+        c.warnings.push(format!("nobody may use the share yet: give {how}"));
     }
 
     let disabled = c.flag("disable");
@@ -568,6 +620,9 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         _ => Security::Standard,
     };
     c.word("smbgw-profile");
+    if security == Security::High && domain.as_ref().is_some_and(|d| !d.fallback.is_empty()) {
+        c.complain("smbgw-ad-fallback", "local users log in by NTLM, which smbgw-security high forbids");
+    }
     check_siblings(&mut c, id, share.as_ref(), node.as_ref(), security, &siblings);
 
     let (Ok(store), Some(path), Some(share), Some(node), Some(gateway), true) =
@@ -595,6 +650,8 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         disabled,
         access,
         first_user,
+        domain,
+        join,
         security,
         profile: Profile::Office,
         mount,
@@ -719,23 +776,48 @@ fn nodes_of(c: &mut Checker<'_>, mode: Mode, siblings: &Sections, around: &Surro
     nodes
 }
 
-/// The container of a section's gateway: what its sections state, over what the gateway had before.
-fn guest_of(c: &mut Checker<'_>, id: &str, gateway: &GatewayId, siblings: &Sections, around: &Surroundings) -> GuestSpec {
-    let known = around.gateways.get(gateway.as_str());
-    let mut settings = known.map(|k| k.settings.clone()).unwrap_or_default();
-    siblings.values().for_each(|s| settings.extend(guest::stated(s)));
-    let stated = guest::stated(c.section);
-    for (name, why) in guest::FIXED {
-        let changed = |value: &String| known.is_some_and(|k| k.built && k.settings.get(name) != Some(value));
-        if stated.get(name).is_some_and(changed) {
-            c.complain(name, why);
+/// The settings of a section's gateway: what was recorded, what its other sections state, what this one states.
+fn settings_of(
+    c: &mut Checker<'_>,
+    id: &str,
+    gateway: &GatewayId,
+    node: Option<&NodeName>,
+    siblings: &Sections,
+    around: &Surroundings,
+) -> Section {
+    let native = gateway.as_str() == NATIVE;
+    // What is known of `native` is about the one of this node.
+    let known = around.gateways.get(gateway.as_str()).filter(|_| !native || node == Some(&around.node));
+    let mut all = known.map(|k| k.settings.clone()).unwrap_or_default();
+    // Each node has a native gateway of its own.
+    let same = |s: &&Section| !native || node.is_none_or(|n| s.get("nodes").is_none_or(|theirs| theirs == n.as_str()));
+    let siblings: Sections = siblings.iter().filter(|(_, s)| same(s)).map(|(o, s)| (o.clone(), s.clone())).collect();
+    siblings.values().for_each(|s| all.extend(settings::stated(s)));
+    let stated = settings::stated(c.section);
+    if let Some(known) = known {
+        c.problems.extend(settings::frozen(&stated, known));
+    }
+    all.extend(stated);
+    c.problems.extend(settings::disagreements(id, c.section, &siblings));
+    all
+}
+
+/// Who is named must be somebody whom the gateway can know.
+fn check_who(c: &mut Checker<'_>, access: &Access, domain: Option<&DomainSpec>, in_domain: bool) {
+    for (who, _) in access.entries() {
+        match who {
+            Who::DomainUser(_) | Who::DomainGroup(_) if !in_domain => {
+                c.complain("smbgw-access", format!("{who} is an account of a domain, and the gateway is in none; give --domain"));
+            }
+            Who::User(u) if domain.is_some_and(|d| !d.fallback.contains(u)) => {
+                c.complain(
+                    "smbgw-access",
+                    format!("{u} is a local user, and those cannot log in to a gateway of a domain; write DOMAIN\\{u}, or name it in smbgw-ad-fallback too"),
+                );
+            }
+            _ => {}
         }
     }
-    settings.extend(stated);
-    c.problems.extend(guest::disagreements(id, c.section, siblings));
-    let (spec, problems) = GuestSpec::read(gateway, &settings);
-    c.problems.extend(problems);
-    spec
 }
 
 /// `content`: nothing by default; what root executes or boots from is refused on a tree that share users can write.
@@ -943,7 +1025,7 @@ mod tests {
             assert!(e.problems().iter().any(|p| p.property == property && p.message.contains("'b'")), "{property}: {e}");
         }
         // The owner is the one that the gateway has, and what it was built with stays.
-        let known = Known { node: "pve2".into(), settings: Section::from([("smbgw-swap".into(), "64".into())]), built: true };
+        let known = Known { node: "pve2".into(), settings: Section::from([("smbgw-swap".into(), "64".into())]), built: true, joined: false };
         a.gateways.insert("files".into(), known);
         let got = lxc(&[("smbgw-gateway", "files")], &a).expect("valid");
         assert_eq!((got.spec.node.as_str(), got.spec.guest.expect("a container").swap), ("pve2", 64));

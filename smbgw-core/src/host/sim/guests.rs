@@ -231,6 +231,7 @@ pub(super) fn installed_system(files: super::Files, sid: String) -> World {
         local_sid: sid,
         smbd: None,
         guests: BTreeMap::new(),
+        net: super::SimNet::default(),
         files,
     }
 }

@@ -27,6 +27,7 @@ mod faults;
 mod files;
 mod guests;
 mod images;
+mod net;
 mod pct;
 mod quotas;
 mod samba;
@@ -37,6 +38,7 @@ mod world;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -46,6 +48,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::guest::Server;
 use crate::host::programs;
 use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk};
+use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
@@ -53,6 +56,7 @@ pub use config::{Config, Share};
 pub use faults::{Death, Fault, Trouble};
 pub use files::{Detached, Files, Mount, Node, Thing};
 pub use guests::{Bind, Guest, Numbers};
+pub use net::{Mood, SimDns, SimNet, SimRecord};
 pub use quotas::Limits;
 pub use samba::{Access, Account, Ace, PID_FILE, SMB_CONF, Session, Smbd, nt_hash};
 pub use world::{STOCK_SMB_CONF, World};
@@ -858,6 +862,17 @@ impl Host for SimHost {
 
     fn installed(&self, program: Program) -> Result<bool> {
         guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(m.world.installed.contains(&program)))
+    }
+
+    fn dns(&self, ask: &DnsAsk, within: Duration) -> Result<DnsAnswer> {
+        let own = self.look(|m| Ok(net::nameservers(&m.world.files)))?;
+        let mut m = self.0.borrow_mut();
+        net::dns(&mut m, own, ask, within)
+    }
+
+    fn reach(&self, to: SocketAddr, within: Duration) -> Result<Reach> {
+        self.look(|_| Ok(()))?;
+        Ok(net::reach(&mut self.0.borrow_mut(), to, within))
     }
 
     fn lock(&self, path: &Path, note: &str, wait: Duration) -> Result<Box<dyn Lock>> {

@@ -1013,3 +1013,88 @@ fn archives_hold_what_was_packed_and_only_that() {
     assert!(sim.world().files.get("/var/tmp/root/proc").is_some() && sim.world().files.get("/var/tmp/root/etc").is_none());
     assert_eq!(run(&sim, Program::Debootstrap, &["--variant=minbase", "--arch=amd64", "sid", "/var/tmp/x"]).0, 1);
 }
+
+#[test]
+fn names_and_ports_are_those_of_the_network() {
+    use crate::net::{DnsAsk, DnsKind, DnsSaid, Reach};
+    let sim = SimHost::debian();
+    let ip = |s: &str| s.parse::<std::net::IpAddr>().expect("an address");
+    let (dc, old, within) = (ip("10.99.1.10"), ip("10.99.1.9"), Duration::from_secs(4));
+    let ldap = DnsAsk::new("_LDAP._tcp.Example.test.", DnsKind::Srv);
+    let ask = |ask: &DnsAsk| sim.dns(ask, within).expect("an answer");
+    let reach = |port: u16| sim.reach((dc, port).into(), within).expect("known");
+    let no_way = || "Network is unreachable".to_owned();
+    assert_eq!(ask(&ldap).said, DnsSaid::NoServer);
+    assert_eq!(ask(&ldap.clone().to(dc)).said, DnsSaid::Unreachable(no_way()));
+    assert_eq!(reach(445), Reach::Unreachable(no_way()));
+    sim.change(|w| {
+        w.files.put("/etc/resolv.conf", "nameserver 10.99.1.9\nnameserver 10.99.1.10\n", 0o644, 0, 0);
+        w.net.server(old).mood = Mood::Silent;
+        let zone = w.net.server(dc).zone("example.test", "dc1.example.test");
+        zone.srv("_ldap._tcp.example.test", 10, 0, 389, "dc2.example.test").address("dc1.example.test", dc);
+        zone.srv("_ldap._tcp.example.test", 0, 100, 389, "DC1.example.test.").name(dc, "dc1.example.test");
+        w.net.open(dc, &[389, 445]);
+        w.net.set(dc, &[88], &Reach::Silent);
+    });
+    let a = ask(&ldap);
+    assert_eq!((a.said, a.server, a.srv[0].target.as_str(), a.srv.len()), (DnsSaid::Answer, Some(dc), "dc1.example.test", 2));
+    assert_eq!(a.ms, 2000, "half of the time for the silent one");
+    let named = |name: &str, kind| ask(&DnsAsk::new(name, kind).to(dc));
+    assert_eq!(named("dc1.example.test", DnsKind::A).addresses, [dc]);
+    assert_eq!(named("dc1.example.test", DnsKind::Aaaa).said, DnsSaid::NoData);
+    assert_eq!(named("_tcp.example.test", DnsKind::A).said, DnsSaid::NoData, "there are names below");
+    assert_eq!(named("dc3.example.test", DnsKind::A).said, DnsSaid::NoName);
+    assert_eq!(named(&crate::net::reverse_name(dc), DnsKind::Ptr).names, ["dc1.example.test"]);
+    assert_eq!(named("example.test", DnsKind::Soa).names, ["dc1.example.test"]);
+    assert_eq!(sim.dns(&DnsAsk::new("a b", DnsKind::A), within).expect_err("no name").kind(), Kind::Invalid);
+    assert_eq!((reach(389), reach(22)), (Reach::Open, Reach::Refused));
+    let before = sim.monotonic_ms();
+    assert_eq!(reach(88), Reach::Silent);
+    assert_eq!(sim.monotonic_ms() - before, 4001);
+    for (mood, said) in [
+        (Mood::Refuses, DnsSaid::Refused),
+        (Mood::Fails, DnsSaid::ServFail),
+        (Mood::Closed, DnsSaid::Unreachable("Connection refused".into())),
+        (Mood::Silent, DnsSaid::Silent),
+    ] {
+        sim.change(|w| w.net.server(dc).mood = mood);
+        assert_eq!(named("dc1.example.test", DnsKind::A).said, said);
+    }
+    sim.change(|w| {
+        w.net.server(dc).mood = Mood::Answers;
+        w.net.server(dc).forget("dc1.example.test");
+    });
+    assert_eq!(named("dc1.example.test", DnsKind::A).said, DnsSaid::NoName);
+    assert_eq!(sim.calls(), 0, "looks, no acts");
+    sim.die(Death::Kill);
+    assert!(sim.dns(&ldap, within).is_err() && sim.reach((dc, 389).into(), within).is_err());
+}
+
+#[test]
+fn a_container_is_in_the_network_of_its_node() {
+    use crate::net::{DnsAsk, DnsKind, DnsSaid, Reach};
+    let sim = made();
+    let dc: std::net::IpAddr = "10.99.1.10".parse().expect("an address");
+    let within = Duration::from_secs(1);
+    sim.change(|w| {
+        w.files.put("/etc/resolv.conf", "nameserver 10.99.1.10\n", 0o644, 0, 0);
+        w.net.server(dc).address("dc1.example.test", dc);
+        w.net.open(dc, &[389]);
+    });
+    let ask = DnsAsk::new("dc1.example.test", DnsKind::A);
+    let inside = sim.within(100);
+    assert!(inside.dns(&ask, within).is_err() && inside.reach((dc, 389).into(), within).is_err(), "it does not run");
+    pct(&sim, &["start", "100"]);
+    let hand = crate::effect::HAND_INSIDE;
+    sim.change(|w| w.guests.get_mut(&100).expect("made").world.files.put_dir("/usr/local/lib/smbgw", 0o755, 0, 0));
+    pct(&sim, &["push", "100", crate::effect::HAND, hand, "--perms", "0755", "--user", "0", "--group", "0"]);
+    let guest = crate::host::guest::Guest::new(Rc::new(sim.clone()), crate::types::VmId::new(100).expect("a number"));
+    let a = guest.dns(&ask, within).expect("an answer");
+    assert_eq!((a.said, a.server, a.addresses), (DnsSaid::Answer, Some(dc), vec![dc]));
+    assert_eq!(guest.reach((dc, 389).into(), within).expect("known"), Reach::Open);
+    assert_eq!(guest.reach((dc, 22).into(), within).expect("known"), Reach::Refused);
+    assert_eq!(guest.dns(&DnsAsk::new("a b", DnsKind::A), within).expect_err("no name").kind(), Kind::Invalid);
+    // With a file of its own it goes its own way.
+    sim.change(|w| w.guests.get_mut(&100).expect("made").world.files.put("/etc/resolv.conf", "search x\n", 0o644, 0, 0));
+    assert_eq!(guest.dns(&ask, within).expect("an answer").said, DnsSaid::NoServer);
+}

@@ -13,6 +13,7 @@ use super::config;
 use super::files::{Files, Node, Thing};
 use super::guests::Guest;
 use super::images;
+use super::net::SimNet;
 use super::samba::{Account, Ace, SMB_CONF, Smbd};
 
 /// Everything an administrator can see of the machine. Equal worlds cannot be told apart.
@@ -36,6 +37,8 @@ pub struct World {
     pub installed: BTreeSet<Program>,
     /// Containers by number. Their configuration is in `/etc/pve`.
     pub guests: BTreeMap<u32, Guest>,
+    /// What is around the machine. A container is in the same network: that of its own world counts for nothing.
+    pub net: SimNet,
 }
 
 /// Debian 12's account files, cut to what matters.
@@ -131,6 +134,7 @@ impl World {
             smbd_enabled: false,
             installed: Program::ALL.into_iter().filter(|p| !PROXMOX.contains(p)).collect(),
             guests: BTreeMap::new(),
+            net: SimNet::default(),
         }
     }
 
@@ -207,6 +211,7 @@ impl World {
             field(&format!("limits of {}", at.display()), limits(self), limits(other));
         }
         field("sid", self.local_sid.clone(), other.local_sid.clone());
+        field("network", format!("{:?}", self.net), format!("{:?}", other.net));
         field("systemd", self.systemd.to_string(), other.systemd.to_string());
         field("smbd.service enabled", self.smbd_enabled.to_string(), other.smbd_enabled.to_string());
         field("installed", format!("{:?}", self.installed), format!("{:?}", other.installed));

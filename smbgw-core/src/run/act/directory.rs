@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Acts on a domain: looking for it, joining, leaving, looking accounts up, proving the membership. It knows `net ads`; what each question means
+//! is in [`crate::directory`].
+
+use std::path::{Path, PathBuf};
+
+use super::{Flow, Tools, change_record};
+use crate::directory::{Reason, accounts as lookup, evidence, find as before, judge, prove as proving};
+use crate::effect::{Cmd, FileSpec, Program};
+use crate::error::{Error, Kind, Result};
+use crate::facts::Effective;
+use crate::observe;
+use crate::plan::directory::{krb5_conf, scratch};
+use crate::plan::step::{Joining, Parting};
+use crate::plan::{PASSWORD, samba};
+use crate::spec::record::{Member, MemberState};
+use crate::types::{DomainAccount, Workgroup};
+
+/// How often a membership is asked for that was made a moment ago: winbindd needs some time to find its domain controller.
+const PROOFS: u32 = 6;
+
+/// Looks for a domain, and records what it is.
+pub(super) fn find(j: &Joining) -> Flow {
+    let wanted = j.clone();
+    Flow::Inquire(
+        before::before_join(j),
+        Box::new(move |tools, notes| {
+            tools.host.remove(&wanted.scratch)?;
+            notes.check()?;
+            let name = notes.workgroup.as_deref().unwrap_or_default().to_uppercase();
+            let workgroup = Workgroup::new(&name)?;
+            change_record(tools, |r| {
+                let before = r.member.take();
+                let kept = |f: fn(&Member) -> bool| before.as_ref().is_some_and(f);
+                r.member = Some(Member {
+                    domain: wanted.domain.domain.clone(),
+                    workgroup,
+                    computer: wanted.domain.computer.clone(),
+                    range: wanted.domain.range,
+                    state: MemberState::Found,
+                    account_before: notes.computer.is_some(),
+                    started_winbindd: kept(|m| m.started_winbindd),
+                    added_names: kept(|m| m.added_names),
+                    sid: None,
+                    joined_ms: 0,
+                    fallback: before.as_ref().and_then(|m| m.fallback),
+                });
+                Ok(())
+            })?;
+            Ok(Flow::Finished)
+        }),
+    )
+}
+
+fn put_conf(tools: &Tools<'_>, path: &Path, text: &str) -> Result<()> {
+    tools.host.write_private(&FileSpec { path: path.to_owned(), content: text.to_owned(), mode: 0o600, uid: 0, gid: 0 })
+}
+
+/// A `net ads` command as the account that joins, which reads a configuration of its own.
+fn net(j: &Joining, words: &[&str]) -> Result<Cmd> {
+    let account = j.account.as_deref().ok_or_else(|| {
+        Error::property("username", format!("is needed: an account of {} that may do this", j.domain.domain))
+    })?;
+    let mut args: Vec<String> = vec!["ads".into()];
+    args.extend(words.iter().map(|w| (*w).to_owned()));
+    args.extend(["-U".into(), account.to_owned(), format!("--configfile={}", j.scratch.display())]);
+    Ok(Cmd::new(Program::Net, args).secret(PASSWORD, 1).within_ms(60_000).krb5_config(&j.krb5))
+}
+
+/// An exit status that is no error by itself: what was said decides.
+fn lenient(cmd: Cmd) -> Cmd {
+    cmd.also_ok(&(1..=255).collect::<Vec<_>>())
+}
+
+fn failed(what: &str, cmd: &Cmd, out: &crate::host::Output, reason: Reason) -> Error {
+    let saw = evidence(cmd, out);
+    let message = format!("{what}: {} ({}): {saw}", reason.means(), reason.code());
+    let e = match reason.property() {
+        Some(p) => Error::property(p, message),
+        None => Error::new(reason.kind(), message),
+    };
+    e.remedy(reason.remedy()).story(|s| {
+        s.reason = Some(reason.code().to_owned());
+        s.command = Some(cmd.to_string());
+        s.exit = Some(out.status.to_string());
+        s.stderr = Some(crate::host::programs::complaint(cmd.program, out));
+    })
+}
+
+/// Makes the machine a member, and records it with the SID of its account.
+pub(super) fn join(tools: &Tools<'_>, j: &Joining) -> Result<Flow> {
+    put_conf(tools, &j.scratch, &j.conf)?;
+    let ou = j.domain.ou.as_ref().map(|ou| format!("createcomputer={ou}"));
+    let words: Vec<&str> = std::iter::once("join").chain(ou.as_deref()).collect();
+    let cmd = net(j, &words)?;
+    let j = j.clone();
+    Ok(Flow::Run(
+        lenient(cmd.clone()),
+        Box::new(move |_, out| {
+            if let Some(reason) = judge(&cmd, &out) {
+                return Err(failed(&format!("{} could not be joined", j.domain.domain), &cmd, &out, reason));
+            }
+            let filter = format!("(sAMAccountName={}$)", j.domain.computer);
+            let asked = lookup::search(&filter, &["objectSid"], Some(&j.scratch), &j.krb5);
+            Ok(Flow::Run(
+                lenient(asked.clone()),
+                Box::new(move |tools, out| {
+                    let entries = crate::format::net_ads::parse_search(&out.out());
+                    let sid = entries.iter().find_map(|e| e.get("objectSid")?.first().cloned());
+                    let Some(sid) = sid else {
+                        let reason = judge(&asked, &out).unwrap_or(Reason::MachineAccountGone);
+                        return Err(failed("the new computer account cannot be used", &asked, &out, reason));
+                    };
+                    tools.host.remove(&j.scratch)?;
+                    let now = tools.on_node().now_ms();
+                    change_record(tools, |r| {
+                        if let Some(m) = r.member.as_mut() {
+                            (m.state, m.sid, m.joined_ms) = (MemberState::Joined, Some(sid), now);
+                        }
+                        Ok(())
+                    })?;
+                    Ok(Flow::Finished)
+                }),
+            ))
+        }),
+    ))
+}
+
+/// Takes a join back, or leaves.
+pub(super) fn unjoin(tools: &Tools<'_>, j: &Joining, parting: Parting, secrets: Option<(PathBuf, PathBuf)>) -> Result<Flow> {
+    let words: &[&str] = match parting {
+        Parting::LeaveAlone => return out(tools, secrets.as_ref()),
+        Parting::Keep => &["leave", "--keep-account"],
+        Parting::Delete => &["leave"],
+    };
+    put_conf(tools, &j.scratch, &j.conf)?;
+    let cmd = net(j, words)?;
+    let (j, domain) = (j.clone(), j.domain.domain.clone());
+    Ok(Flow::Run(
+        lenient(cmd.clone()),
+        Box::new(move |tools, said| {
+            tools.host.remove(&j.scratch)?;
+            match judge(&cmd, &said) {
+                // Not joined: it did not come to that, or somebody was quicker.
+                None | Some(Reason::NotJoined | Reason::MachineAccountGone) => out(tools, secrets.as_ref()),
+                Some(reason) => Err(failed(&format!("{domain} could not be left"), &cmd, &said, reason)),
+            }
+        }),
+    ))
+}
+
+/// What of a membership is on the machine itself.
+fn out(tools: &Tools<'_>, secrets: Option<&(PathBuf, PathBuf)>) -> Result<Flow> {
+    if let Some((before, live)) = secrets {
+        if tools.host.exists(before)? {
+            tools.host.rename(before, live)?;
+        }
+    }
+    tools.host.remove(Path::new(samba::KEYTAB))?;
+    change_record(tools, |r| {
+        if let Some(m) = r.member.as_mut() {
+            (m.state, m.sid) = (MemberState::Found, None);
+        }
+        Ok(())
+    })?;
+    Ok(Flow::Finished)
+}
+
+fn member(tools: &Tools<'_>) -> Result<Member> {
+    observe::record(tools.on_node(), tools.paths)?
+        .and_then(|r| r.member)
+        .ok_or_else(|| Error::new(Kind::Internal, "the gateway is in no domain"))
+}
+
+/// Looks accounts up and records who they are.
+pub(super) fn know(tools: &Tools<'_>, list: &[(DomainAccount, bool)]) -> Result<Flow> {
+    let m = member(tools)?;
+    let conf = scratch(tools.paths);
+    // Samba itself may not have been told of the domain yet.
+    put_conf(tools, &conf, &samba::joining_conf(&m, tools.paths.mode, &Effective::default())?)?;
+    let inquiry = lookup::look_up(list, m.range, Some(&conf), &krb5_conf(tools.paths));
+    Ok(Flow::Inquire(
+        inquiry,
+        Box::new(move |tools, notes| {
+            tools.host.remove(&conf)?;
+            notes.check()?;
+            change_record(tools, |r| {
+                r.accounts.extend(notes.accounts.into_iter().map(|a| (a.account.folded(), a)));
+                Ok(())
+            })?;
+            Ok(Flow::Finished)
+        }),
+    ))
+}
+
+/// Proves the membership; a young one is asked several times.
+pub(super) fn prove(tools: &Tools<'_>, asked: u32) -> Result<Flow> {
+    let m = member(tools)?;
+    Ok(Flow::Inquire(
+        proving::all(tools.paths, &m),
+        Box::new(move |tools, notes| {
+            let young = |r: Reason| matches!(r, Reason::WinbinddDown | Reason::ControllerNotFound | Reason::NameUnknown | Reason::Unclear);
+            if asked < PROOFS && notes.trouble().and_then(|f| f.reason).is_some_and(young) {
+                tools.host.pause(std::time::Duration::from_millis(500));
+                return prove(tools, asked + 1);
+            }
+            notes.check()?;
+            Ok(Flow::Finished)
+        }),
+    ))
+}
+
