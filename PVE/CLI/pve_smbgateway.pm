@@ -48,6 +48,15 @@ my %COMMANDS = (
     'gateway restart' => [\&cmd_gateway, 'NAME', [], 'stop and start it: what waits for its next start takes effect'],
     'gateway upgrade' => [\&cmd_gateway, 'NAME', ['template=s'], 'replace the container by one from a newer template; users, SID and data stay'],
     'gateway adopt' => [\&cmd_gateway, 'NAME VMID', [], 'take the number that an administrator gave the container'],
+    'ad join' => [\&cmd_ad, '[GATEWAY]', ['username=s', 'password-stdin', 'domain=s', 'smbgw-ad-ou=s', 'smbgw-idmap=s'], 'make a gateway a member of a domain, or one again'],
+    'ad leave' => [\&cmd_ad, '[GATEWAY]', ['username=s', 'password-stdin', 'keep-account'], 'take a gateway out of its domain and delete its computer account'],
+    'ad check' => [\&cmd_ad_check, '[GATEWAY]', ['domain=s'], 'whether a domain can be joined, or a membership is good, look by look'],
+    'ad dns' => [\&cmd_ad_check, '[GATEWAY]', ['domain=s'], 'name service and ports of the domain controllers alone'],
+    'ad kerberos' => [\&cmd_ad_check, '[GATEWAY]', [], 'secret, keytab and names of the gateway alone'],
+    'ad time' => [\&cmd_ad_check, '[GATEWAY]', [], 'the clocks of gateway and domain controller alone'],
+    'ad users' => [\&cmd_ad_accounts, '[GATEWAY]', ['match=s', 'limit=i'], 'users of the domain'],
+    'ad groups' => [\&cmd_ad_accounts, '[GATEWAY]', ['match=s', 'limit=i'], 'groups of the domain'],
+    'ad whoami' => [\&cmd_ad_whoami, 'NAME [GATEWAY]', [], 'who an account of the domain is, and which shares it may use and why'],
     'template list' => [\&cmd_templates, '', [], 'templates for containers'],
     'template build' => [\&cmd_template, '', ['suite=s', 'storage=s', 'mirror=s', 'name=s'], 'build a template'],
     'template prune' => [\&cmd_template, '', ['keep=i'], 'remove templates that no gateway uses, the newest excepted'],
@@ -62,7 +71,8 @@ my %COMMANDS = (
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
-    'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'template list',
+    'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
+    'ad kerberos', 'ad time', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'version');
 
 our $VERSION = '0.1.0';
@@ -199,6 +209,12 @@ my %OPTION_HELP = (
     mirror => "Debian's mirror; default: that of this node",
     name => 'its name; default: version and date',
     keep => 'how many of the newest stay; default: 1',
+    username => 'the account of the domain that may do it; its password is read from standard input or asked for',
+    domain => 'the domain, by its DNS name; default: the one that the gateway is, or shall be, in',
+    'smbgw-ad-ou' => 'where the computer account is made, as Servers/Files',
+    'smbgw-idmap' => "numbers of the domain's accounts, as FIRST-LAST",
+    'keep-account' => 'the computer account stays, disabled',
+    match => 'only names with this in them; * stands for any text',
     back => 'take the numbers back',
     since => 'only what began after this moment, in milliseconds since the epoch',
     limit => 'at most so many; default: 200',
@@ -342,7 +358,7 @@ sub cmd_create {
         $section{type} = PVE::SMBGateway::Config::TYPE;
         my $done = _do($run, 'share.create', { id => $id, section => \%section, sections => $sections },
             secrets => defined($password) ? { password => $password } : undef);
-        if (!eval { PVE::SMBGateway::Config::put($id, { %section, %{ $done->{section} // {} } }); 1 }) {
+        if (!eval { PVE::SMBGateway::Config::put($id, _accepted(\%section, $done)); 1 }) {
             my $error = $@;
             eval { _do($run, 'share.delete', { id => $id }) };
             die $error;
@@ -367,6 +383,14 @@ sub _created {
     return $result;
 }
 
+# A section as the library accepted it: what it decided is in it, and the account that joins a domain is not.
+sub _accepted {
+    my ($section, $done) = @_;
+    my %accepted = (%$section, %{ $done->{section} // {} });
+    delete $accepted{username} if $done->{section} && !defined($done->{section}->{username});
+    return \%accepted;
+}
+
 sub cmd_set {
     my ($run, $id) = @_;
     my %given = %{ $run->{given} };
@@ -389,7 +413,7 @@ sub cmd_set {
         $sections->{$id} = \%section;
         my $done = _do($run, 'share.update', { id => $id, section => \%section, sections => $sections },
             secrets => defined($password) ? { password => $password } : undef);
-        PVE::SMBGateway::Config::put($id, { %section, %{ $done->{section} // {} } });
+        PVE::SMBGateway::Config::put($id, _accepted(\%section, $done));
         return $done;
     });
     return _created($run, $id, $result);
@@ -656,6 +680,65 @@ sub cmd_groups {
 }
 
 # --- gateways and templates ------------------------------------------------------------------------------------------------
+
+# --- domains ------------------------------------------------------------------------------------------------------------
+
+sub cmd_ad {
+    my ($run, $gateway) = @_;
+    my ($verb) = $run->{name} =~ m/\Aad (.+)\z/;
+    my %params = map { $_ => $run->{opt}->{$_} } grep { defined($run->{opt}->{$_}) } qw(username domain smbgw-ad-ou smbgw-idmap keep-account);
+    $params{gateway} = $gateway if defined($gateway);
+    PVE::SMBGateway::Error->throw('invalid', "this needs --username: an account of the domain that may $verb computers") if !defined($params{username});
+    my $password = _password($run, 1);
+    my $result = _do($run, "ad.$verb", \%params, secrets => { password => $password });
+    $run->{print} = sub {
+        my $m = $result->{member} // {};
+        print "gateway '$result->{gateway}' ", ($verb eq 'join' ? "is a member of $m->{domain} ($m->{workgroup}) as $m->{computer}" : "has left $m->{domain}"), "\n" if !$run->{opt}->{quiet};
+        _print_warnings($result, $run->{said});
+    };
+    return $result;
+}
+
+sub cmd_ad_check {
+    my ($run, $gateway) = @_;
+    my ($what) = $run->{name} =~ m/\Aad (.+)\z/;
+    my %params = (what => $what, (defined($gateway) ? (gateway => $gateway) : ()), (defined($run->{opt}->{domain}) ? (domain => $run->{opt}->{domain}) : ()));
+    my $doc = PVE::SMBGateway::Native::query('ad.check', \%params);
+    $run->{failed} = [{ code => 10 }] if !$doc->{ok};
+    $run->{print} = sub {
+        for my $c (@{ $doc->{checks} }) {
+            printf("%-5s %-12s %s\n", $c->{ok} ? 'ok' : 'WRONG', $c->{check}, $c->{did});
+            print "      saw: $c->{saw}\n";
+            print "      means: $c->{means} ($c->{reason})\n      remedy: $c->{remedy}\n" if !$c->{ok};
+        }
+    };
+    return $doc;
+}
+
+sub cmd_ad_accounts {
+    my ($run, $gateway) = @_;
+    my ($what) = $run->{name} =~ m/\Aad (.+)\z/;
+    my %params = ((defined($gateway) ? (gateway => $gateway) : ()), map { $_ => $run->{opt}->{$_} } grep { defined($run->{opt}->{$_}) } qw(match limit));
+    my $doc = PVE::SMBGateway::Native::query("ad.$what", \%params);
+    $run->{print} = sub {
+        print _table([map { { %$_, number => $_->{number} // 'out of range' } } @{ $doc->{accounts} }], qw(name sid number));
+        print STDERR "there are more: --match narrows it down, --limit shows more\n" if $doc->{more};
+    };
+    return $doc;
+}
+
+sub cmd_ad_whoami {
+    my ($run, $name, $gateway) = @_;
+    my $doc = PVE::SMBGateway::Native::query('ad.whoami', { name => $name, (defined($gateway) ? (gateway => $gateway) : ()) });
+    $run->{print} = sub {
+        print "$doc->{name}\n  SID     $doc->{sid}\n  number  ", $doc->{number} // 'outside of the range of the gateway', "\n";
+        print "  groups  ", join(', ', map { $_->{name} // $_->{sid} } @{ $doc->{groups} }), "\n";
+        for my $s (@{ $doc->{shares} }) {
+            print "  share   $s->{id}: ", defined($s->{level}) ? "$s->{level}, by " . join(', ', @{ $s->{by} }) : 'no access: neither the account nor a group of it is named', "\n";
+        }
+    };
+    return $doc;
+}
 
 sub cmd_gateways {
     my ($run) = @_;

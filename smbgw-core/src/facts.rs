@@ -413,7 +413,6 @@ impl Facts {
             None => Err(format!("{} was not looked at", path.display())),
         }
     }
-
 }
 
 #[cfg(test)]

@@ -477,7 +477,18 @@ mod tests {
         let a = DomainAccount::parse("example\\Domain Users").expect("fine");
         assert_eq!((a.to_string().as_str(), a.name()), ("EXAMPLE\\Domain Users", "Domain Users"));
         assert_eq!(a.folded(), DomainAccount::parse("EXAMPLE\\domain users").expect("fine").folded());
-        for bad in ["", "alice", "EX\\", "\\alice", "EX\\a\\b", "EX\\a,b", "EX\\a\nb", "EX\\ a", "EX.AMPLE\\a", "A-NAME-THAT-IS-TOO-LONG\\a"] {
+        for bad in [
+            "",
+            "alice",
+            "EX\\",
+            "\\alice",
+            "EX\\a\\b",
+            "EX\\a,b",
+            "EX\\a\nb",
+            "EX\\ a",
+            "EX.AMPLE\\a",
+            "A-NAME-THAT-IS-TOO-LONG\\a",
+        ] {
             assert!(DomainAccount::parse(bad).is_err(), "{bad:?}");
         }
     }

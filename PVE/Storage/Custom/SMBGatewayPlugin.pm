@@ -260,6 +260,8 @@ sub _write_back {
         next if $current && ($current->{$key} // '') eq $value && !exists($scfg->{$key});
         $scfg->{$key} = $key eq 'nodes' ? { map { $_ => 1 } grep { length } split(/[\s,;]+/, $value) } : $value;
     }
+    # the account that joins a domain is used once; on an update Proxmox has no way to take it out again, and the library passes it by
+    delete $scfg->{username} if %{ $effective // {} } && !defined($effective->{username});
     for my $key (keys %$scfg) {
         $scfg->{$key} = PVE::SMBGateway::Config::octets($scfg->{$key}) if defined($scfg->{$key}) && !ref($scfg->{$key});
     }

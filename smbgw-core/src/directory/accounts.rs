@@ -26,6 +26,12 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// The number that `idmap_rid` gives an account; `None` outside of the range.
+pub fn number(sid: &str, range: IdRange) -> Option<u32> {
+    let rid: u32 = sid.rsplit('-').next()?.parse().ok()?;
+    range.first.checked_add(rid).filter(|n| *n <= range.last)
+}
+
 /// A search with the machine's own account.
 pub fn search(filter: &str, attributes: &[&str], conf: Option<&Path>, krb5: &Path) -> Cmd {
     let mut args = vec!["ads".to_owned(), "search".to_owned(), filter.to_owned()];
@@ -55,7 +61,8 @@ pub fn look_up(list: &[(DomainAccount, bool)], range: IdRange, conf: Option<&Pat
                     let entries = net_ads::parse_search(&out.out());
                     for (account, group) in &some {
                         let named = |e: &&std::collections::BTreeMap<String, Vec<String>>| {
-                            e.get("sAMAccountName").is_some_and(|v| v.iter().any(|n| n.to_lowercase() == account.name().to_lowercase()))
+                            e.get("sAMAccountName")
+                                .is_some_and(|v| v.iter().any(|n| n.to_lowercase() == account.name().to_lowercase()))
                         };
                         judge_account(inquiry, account, *group, entries.iter().find(named), range, &asked);
                     }
@@ -85,19 +92,19 @@ fn judge_account(
     let is_group = classes.iter().any(|c| c.eq_ignore_ascii_case("group"));
     // ADS_GROUP_TYPE_SECURITY_ENABLED, the sign bit ([MS-ADTS] 2.2.12).
     let for_mail = entry.get("groupType").and_then(|v| v.first()?.parse::<i64>().ok()).is_some_and(|t| t >= 0);
-    let rid = sid.rsplit('-').next().and_then(|r| r.parse::<u32>().ok());
-    let number = rid.and_then(|r| range.first.checked_add(r));
     let reason = if is_group != group {
         Some(Reason::NameOfOtherKind)
     } else if is_group && for_mail {
         Some(Reason::GroupNotSecurity)
-    } else if number.is_none_or(|n| n > range.last) {
+    } else if number(sid, range).is_none() {
         Some(Reason::OutOfRange)
     } else {
         None
     };
     let saw = match reason {
-        Some(Reason::OutOfRange) => format!("{account} is {sid}, and {} is not in {range}", number.map_or("its number".into(), |n| n.to_string())),
+        Some(Reason::OutOfRange) => {
+            format!("{account} is {sid}, for which {range} has no number")
+        }
         _ => format!("{account} is {sid}, a {}", if is_group { "group" } else { "user" }),
     };
     inquiry.note("accounts", did, saw, reason);

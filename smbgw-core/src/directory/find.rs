@@ -54,7 +54,8 @@ pub fn controllers(domain: &DnsDomain) -> Inquiry {
 /// Which hosts offer the domain.
 fn service(inquiry: &mut Inquiry, host: &dyn Host, name: &str, tried: u32) -> Result<Option<(Cmd, super::Hear)>> {
     let answer = host.dns(&DnsAsk::new(name, DnsKind::Srv), ONE)?;
-    let asked = answer.server.map_or_else(|| "the name servers of /etc/resolv.conf".to_owned(), |s| format!("the name server {s}"));
+    let asked =
+        answer.server.map_or_else(|| "the name servers of /etc/resolv.conf".to_owned(), |s| format!("the name server {s}"));
     let did = format!("asked {asked} for SRV {name}");
     let reason = match &answer.said {
         DnsSaid::Answer if !answer.srv.is_empty() => None,
@@ -160,7 +161,11 @@ impl Asker {
         let realm = j.domain.domain.realm();
         let text = if j.conf.is_empty() {
             // The NetBIOS name is what is to be found out; any other is refused only by a join.
-            format!("[global]\n\tsecurity = ADS\n\trealm = {realm}\n\tworkgroup = {}\n\tnetbios name = {}\n", first_label(&realm), j.domain.computer)
+            format!(
+                "[global]\n\tsecurity = ADS\n\trealm = {realm}\n\tworkgroup = {}\n\tnetbios name = {}\n",
+                first_label(&realm),
+                j.domain.computer
+            )
         } else {
             j.conf.clone()
         };
@@ -212,7 +217,8 @@ impl Asker {
                         Some(_) => None,
                         None => judge(&asked, out).or(Some(Reason::Unclear)),
                     };
-                    let saw = offset.map_or_else(|| evidence(&asked, out), |o| format!("the domain controller's clock is {o} s ahead"));
+                    let saw =
+                        offset.map_or_else(|| evidence(&asked, out), |o| format!("the domain controller's clock is {o} s ahead"));
                     inquiry.note("clock", asked.to_string(), saw, reason);
                     inquiry.notes.offset_s = offset;
                     Ok(())

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub use reason::Reason;
 
 use crate::effect::Cmd;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::format::ad_error;
 use crate::host::{Host, Output, Secrets, programs};
 use crate::spec::record::KnownAccount;
@@ -159,6 +159,11 @@ impl Inquiry {
         self.questions.push_back(Box::new(question));
     }
 
+    /// The questions of another inquiry, after these.
+    pub fn and(&mut self, other: Inquiry) {
+        self.questions.extend(other.questions);
+    }
+
     /// Questions that come before all others.
     fn first(&mut self, questions: Vec<Question>) {
         questions.into_iter().rev().for_each(|q| self.questions.push_front(q));
@@ -231,13 +236,9 @@ pub fn evidence(cmd: &Cmd, output: &Output) -> String {
         return format!("{} did not answer within {} s", cmd.program.name(), cmd.timeout_ms / 1000);
     }
     let text = programs::complaint(cmd.program, output);
-    let telling = |l: &&str| l.contains("Failed to") || l.contains("failed") || l.contains("NT_STATUS") || l.contains("not valid");
+    let telling =
+        |l: &&str| l.contains("Failed to") || l.contains("failed") || l.contains("NT_STATUS") || l.contains("not valid");
     let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     let line = lines.clone().rev().find(telling).or_else(|| lines.next_back()).unwrap_or("it said nothing");
     line.chars().take(400).collect()
-}
-
-/// An error for what could not even be asked.
-pub fn unasked(what: &str) -> Error {
-    Error::new(Kind::Internal, format!("{what} was not asked for"))
 }

@@ -2,18 +2,19 @@
 //! Whether a membership is good: exit status 0 of a join is not health. Asked after a join, by `ad check`, and by the worker. It changes
 //! nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::find::SKEW_S;
-use super::{Inquiry, Reason, evidence, judge};
+use super::{Finding, Inquiry, Reason, evidence, judge};
 use crate::effect::{Cmd, Program};
 use crate::error::Result;
 use crate::facts::Paths;
-use crate::format::{klist, net_ads};
+use crate::format::net_ads;
 use crate::host::Output;
 use crate::plan::accounts::samba_at;
 use crate::plan::directory::krb5_conf;
-use crate::spec::record::Member;
+use crate::spec::record::{KnownAccount, Member};
 
 /// How long a computer's password may stay: winbindd changes it every week.
 pub const ROTATION_MS: i64 = 15 * 86_400_000;
@@ -50,14 +51,33 @@ pub fn quick(paths: &Paths) -> Inquiry {
     inquiry
 }
 
+/// A question to winbindd.
+pub fn wbinfo(paths: &Paths, words: &[&str]) -> Cmd {
+    cmd(paths, Program::Wbinfo, words)
+}
+
 /// Everything that a good member has.
 pub fn all(paths: &Paths, member: &Member) -> Inquiry {
     let mut inquiry = quick(paths);
+    inquiry.and(time(paths));
+    inquiry.and(kerberos(paths, member));
+    inquiry
+}
+
+/// The clocks.
+pub fn time(paths: &Paths) -> Inquiry {
+    let mut inquiry = Inquiry::default();
+    clock(&mut inquiry, paths);
+    inquiry
+}
+
+/// What Kerberos and the secure channel need: the secret, the names, the keys.
+pub fn kerberos(paths: &Paths, member: &Member) -> Inquiry {
+    let mut inquiry = Inquiry::default();
     ask(&mut inquiry, "join", cmd(paths, Program::Net, &["ads", "testjoin"]), |out| {
         net_ads::parse_testjoin(&out.out()).then(|| "Join is OK".to_owned())
     });
     ask(&mut inquiry, "secret", cmd(paths, Program::Wbinfo, &["--check-secret"]), |out| Some(out.out().trim().to_owned()));
-    clock(&mut inquiry, paths);
     names(&mut inquiry, paths, member);
     keytab(&mut inquiry, paths, member);
     inquiry
@@ -77,7 +97,9 @@ fn clock(inquiry: &mut Inquiry, paths: &Paths) {
                     Some(_) => None,
                     None => judge(&asked, out).or(Some(Reason::ControllerNotFound)),
                 };
-                let saw = info.offset_s.map_or_else(|| evidence(&asked, out), |o| format!("the domain controller's clock is {o} s ahead"));
+                let saw = info
+                    .offset_s
+                    .map_or_else(|| evidence(&asked, out), |o| format!("the domain controller's clock is {o} s ahead"));
                 inquiry.note("clock", asked.to_string(), saw, reason);
                 inquiry.notes.offset_s = info.offset_s;
                 Ok(())
@@ -108,7 +130,8 @@ fn names(inquiry: &mut Inquiry, paths: &Paths, member: &Member) {
                     return Ok(());
                 };
                 let has = entry.get("servicePrincipalName").map(Vec::as_slice).unwrap_or_default();
-                let lacking: Vec<String> = wanted_names(&member).into_iter().filter(|w| !has.iter().any(|h| h.eq_ignore_ascii_case(w))).collect();
+                let lacking: Vec<String> =
+                    wanted_names(&member).into_iter().filter(|w| !has.iter().any(|h| h.eq_ignore_ascii_case(w))).collect();
                 let reason = (!lacking.is_empty()).then_some(Reason::SpnLost);
                 let saw = if lacking.is_empty() { has.join(", ") } else { format!("missing: {}", lacking.join(", ")) };
                 inquiry.note("names", asked.to_string(), saw, reason);
@@ -125,6 +148,47 @@ fn names(inquiry: &mut Inquiry, paths: &Paths, member: &Member) {
     });
 }
 
+/// Whether the accounts that shares name still have their names. Access goes by SID, so it stays either way.
+pub fn names_of(known: &BTreeMap<String, KnownAccount>, paths: &Paths) -> Inquiry {
+    let mut inquiry = Inquiry::default();
+    let known: Vec<KnownAccount> = known.values().cloned().collect();
+    for some in known.chunks(50) {
+        let some = some.to_vec();
+        let filter: String = some.iter().map(|a| format!("(objectSid={})", a.sid)).collect();
+        let conf = (paths.smb_conf != Path::new("/etc/samba/smb.conf")).then(|| paths.smb_conf.clone());
+        let attributes = ["sAMAccountName", "objectSid"];
+        let cmd = super::accounts::search(&format!("(|{filter})"), &attributes, conf.as_deref(), &krb5_conf(paths));
+        inquiry.then(move |_, _| {
+            let asked = cmd.clone();
+            Ok(Some((
+                cmd,
+                Box::new(move |inquiry, _, out| {
+                    if let Some(reason) = judge(&asked, out) {
+                        inquiry.note("accounts", asked.to_string(), evidence(&asked, out), Some(reason));
+                        return Ok(());
+                    }
+                    let entries = net_ads::parse_search(&out.out());
+                    for a in some {
+                        let entry = entries.iter().find(|e| e.get("objectSid").is_some_and(|s| s.contains(&a.sid)));
+                        let now = entry.and_then(|e| e.get("sAMAccountName")?.first());
+                        let (saw, reason) = match now {
+                            None => (format!("{} ({}) is gone", a.account, a.sid), Some(Reason::NameUnknown)),
+                            Some(n) if n.to_lowercase() != a.account.name().to_lowercase() => {
+                                (format!("{} is called {n} now", a.account), Some(Reason::Renamed))
+                            }
+                            Some(_) => (a.account.to_string(), None),
+                        };
+                        let did = asked.to_string();
+                        inquiry.notes.findings.push(Finding { check: "accounts", did, saw, reason, harmless: true });
+                    }
+                    Ok(())
+                }),
+            )))
+        });
+    }
+    inquiry
+}
+
 /// What clients ask tickets for: `HOST` stands for `cifs` and others in a domain (sPNMappings).
 pub fn wanted_names(member: &Member) -> Vec<String> {
     vec![format!("HOST/{}", member.computer), format!("HOST/{}", member.host())]
@@ -135,7 +199,6 @@ fn keytab(inquiry: &mut Inquiry, paths: &Paths, member: &Member) {
     let principal = member.principal();
     ask(inquiry, "keytab", cmd(paths, Program::Net, &["ads", "keytab", "list"]), move |out| {
         let own = out.out().lines().filter(|l| l.to_lowercase().contains(&principal.to_lowercase())).count();
-        let _ = klist::parse_keytab;
         (own > 0).then(|| format!("{own} keys of {principal}"))
     });
 }

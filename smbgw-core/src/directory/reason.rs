@@ -145,47 +145,165 @@ impl Reason {
     /// Code, meaning, remedy.
     fn entry(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Reason::DnsNoServer => ("dns-no-server", "the machine has no name server", "put the domain's name servers into /etc/resolv.conf (of a container: pct set VMID --nameserver)"),
-            Reason::DnsSilent => ("dns-silent", "no name server answers", "check the name servers in /etc/resolv.conf, and that UDP and TCP 53 reach them"),
-            Reason::DnsRefused => ("dns-refused", "the name server refuses to answer", "name a server in /etc/resolv.conf that knows the domain: usually a domain controller"),
-            Reason::DnsFailed => ("dns-failed", "the name server has a failure of its own", "look into the name server: it may not reach the one that knows the domain"),
-            Reason::SrvMissing => ("srv-missing", "DNS knows no domain controller of the domain", "check the spelling of the domain; name a server in /etc/resolv.conf that has its zone"),
-            Reason::ControllerUnresolved => ("dc-unresolved", "a domain controller has no address in DNS", "mend the record of the domain controller in DNS"),
-            Reason::PortRefused => ("port-refused", "a port of every domain controller is closed", "start the service on a domain controller, or open the port in its firewall"),
-            Reason::PortSilent => ("port-silent", "a port of every domain controller does not answer", "open 53, 88, 389 and 445 between gateway and domain controllers"),
-            Reason::Unreachable => ("unreachable", "there is no way to any domain controller", "check routes, VLAN and address of the gateway"),
+            Reason::DnsNoServer => (
+                "dns-no-server",
+                "the machine has no name server",
+                "put the domain's name servers into /etc/resolv.conf (of a container: pct set VMID --nameserver)",
+            ),
+            Reason::DnsSilent => (
+                "dns-silent",
+                "no name server answers",
+                "check the name servers in /etc/resolv.conf, and that UDP and TCP 53 reach them",
+            ),
+            Reason::DnsRefused => (
+                "dns-refused",
+                "the name server refuses to answer",
+                "name a server in /etc/resolv.conf that knows the domain: usually a domain controller",
+            ),
+            Reason::DnsFailed => (
+                "dns-failed",
+                "the name server has a failure of its own",
+                "look into the name server: it may not reach the one that knows the domain",
+            ),
+            Reason::SrvMissing => (
+                "srv-missing",
+                "DNS knows no domain controller of the domain",
+                "check the spelling of the domain; name a server in /etc/resolv.conf that has its zone",
+            ),
+            Reason::ControllerUnresolved => {
+                ("dc-unresolved", "a domain controller has no address in DNS", "mend the record of the domain controller in DNS")
+            }
+            Reason::PortRefused => (
+                "port-refused",
+                "a port of every domain controller is closed",
+                "start the service on a domain controller, or open the port in its firewall",
+            ),
+            Reason::PortSilent => (
+                "port-silent",
+                "a port of every domain controller does not answer",
+                "open 53, 88, 389 and 445 between gateway and domain controllers",
+            ),
+            Reason::Unreachable => {
+                ("unreachable", "there is no way to any domain controller", "check routes, VLAN and address of the gateway")
+            }
             Reason::ControllerNotFound => ("dc-not-found", "no domain controller was found", "run: pve-smbgateway ad check"),
-            Reason::LdapRefused => ("ldap-refused", "LDAP of the domain controller cannot be used", "check port 389 of the domain controller"),
-            Reason::SmbRefused => ("smb-refused", "SMB of the domain controller cannot be used", "check port 445 of the domain controller"),
+            Reason::LdapRefused => {
+                ("ldap-refused", "LDAP of the domain controller cannot be used", "check port 389 of the domain controller")
+            }
+            Reason::SmbRefused => {
+                ("smb-refused", "SMB of the domain controller cannot be used", "check port 445 of the domain controller")
+            }
             Reason::KdcUnreachable => ("kdc-unreachable", "no KDC answers", "check port 88 of the domain controllers"),
-            Reason::ClockSkew => ("clock-skew", "the clocks differ by more than five minutes, and Kerberos refuses that", "synchronise the clocks of node and domain controller (chrony)"),
-            Reason::WorkgroupWrong => ("workgroup-wrong", "the domain has another NetBIOS name", "write accounts with the NetBIOS name that the domain has"),
-            Reason::NameTaken => ("name-taken", "another computer has the gateway's name in the domain", "choose another name for the gateway, or remove the other computer's account"),
-            Reason::OuMissing => ("ou-missing", "the organizational unit does not exist", "correct smbgw-ad-ou: names of the units from the top, separated by '/'"),
-            Reason::BadCredential => ("bad-credential", "the domain does not accept name and password", "check both; the account is one of the domain, without its prefix"),
+            Reason::ClockSkew => (
+                "clock-skew",
+                "the clocks differ by more than five minutes, and Kerberos refuses that",
+                "synchronise the clocks of node and domain controller (chrony)",
+            ),
+            Reason::WorkgroupWrong => (
+                "workgroup-wrong",
+                "the domain has another NetBIOS name",
+                "write accounts with the NetBIOS name that the domain has",
+            ),
+            Reason::NameTaken => (
+                "name-taken",
+                "another computer has the gateway's name in the domain",
+                "choose another name for the gateway, or remove the other computer's account",
+            ),
+            Reason::OuMissing => (
+                "ou-missing",
+                "the organizational unit does not exist",
+                "correct smbgw-ad-ou: names of the units from the top, separated by '/'",
+            ),
+            Reason::BadCredential => (
+                "bad-credential",
+                "the domain does not accept name and password",
+                "check both; the account is one of the domain, without its prefix",
+            ),
             Reason::AccountDisabled => ("account-disabled", "the account is disabled", "enable it, or use another"),
             Reason::AccountExpired => ("account-expired", "the account has expired", "prolong it, or use another"),
-            Reason::PasswordMustChange => ("password-must-change", "the account's password has to be changed before it can be used", "log in with it once and change it, or use another account"),
-            Reason::AccountLocked => ("account-locked", "the account is locked after too many attempts", "unlock it, or wait as long as the domain's policy says"),
-            Reason::AccountRevoked => ("account-revoked", "the account is disabled, expired or locked", "look at it in the domain, or use another"),
-            Reason::AccountRestricted => ("account-restricted", "the account may not log in at this time, from here, or in this way", "look at its restrictions in the domain"),
-            Reason::NoRights => ("no-rights", "the account may not do that in the domain", "delegate the creation of computers in an organizational unit to it (docs/AD.md), and name that with smbgw-ad-ou"),
-            Reason::MachineQuota => ("machine-quota", "the account has joined as many computers as it may", "use an account to which the creation of computers is delegated"),
+            Reason::PasswordMustChange => (
+                "password-must-change",
+                "the account's password has to be changed before it can be used",
+                "log in with it once and change it, or use another account",
+            ),
+            Reason::AccountLocked => (
+                "account-locked",
+                "the account is locked after too many attempts",
+                "unlock it, or wait as long as the domain's policy says",
+            ),
+            Reason::AccountRevoked => {
+                ("account-revoked", "the account is disabled, expired or locked", "look at it in the domain, or use another")
+            }
+            Reason::AccountRestricted => (
+                "account-restricted",
+                "the account may not log in at this time, from here, or in this way",
+                "look at its restrictions in the domain",
+            ),
+            Reason::NoRights => (
+                "no-rights",
+                "the account may not do that in the domain",
+                "delegate the creation of computers in an organizational unit to it (docs/AD.md), and name that with smbgw-ad-ou",
+            ),
+            Reason::MachineQuota => (
+                "machine-quota",
+                "the account has joined as many computers as it may",
+                "use an account to which the creation of computers is delegated",
+            ),
             Reason::NotJoined => ("not-joined", "the machine is no member of the domain", "pve-smbgateway ad join"),
-            Reason::MachineAccountGone => ("machine-account-gone", "the domain has no account of the gateway any more", "pve-smbgateway ad join"),
-            Reason::MachineSecretInvalid => ("machine-secret-invalid", "the domain does not take the gateway's password any more", "pve-smbgateway ad join"),
-            Reason::WinbinddDown => ("winbindd-down", "winbindd does not run or does not answer", "the worker starts it; see /var/log/samba/log.winbindd"),
-            Reason::KeytabMissing => ("keytab-missing", "the keytab is missing or lacks the gateway's names", "the worker makes it anew while a domain controller answers"),
-            Reason::SpnLost => ("spn-lost", "the computer account has lost names of the gateway", "pve-smbgateway ad join puts them back"),
-            Reason::RotationOverdue => ("rotation-overdue", "the gateway's password was not changed for more than two weeks", "the worker changes it; winbindd does so every week while it runs"),
-            Reason::NameUnknown => ("name-unknown", "the domain has no such account", "check the name, as the domain writes it before Windows 2000 (sAMAccountName)"),
-            Reason::NameOfOtherKind => ("name-of-other-kind", "that is a user and no group, or a group and no user", "write groups with '@' in front, users without"),
-            Reason::GroupNotSecurity => ("group-not-security", "the group is a distribution group, which gives no access", "make it a security group, or name another"),
-            Reason::OutOfRange => ("out-of-range", "the account has no number in the gateway's range", "choose a larger range with smbgw-idmap before the gateway joins, or serve it natively"),
-            Reason::Renamed => ("renamed", "an account has another name in the domain now; its access stays", "write the new name into smbgw-access"),
+            Reason::MachineAccountGone => {
+                ("machine-account-gone", "the domain has no account of the gateway any more", "pve-smbgateway ad join")
+            }
+            Reason::MachineSecretInvalid => {
+                ("machine-secret-invalid", "the domain does not take the gateway's password any more", "pve-smbgateway ad join")
+            }
+            Reason::WinbinddDown => (
+                "winbindd-down",
+                "winbindd does not run or does not answer",
+                "the worker starts it; see /var/log/samba/log.winbindd",
+            ),
+            Reason::KeytabMissing => (
+                "keytab-missing",
+                "the keytab is missing or lacks the gateway's names",
+                "the worker makes it anew while a domain controller answers",
+            ),
+            Reason::SpnLost => {
+                ("spn-lost", "the computer account has lost names of the gateway", "pve-smbgateway ad join puts them back")
+            }
+            Reason::RotationOverdue => (
+                "rotation-overdue",
+                "the gateway's password was not changed for more than two weeks",
+                "the worker changes it; winbindd does so every week while it runs",
+            ),
+            Reason::NameUnknown => (
+                "name-unknown",
+                "the domain has no such account",
+                "check the name, as the domain writes it before Windows 2000 (sAMAccountName)",
+            ),
+            Reason::NameOfOtherKind => (
+                "name-of-other-kind",
+                "that is a user and no group, or a group and no user",
+                "write groups with '@' in front, users without",
+            ),
+            Reason::GroupNotSecurity => (
+                "group-not-security",
+                "the group is a distribution group, which gives no access",
+                "make it a security group, or name another",
+            ),
+            Reason::OutOfRange => (
+                "out-of-range",
+                "the account has no number in the gateway's range",
+                "choose a larger range with smbgw-idmap before the gateway joins, or serve it natively",
+            ),
+            Reason::Renamed => (
+                "renamed",
+                "an account has another name in the domain now; its access stays",
+                "write the new name into smbgw-access",
+            ),
             Reason::NoTicket => ("no-ticket", "Kerberos could not be used", "check the clock, DNS names and port 88"),
             Reason::Timeout => ("timeout", "something did not answer in time", "check the network to the domain controllers"),
-            Reason::Unclear => ("unclear", "it failed, and the cause is not in the catalogue", "look at the evidence, and into /var/log/samba"),
+            Reason::Unclear => {
+                ("unclear", "it failed, and the cause is not in the catalogue", "look at the evidence, and into /var/log/samba")
+            }
         }
     }
 

@@ -68,23 +68,25 @@ impl Context {
         self.host.write(&FileSpec { path, content, mode: 0o600, uid, gid })
     }
 
-    /// Keeps the password of a share's first user for the worker: root's alone, an hour at most.
-    pub(super) fn keep_password(&self, id: &str, secrets: &Secrets) -> Result<()> {
+    /// Keeps the password of a share's first user, or of the account that joins a domain and its name, for the worker: root's alone, an hour
+    /// at most.
+    pub(super) fn keep_password(&self, id: &str, account: Option<&str>, secrets: &Secrets) -> Result<()> {
         let Some(value) = secrets.get("password") else { return Ok(()) };
         let value = std::str::from_utf8(value).map_err(|_| Error::property("password", "is not UTF-8 text"))?;
-        self.put_private(self.pending(id), format!("{}\n{value}", self.host.now_ms()))
+        self.put_private(self.pending(id), format!("{}\n{}\n{value}", self.host.now_ms(), account.unwrap_or_default()))
     }
 
-    /// The password that waits for a share.
-    pub(super) fn kept_password(&self, id: &str) -> Result<Option<Vec<u8>>> {
+    /// The password that waits for a share, and the account that it is of, if that is not in the section.
+    pub(super) fn kept_password(&self, id: &str) -> Result<Option<(Option<String>, Vec<u8>)>> {
         let Some(text) = self.host.read_text(&self.pending(id))? else { return Ok(None) };
-        let (at, value) = text.split_once('\n').unwrap_or_default();
+        let (at, rest) = text.split_once('\n').unwrap_or_default();
+        let (account, value) = rest.split_once('\n').unwrap_or_default();
         let age = self.host.now_ms() - at.parse::<i64>().unwrap_or(0);
         if value.is_empty() || !(0..=PENDING_MS).contains(&age) {
             self.host.remove(&self.pending(id))?;
             return Ok(None);
         }
-        Ok(Some(value.as_bytes().to_vec()))
+        Ok(Some(((!account.is_empty()).then(|| account.to_owned()), value.as_bytes().to_vec())))
     }
 
     /// Nothing of a share waits any more: it was built, or is to go.

@@ -3,6 +3,7 @@
 //! operation; it must not know C, Perl, nor how a step is done. `smbgw-ffi` imports this module and [`crate::error`], nothing else.
 
 mod defer;
+mod domain;
 mod many;
 mod one;
 mod params;
@@ -26,8 +27,8 @@ use crate::plan::{self, Intent, samba, template};
 use crate::quota::Figures;
 use crate::run::reconcile::section_mode;
 use crate::spec::record::{Member, Record, ShareEntry, ShareState, TreeId, TreeOwner};
-use crate::spec::section::{self, Checked, Known, Mode, NATIVE, Section, Sections, Surroundings};
-use crate::spec::{ShareSpec, ops, schema};
+use crate::spec::section::{self, Checked, JoinAccount, Known, Mode, NATIVE, Section, Sections, Surroundings};
+use crate::spec::{DomainSpec, ShareSpec, ops, schema};
 use crate::status::{self, Hot, Look, STALE_MS};
 use crate::types::{GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
 
@@ -316,6 +317,10 @@ impl Context {
             "groups" => self.groups(params),
             "gateways" => self.gateway_list(),
             "templates" => self.templates(),
+            "ad.check" => self.ad_check(params),
+            "ad.users" => self.ad_accounts(params, false),
+            "ad.groups" => self.ad_accounts(params, true),
+            "ad.whoami" => self.ad_whoami(params),
             "audit" => {
                 let id = text(params, "id")?;
                 let since = number(params, "since")?.unwrap_or(0);
@@ -703,6 +708,16 @@ impl Context {
                 let path = self.shiftable(&typed)?;
                 (Intent::TreeShift { path, back: flag(params, "back")? }, self.node_paths()?, typed)
             }
+            "ad.join" => {
+                let paths = self.here(self.named(params)?)?;
+                let gateway = paths.gateway.to_string();
+                (self.join_intent(&paths, params, password)?, paths, gateway)
+            }
+            "ad.leave" => {
+                let paths = self.here(self.named(params)?)?;
+                let gateway = paths.gateway.to_string();
+                (Intent::AdLeave { keep: flag(params, "keep-account")?, join: join_account(params)? }, paths, gateway)
+            }
             _ if op.starts_with("gateway.") => {
                 let gateway = GatewayId::new(&name("name")?).map_err(|e| Error::property("name", e.to_string()))?;
                 let paths = self.paths_of(&gateway);
@@ -739,6 +754,33 @@ impl Context {
         Ok(Some(Asked { intent, paths, target, warnings: Vec::new() }))
     }
 
+    /// What a gateway shall be in a domain: what its settings say, and what was given now.
+    fn join_intent(&self, paths: &Paths, params: &Value, secret: bool) -> Result<Intent> {
+        let record = observe::record(&*self.host, paths)?.ok_or_else(|| no_gateway(paths.gateway.as_str()))?;
+        let mut settings = record.settings;
+        let mut given = Section::new();
+        for name in ["domain", "smbgw-ad-ou", "smbgw-idmap"] {
+            if let Some(v) = text(params, name)? {
+                given.insert(name.to_owned(), v);
+            }
+        }
+        let joined = record.member.is_some_and(|m| m.is_joined());
+        let known = Known { joined, settings: settings.clone(), ..Known::default() };
+        let frozen = crate::spec::settings::frozen(&given, &known);
+        settings.extend(given);
+        let host = match paths.mode {
+            Mode::Native => NodeName::new(&self.node)?,
+            Mode::Lxc => NodeName::new(&crate::spec::guest::hostname(&paths.gateway))?,
+        };
+        let (domain, mut problems) = DomainSpec::read(&host, paths.mode, &settings);
+        problems.extend(frozen);
+        if !problems.is_empty() {
+            return Err(Error::invalid(format!("gateway {}", paths.gateway), problems));
+        }
+        let domain = domain.ok_or_else(|| Error::property("domain", "no section of the gateway names one; give --domain"))?;
+        Ok(Intent::AdJoin { domain: Box::new(domain), settings, join: join_account(params)?, secret })
+    }
+
     fn share_intent(&self, op: &str, params: &Value, password: bool) -> Result<Option<Asked>> {
         let (id, section, checked) = self.checked(params)?;
         let paths = self.paths_of(&checked.spec.gateway);
@@ -749,7 +791,7 @@ impl Context {
         if elsewhere && (known.is_none() || paths.mode == Mode::Lxc) {
             return Ok(None);
         }
-        let password = password && checked.spec.first_user.is_some();
+        let password = password && (checked.spec.first_user.is_some() || checked.spec.join.is_some());
         let (spec, warnings) = (Box::new(checked.spec), checked.warnings);
         if let Some(e) = known {
             self.refuse_fixed(&id, &section, e)?;
@@ -843,6 +885,12 @@ impl Context {
         let (content, ids) = (serde_json::to_string(doc).unwrap_or_default(), self.host.own_ids());
         self.host.write(&FileSpec { path: self.snapshot(id), content, mode: 0o600, uid: ids.0, gid: ids.1 })
     }
+}
+
+/// The account that joins or leaves.
+fn join_account(params: &Value) -> Result<Option<JoinAccount>> {
+    let account = text(params, "username")?;
+    account.map(|a| JoinAccount::new(&a).map_err(|e| Error::property("username", e.to_string()))).transpose()
 }
 
 fn no_gateway(name: &str) -> Error {

@@ -24,7 +24,7 @@ use crate::run::exec::{IntentPlanner, OpRun, Progress as OpProgress, Resume};
 use crate::run::reconcile::{self, Site, Task};
 use crate::spec::GuestSpec;
 use crate::spec::record::{Record, ShareEntry, ShareState};
-use crate::spec::section::{self, Mode, Sections};
+use crate::spec::section::{self, JoinAccount, Mode, Sections};
 use crate::status;
 use crate::types::{StoreId, shorten};
 
@@ -144,12 +144,16 @@ impl One {
                 // One of that name that was removed before has nothing to do with it.
                 self.note(|r| _ = r.removed.remove(&asked.target))?;
                 c.drop_deferred(&asked.target)?;
-                c.keep_password(&asked.target, &self.secrets)?;
+                c.keep_password(&asked.target, spec.join.as_ref().map(JoinAccount::as_str), &self.secrets)?;
                 c.announce(spec, &warnings)?;
                 let (_, section, _) = c.checked(params)?;
                 self.last = json!({"id": asked.target, "state": "provisioning", "section": section, "warnings": warnings});
             }
             ("share.update", _) => {
+                let join = asked.intent.spec().and_then(|s| s.join.as_ref());
+                if join.is_some() {
+                    c.keep_password(&asked.target, join.map(JoinAccount::as_str), &self.secrets)?;
+                }
                 let (_, section, _) = c.checked(params)?;
                 self.last = json!({"id": asked.target, "state": "recorded", "section": section, "warnings": warnings});
             }
@@ -600,9 +604,9 @@ impl One {
                 let (node, secrets) = (&self.context.node, self.hand_over());
                 self.current = Some(OpRun::resume(Rc::clone(&self.machines), node, &self.paths, &how, planner, secrets)?);
             }
-            Todo::Begin { op, params } => {
-                if op == "share.create" {
-                    self.fetch_password(&params)?;
+            Todo::Begin { op, mut params } => {
+                if matches!(op.as_str(), "share.create" | "share.update") {
+                    self.fetch_password(&mut params)?;
                 }
                 if let Err(e) = self.begin(&op, params.clone()) {
                     if let (Some(id), "share.create") = (params["id"].as_str(), op.as_str()) {
@@ -639,9 +643,12 @@ impl One {
     }
 
     /// The password that a hook left for the share, for this operation alone.
-    fn fetch_password(&mut self, params: &Value) -> Result<()> {
+    fn fetch_password(&mut self, params: &mut Value) -> Result<()> {
         let kept = params["id"].as_str().map(|id| self.context.kept_password(id)).transpose()?.flatten();
-        if let Some(p) = kept {
+        if let Some((account, p)) = kept {
+            if let (Some(account), Some(section)) = (account, params["section"].as_object_mut()) {
+                section.insert("username".into(), json!(account));
+            }
             self.secrets.put("password", p);
             self.password = true;
             self.fetched = true;
@@ -679,7 +686,7 @@ impl One {
     }
 
     fn begin(&mut self, op: &str, params: Value) -> Result<()> {
-        let needs_password = matches!(op, "user.create" | "user.password");
+        let needs_password = matches!(op, "user.create" | "user.password" | "ad.join" | "ad.leave");
         if needs_password && !self.password {
             return Err(Error::property("password", "is needed; give it on standard input"));
         }
@@ -717,7 +724,7 @@ impl One {
         let changes = matches!(asked.intent, Intent::Update { .. } | Intent::Limits(_));
         self.changing = asked.intent.share_id().filter(|_| changes).map(str::to_owned);
         let mut params = params;
-        params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update"));
+        params["password-given"] = json!(self.password && matches!(op, "share.create" | "share.update" | "ad.join"));
         let opened = Event::Opened {
             opid: new_opid(&*c.host)?,
             op: op.to_owned(),

@@ -16,7 +16,7 @@ mod walk;
 
 pub use quota::disk_free;
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -582,6 +582,7 @@ impl Host for RealHost {
             input: input.as_deref(),
             timeout: Duration::from_millis(cmd.timeout_ms),
             daemon: cmd.daemon,
+            krb5_config: cmd.krb5_config.as_deref(),
         });
         if let Some(secret) = &mut input {
             wipe(secret);
@@ -783,6 +784,7 @@ struct Start<'a> {
     input: Option<&'a [u8]>,
     timeout: Duration,
     daemon: bool,
+    krb5_config: Option<&'a Path>,
 }
 
 fn spawn(start: &Start<'_>) -> Result<RealJob> {
@@ -808,10 +810,13 @@ fn spawn(start: &Start<'_>) -> Result<RealJob> {
     let (out, child_out) = pipe().map_err(|e| failed(e.into()))?;
     let (err, child_err) = pipe().map_err(|e| failed(e.into()))?;
     nonblocking(&out).and_then(|_| nonblocking(&err)).map_err(|e| failed(e.into()))?;
+    let krb5 = start.krb5_config.map(|p| CString::new([b"KRB5_CONFIG=", p.as_os_str().as_bytes()].concat())).transpose();
+    let krb5 = krb5.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidInput, "KRB5_CONFIG contains a NUL byte")))?;
+    let env: Vec<&CStr> = ENVIRONMENT.into_iter().chain(krb5.as_deref()).collect();
     let child = sys::spawn(&Spawn {
         program: start.path,
         args: start.args,
-        env: &ENVIRONMENT,
+        env: &env,
         stdio: [stdin.as_fd(), child_out.as_fd(), child_err.as_fd()],
         daemon: start.daemon,
         deadline,

@@ -15,8 +15,8 @@ use crate::facts::{ConfFile, DirectoryFacts, Facts, Paths};
 use crate::format::krb5_conf::{self, Krb5Conf};
 use crate::format::nsswitch;
 use crate::spec::access::Who;
-use crate::spec::section::JoinAccount;
 use crate::spec::record::{Key, Member, MemberState, Record, ShareState};
+use crate::spec::section::JoinAccount;
 use crate::spec::{DomainSpec, IdRange, Mode, ShareSpec};
 use crate::types::{DomainAccount, sha256_hex};
 
@@ -94,26 +94,31 @@ fn suitable(domain: &DomainSpec, facts: &Facts) -> Result<()> {
     let native = facts.paths.mode == Mode::Native;
     let foreign = samba::foreign_shares(facts);
     if native && !foreign.is_empty() {
-        let why = format!(
-            "the node's Samba serves other shares ({}), and a domain would change who may use them",
-            foreign.join(", ")
+        let why =
+            format!("the node's Samba serves other shares ({}), and a domain would change who may use them", foreign.join(", "));
+        return Err(
+            Error::property("domain", format!("{why}; serve the share from a container: --smbgw-mode lxc")).as_kind(Kind::Unsafe)
         );
-        return Err(Error::property("domain", format!("{why}; serve the share from a container: --smbgw-mode lxc")).as_kind(Kind::Unsafe));
     }
     let ours = facts.record.iter().flat_map(|r| r.users.keys()).collect::<Vec<_>>();
     let strangers: Vec<&String> = facts.passdb.keys().filter(|n| !ours.contains(n) && *n != accounts::PROBE_USER).collect();
     if native && !strangers.is_empty() {
         let list = strangers.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
         let why = format!("the node's Samba has users of its own ({list}), who could not log in any more");
-        return Err(Error::property("domain", format!("{why}; serve the share from a container: --smbgw-mode lxc")).as_kind(Kind::Unsafe));
+        return Err(
+            Error::property("domain", format!("{why}; serve the share from a container: --smbgw-mode lxc")).as_kind(Kind::Unsafe)
+        );
     }
     let own = facts.own.as_ref().is_some_and(|f| f.text.contains("security = ADS"));
     let security = facts.effective.global.get("security").map_or("", String::as_str);
     if !own && ["ads", "domain"].contains(&security.to_ascii_lowercase().as_str()) {
         let realm = facts.effective.global.get("realm").map_or("", String::as_str);
         let why = format!("this machine is a member of a domain already ({realm}, by smb.conf), and was not made one by smbgw");
-        return Err(Error::property("domain", format!("{why}; leave the membership alone and serve the share from a container: --smbgw-mode lxc"))
-            .as_kind(Kind::Conflict));
+        return Err(Error::property(
+            "domain",
+            format!("{why}; leave the membership alone and serve the share from a container: --smbgw-mode lxc"),
+        )
+        .as_kind(Kind::Conflict));
     }
     clear_of_others(domain.range, "smbgw-idmap", facts)?;
     clear_of_others(IdRange::of_builtin(facts.paths.mode), "domain", facts)?;
@@ -122,7 +127,11 @@ fn suitable(domain: &DomainSpec, facts: &Facts) -> Result<()> {
 
 /// A range must have none of the machine's own numbers.
 fn clear_of_others(range: IdRange, property: &str, facts: &Facts) -> Result<()> {
-    let sub = facts.sub_ids.iter().filter(|(_, n)| *n > 0).find(|(first, n)| range.meets(IdRange { first: *first, last: first + (n - 1) }));
+    let sub = facts
+        .sub_ids
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .find(|(first, n)| range.meets(IdRange { first: *first, last: first + (n - 1) }));
     if let Some((first, n)) = sub {
         let why = format!("{range} meets {first}-{}, which /etc/subuid or /etc/subgid give to containers", first + (n - 1));
         return Err(Error::property(property, format!("{why}; choose another range with --smbgw-idmap")));
@@ -146,8 +155,12 @@ fn local_users_stay_out(domain: &DomainSpec, facts: &Facts) -> Result<()> {
         for (who, _) in samba::spec_of(id, e, r)?.access.entries() {
             if let Who::User(u) = who {
                 if !domain.fallback.contains(u) {
-                    let why = format!("share {id} of this gateway names the local user {u}, who cannot log in once it is in a domain");
-                    return Err(Error::property("domain", format!("{why}; take {u} out of smbgw-access, or name it in smbgw-ad-fallback")));
+                    let why =
+                        format!("share {id} of this gateway names the local user {u}, who cannot log in once it is in a domain");
+                    return Err(Error::property(
+                        "domain",
+                        format!("{why}; take {u} out of smbgw-access, or name it in smbgw-ad-fallback"),
+                    ));
                 }
             }
         }
@@ -179,7 +192,8 @@ pub fn become_member(intent: &Intent, facts: &Facts) -> Steps {
     if !unknown.is_empty() {
         let title = "look up the accounts of the domain that shares name";
         steps.push(
-            Step::new("directory/accounts", title, Watch::Record(Key::Accounts), Effect::KnowAccounts(unknown)).undo(Undo::Restore),
+            Step::new("directory/accounts", title, Watch::Record(Key::Accounts), Effect::KnowAccounts(unknown))
+                .undo(Undo::Restore),
         );
     }
     Ok((steps, warnings))
@@ -194,7 +208,12 @@ fn surroundings(m: &Member, seen: &DirectoryFacts, facts: &Facts, steps: &mut Ve
         if let Some(text) = nsswitch::add_source(&f.text, &DATABASES, "winbind") {
             if !m.added_names {
                 let m = Member { added_names: true, ..m.clone() };
-                steps.push(accounts::record("directory/added", "record that these lines are ours", Key::Member, serde_json::to_value(m).ok()));
+                steps.push(accounts::record(
+                    "directory/added",
+                    "record that these lines are ours",
+                    Key::Member,
+                    serde_json::to_value(m).ok(),
+                ));
             }
             file("directory/names", "let the machine know accounts of the domain", NSSWITCH.into(), Some(f), text, steps);
         }
@@ -225,7 +244,13 @@ fn file(id: &str, title: &str, path: PathBuf, now: Option<&ConfFile>, content: S
     }
     let (mode, uid, gid) = now.map_or((0o644, 0, 0), |f| (f.mode, f.uid, f.gid));
     let sha256 = sha256_hex(content.as_bytes());
-    let before = now.map_or(Seen::Absent, |f| Seen::File { sha256: f.sha256.clone(), mode: f.mode, uid: f.uid, gid: f.gid, content: None });
+    let before = now.map_or(Seen::Absent, |f| Seen::File {
+        sha256: f.sha256.clone(),
+        mode: f.mode,
+        uid: f.uid,
+        gid: f.gid,
+        content: None,
+    });
     let effect = Effect::Write(FileSpec { path: path.clone(), content, mode, uid, gid });
     let want = Seen::File { sha256, mode, uid, gid, content: None };
     steps.push(Step::new(id, title, Watch::File(path), effect).before(before).want(want).undo(Undo::Restore));
@@ -258,7 +283,9 @@ fn join(intent: &Intent, m: &Member, seen: &DirectoryFacts, facts: &Facts, steps
     let undo = Effect::Unjoin { by: by.clone(), account: parting, secrets };
     let title = format!("join the domain as {}", m.computer);
     steps.push(
-        Step::new("directory/join", title, Watch::Member(m.workgroup.clone()), Effect::Join(by)).undo(Undo::Do(vec![undo])).long(),
+        Step::new("directory/join", title, Watch::Member(m.workgroup.clone()), Effect::Join(by))
+            .undo(Undo::Do(vec![undo]))
+            .long(),
     );
     Ok(())
 }
@@ -267,9 +294,14 @@ fn join(intent: &Intent, m: &Member, seen: &DirectoryFacts, facts: &Facts, steps
 fn unknown_accounts(r: &Record, m: &Member) -> Result<Vec<(DomainAccount, bool)>> {
     let (mut unknown, mut wrong): (Vec<(DomainAccount, bool)>, Vec<Problem>) = (Vec::new(), Vec::new());
     for (id, e) in r.shares.iter().filter(|(_, e)| e.state != ShareState::Deleting) {
-        for (a, group) in samba::spec_of(id, e, r)?.access.entries().filter_map(|(w, _)| Some((w.account()?, matches!(w, Who::DomainGroup(_))))) {
+        for (a, group) in
+            samba::spec_of(id, e, r)?.access.entries().filter_map(|(w, _)| Some((w.account()?, matches!(w, Who::DomainGroup(_)))))
+        {
             if *a.domain() != m.workgroup {
-                let why = format!("{a} is of another domain than the gateway's, which is {}; accounts of trusted domains have no numbers here", m.workgroup);
+                let why = format!(
+                    "{a} is of another domain than the gateway's, which is {}; accounts of trusted domains have no numbers here",
+                    m.workgroup
+                );
                 wrong.push(Problem::new("smbgw-access", why));
             } else if r.accounts.get(&a.folded()).is_none_or(|k| k.group != group) && !unknown.iter().any(|(u, _)| u == a) {
                 unknown.push((a.clone(), group));
@@ -315,18 +347,28 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
     let seen = facts.directory.clone().unwrap_or_default();
     if seen.winbindd_running && m.started_winbindd {
         steps.push(
-            Step::new("directory/winbindd", "stop winbindd: it did not run before us", Watch::Daemon(Daemon::Winbindd), live::stop(facts, Daemon::Winbindd))
-                .want(Seen::Absent)
-                .undo(Undo::Do(vec![live::start(facts, Daemon::Winbindd, false)])),
+            Step::new(
+                "directory/winbindd",
+                "stop winbindd: it did not run before us",
+                Watch::Daemon(Daemon::Winbindd),
+                live::stop(facts, Daemon::Winbindd),
+            )
+            .want(Seen::Absent)
+            .undo(Undo::Do(vec![live::start(facts, Daemon::Winbindd, false)])),
         );
     }
     if seen.secrets_before {
         // Its undo would need the machine's password, which nobody keeps.
         let effect = Effect::Rename(SECRETS_BEFORE.into(), SECRETS.into());
         steps.push(
-            Step::new("directory/secrets", "bring Samba's secrets from before the join back", Watch::Exists(SECRETS_BEFORE.into()), effect)
-                .want(Seen::Absent)
-                .undo(Undo::None("the password of the computer account is gone: pve-smbgateway ad join".into())),
+            Step::new(
+                "directory/secrets",
+                "bring Samba's secrets from before the join back",
+                Watch::Exists(SECRETS_BEFORE.into()),
+                effect,
+            )
+            .want(Seen::Absent)
+            .undo(Undo::None("the password of the computer account is gone: pve-smbgateway ad join".into())),
         );
     }
     let gone = |id: &str, title: &str, path: PathBuf| {
@@ -342,7 +384,14 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
     }
     if let (true, Some(f)) = (m.added_names, &seen.nsswitch) {
         if let Some(text) = nsswitch::remove_source(&f.text, &DATABASES, "winbind") {
-            file("directory/names", "take the domain out of where the machine looks for accounts", NSSWITCH.into(), Some(f), text, steps);
+            file(
+                "directory/names",
+                "take the domain out of where the machine looks for accounts",
+                NSSWITCH.into(),
+                Some(f),
+                text,
+                steps,
+            );
         }
     }
     for (path, _) in &seen.drop_ins {
@@ -360,9 +409,11 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
 
 /// Takes the gateway out of its domain; its shares stay, and nobody can log in to them until it joins again.
 pub fn leave(keep: bool, join: Option<&JoinAccount>, facts: &Facts) -> Steps {
-    let m = record(facts)?.member.as_ref().filter(|m| m.is_joined()).ok_or_else(|| {
-        Error::new(Kind::Conflict, format!("gateway {} is in no domain", facts.paths.gateway))
-    })?;
+    let m = record(facts)?
+        .member
+        .as_ref()
+        .filter(|m| m.is_joined())
+        .ok_or_else(|| Error::new(Kind::Conflict, format!("gateway {} is in no domain", facts.paths.gateway)))?;
     let domain = wanted(facts)?.ok_or_else(|| Error::new(Kind::Internal, "a member without a domain"))?;
     let account = join.map(|a| a.principal(&domain.domain.realm()));
     let by = joining(&domain, Some(m), account, facts)?;

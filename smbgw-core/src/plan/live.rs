@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::Intent;
 use super::accounts;
 use super::common::Steps;
-use super::samba::{self, MARKER};
 use super::directory::krb5_conf;
+use super::samba::{self, MARKER};
 use super::step::{Candidate, Effect, Seen, Step, Undo, Watch};
 use crate::effect::{Cmd, Daemon, FileSpec, Program};
 use crate::error::{Error, Kind, Result};
@@ -235,7 +235,11 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             ));
         }
         let undo = Undo::Do(vec![stop(facts, Daemon::Smbd)]);
-        steps.push(Step::new("samba/start", "start smbd", Watch::Daemon(Daemon::Smbd), start_smbd(facts, false)).want(Seen::Running).undo(undo));
+        steps.push(
+            Step::new("samba/start", "start smbd", Watch::Daemon(Daemon::Smbd), start_smbd(facts, false))
+                .want(Seen::Running)
+                .undo(undo),
+        );
     } else if restart {
         steps.push(Step::new(
             "samba/restart",
@@ -265,14 +269,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
 }
 
 /// winbindd runs where the gateway is in a domain, before smbd asks it.
-fn winbindd(
-    facts: &Facts,
-    record: &Record,
-    member: Option<&Member>,
-    security: Security,
-    now_own: &str,
-    steps: &mut Vec<Step>,
-) {
+fn winbindd(facts: &Facts, record: &Record, member: Option<&Member>, security: Security, now_own: &str, steps: &mut Vec<Step>) {
     let runs = facts.directory.as_ref().is_some_and(|d| d.winbindd_running);
     let watch = Watch::Daemon(Daemon::Winbindd);
     match member {
@@ -440,7 +437,9 @@ fn take_down(
         let undo = Undo::Do(vec![start_smbd(facts, false)]);
         let effect = stop(facts, Daemon::Smbd);
         steps.push(
-            Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Daemon(Daemon::Smbd), effect).want(Seen::Absent).undo(undo),
+            Step::new("samba/stop", "stop smbd: it did not run before us", Watch::Daemon(Daemon::Smbd), effect)
+                .want(Seen::Absent)
+                .undo(undo),
         );
     } else if restart {
         steps.push(Step::new(

@@ -106,6 +106,8 @@ pub enum Intent {
     AdJoin {
         /// The domain.
         domain: Box<DomainSpec>,
+        /// The gateway's settings that say so.
+        settings: Section,
         /// The account that joins.
         join: Option<JoinAccount>,
         /// Its password is at hand.
@@ -205,6 +207,7 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
     if inside && !facts.reachable && !matches!(intent, Intent::Delete { .. }) {
         return substrate::out_of_reach(intent, facts);
     }
+    let mut early = Vec::new();
     let planned = match (name, intent) {
         ("files", Intent::Create { spec, section, .. }) => share::files(spec, section, facts, true),
         ("files", Intent::Update { spec, section, .. }) => share::files(spec, section, facts, false),
@@ -235,7 +238,10 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("domain", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => {
             directory::find(spec, *password, facts)
         }
-        ("domain", Intent::AdJoin { domain, join, secret }) => directory::find_again(domain, join.as_ref(), *secret, facts),
+        ("domain", Intent::AdJoin { domain, settings, join, secret }) => {
+            share::keep_settings(settings.clone(), facts, &mut early);
+            directory::find_again(domain, join.as_ref(), *secret, facts)
+        }
         ("directory", Intent::Delete { .. }) if !facts.reachable => common::nothing(),
         ("directory", Intent::Delete { id, .. }) => directory::forget(id, facts),
         ("directory", Intent::AdLeave { keep, join }) => directory::leave(*keep, join.as_ref(), facts),
@@ -249,7 +255,8 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("template", Intent::TemplatePrune { keep }) => template::prune(*keep, facts),
         (phase, _) => Err(Error::new(Kind::Internal, format!("there is no phase {phase} for this intent"))),
     };
-    let (mut steps, warnings) = planned?;
+    let (steps, warnings) = planned?;
+    let mut steps = [early, steps].concat();
     if inside || name == "intent" {
         // What belongs to the record and the trees stays with the node; the rest happens where Samba is.
         steps.iter_mut().filter(|s| !s.effect.is_of_the_node()).for_each(|s| s.place = facts.place);

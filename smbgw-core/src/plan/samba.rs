@@ -374,7 +374,9 @@ pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, 
         for (name, value) in globals(security) {
             g.set(name, value);
         }
-        for (name, value) in record.member.iter().filter(|m| m.is_joined()).flat_map(|m| in_domain(m, record.mode, security, known)) {
+        for (name, value) in
+            record.member.iter().filter(|m| m.is_joined()).flat_map(|m| in_domain(m, record.mode, security, known))
+        {
             g.set(&name, value);
         }
         all.push(g);

@@ -137,7 +137,8 @@ fn settings_to_be(section: &Section, facts: &Facts) -> Section {
     all
 }
 
-fn keep_settings(settings: Section, facts: &Facts, steps: &mut Vec<Step>) {
+/// The gateway's settings, where they differ from those in the record.
+pub fn keep_settings(settings: Section, facts: &Facts, steps: &mut Vec<Step>) {
     if facts.record.as_ref().map_or(!settings.is_empty(), |r| r.settings != settings) {
         let value = (!settings.is_empty()).then(|| serde_json::json!(settings));
         steps.push(accounts::record("files/settings", "record the gateway's settings", Key::Settings, value));

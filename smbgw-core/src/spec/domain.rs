@@ -15,7 +15,10 @@ pub const PROPERTIES: [&str; 4] = ["domain", "smbgw-ad-ou", "smbgw-idmap", "smbg
 pub const FIXED: [(&str, &str); 3] = [
     ("domain", "the gateway is a member of a domain; it leaves with: pve-smbgateway ad leave"),
     ("smbgw-ad-ou", "the gateway's computer account exists; move it with the tools of the domain"),
-    ("smbgw-idmap", "files and ACLs on the disk carry numbers of the range in use, and another would give them to others; it can be chosen before the gateway joins"),
+    (
+        "smbgw-idmap",
+        "files and ACLs on the disk carry numbers of the range in use, and another would give them to others; it can be chosen before the gateway joins",
+    ),
 ];
 
 /// Numbers of accounts: first and last.
@@ -57,7 +60,10 @@ impl IdRange {
         };
         let (first, last) = (number(first).ok_or_else(wrong)?, number(last).ok_or_else(wrong)?);
         if last < first || last - first < 2_000 {
-            return Err(format!("{} has room for less than 2000 accounts; a domain gives its first user the number 1000", shorten(text)));
+            return Err(format!(
+                "{} has room for less than 2000 accounts; a domain gives its first user the number 1000",
+                shorten(text)
+            ));
         }
         Ok(Self { first, last })
     }
@@ -162,11 +168,19 @@ impl DomainSpec {
 
 fn check_ou(text: &str) -> Result<String, String> {
     if text.contains('=') {
-        return Err(format!("{:?} looks like a distinguished name; write the names of the units from the top: Servers/Files", shorten(text)));
+        return Err(format!(
+            "{:?} looks like a distinguished name; write the names of the units from the top: Servers/Files",
+            shorten(text)
+        ));
     }
     let parts: Vec<&str> = text.split('/').map(str::trim).collect();
-    let plain = |p: &&str| !p.is_empty() && p.chars().count() <= 64 && !p.chars().any(|c| c.is_control() || "\\,+\"<>;#".contains(c));
-    if parts.iter().all(plain) { Ok(parts.join("/")) } else { Err(format!("{:?} is no path of organizational units like Servers/Files", shorten(text))) }
+    let plain =
+        |p: &&str| !p.is_empty() && p.chars().count() <= 64 && !p.chars().any(|c| c.is_control() || "\\,+\"<>;#".contains(c));
+    if parts.iter().all(plain) {
+        Ok(parts.join("/"))
+    } else {
+        Err(format!("{:?} is no path of organizational units like Servers/Files", shorten(text)))
+    }
 }
 
 /// Whether a range keeps clear of what a mode needs for itself.
@@ -182,7 +196,9 @@ fn fits(range: IdRange, mode: Mode) -> Result<IdRange, String> {
         Mode::Lxc if range.first < 10_000 || range.last > 65_533 => {
             Err(format!("{range} is not within 10000-65533, the numbers that a container has for a domain"))
         }
-        Mode::Native if range.first < 65_536 => Err(format!("{range} begins among the numbers of Debian and systemd; begin at 100000 or later")),
+        Mode::Native if range.first < 65_536 => {
+            Err(format!("{range} begins among the numbers of Debian and systemd; begin at 100000 or later"))
+        }
         Mode::Native if range.last > i32::MAX as u32 => Err(format!("{range} ends above 2147483647")),
         _ => Ok(range),
     }
@@ -199,7 +215,8 @@ mod tests {
 
     #[test]
     fn settings_make_a_domain() {
-        let (d, wrong) = read(&[("domain", "Example.Test"), ("smbgw-ad-ou", "Servers/Files"), ("smbgw-ad-fallback", "anna,ben")], Mode::Lxc);
+        let (d, wrong) =
+            read(&[("domain", "Example.Test"), ("smbgw-ad-ou", "Servers/Files"), ("smbgw-ad-fallback", "anna,ben")], Mode::Lxc);
         let d = d.expect("a domain");
         assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!((d.host().as_str(), d.principal().as_str()), ("files.example.test", "FILES$@EXAMPLE.TEST"));
@@ -209,8 +226,10 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let (_, wrong) =
-            read(&[("domain", "x"), ("smbgw-ad-ou", "OU=a,DC=b"), ("smbgw-idmap", "1-2"), ("smbgw-ad-fallback", "A b")], Mode::Lxc);
+        let (_, wrong) = read(
+            &[("domain", "x"), ("smbgw-ad-ou", "OU=a,DC=b"), ("smbgw-idmap", "1-2"), ("smbgw-ad-fallback", "A b")],
+            Mode::Lxc,
+        );
         let names: Vec<&str> = wrong.iter().map(|p| p.property.as_str()).collect();
         assert_eq!(names, ["domain", "smbgw-ad-ou", "smbgw-idmap", "smbgw-ad-fallback"]);
         assert_eq!(read(&[("smbgw-ad-ou", "a")], Mode::Lxc).1.len(), 1);

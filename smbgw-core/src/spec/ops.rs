@@ -98,6 +98,24 @@ pub const OPERATIONS: &[Operation] = &[
         &["back"],
         "Give everything in a tree the numbers of an unprivileged container, or take them back.",
     ),
+    Operation {
+        secrets: PASSWORD,
+        ..run(
+            "ad.join",
+            &["username"],
+            &["gateway", "domain", "smbgw-ad-ou", "smbgw-idmap"],
+            "Make a gateway a member of a domain, or one again; the account is used once and not kept.",
+        )
+    },
+    Operation {
+        secrets: PASSWORD,
+        ..run(
+            "ad.leave",
+            &["username"],
+            &["gateway", "keep-account"],
+            "Take a gateway out of its domain and delete its computer account.",
+        )
+    },
     run("reconcile", &["sections"], &["ids"], "Bring this node to the wanted state and refresh the status snapshots."),
     query("check", &["id", "section"], &["sections", "create"], "All problems of a section, and what it would mean."),
     query("plan", &["op", "params"], &[], "What a run would do."),
@@ -109,6 +127,15 @@ pub const OPERATIONS: &[Operation] = &[
     query("groups", &[], &["gateway"], "Local groups."),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),
     query("templates", &[], &[], "Templates for containers on this node."),
+    query(
+        "ad.check",
+        &[],
+        &["gateway", "domain", "what"],
+        "Whether a domain can be joined, or a membership is good: each look with what it did, saw and means.",
+    ),
+    query("ad.users", &[], &["gateway", "match", "limit"], "Users of the domain."),
+    query("ad.groups", &[], &["gateway", "match", "limit"], "Groups of the domain."),
+    query("ad.whoami", &["name"], &["gateway"], "Who an account of the domain is, and which shares it may use and why."),
     query("audit", &[], &["id", "since", "limit"], "Who did what, when, with which result."),
     query("schema", &[], &[], "The tables of properties and operations."),
     query("sections", &[], &[], "The sections kept in the gateway record."),

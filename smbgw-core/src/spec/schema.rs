@@ -108,8 +108,13 @@ pub const PROPERTIES: &[Property] = &[
         ..core("content", Form::Content, "Proxmox content kept in the tree: none, or iso and backup in explicit content-dirs.")
     },
     core("content-dirs", Form::ContentDirs, "Subdirectories of Proxmox content, as type=subdirectory."),
-    core("username", Form::User, "First user of the share, with write access."),
-    Property { sensitive: true, ..core("password", Form::Text, "Password of the first user; used once and not kept.") },
+    core("domain", Form::Text, "Active Directory domain of the gateway, by its DNS name: it joins and its users log in."),
+    core(
+        "username",
+        Form::User,
+        "First user of the share, with write access. With a domain: the account that joins the gateway, used once and not kept.",
+    ),
+    Property { sensitive: true, ..core("password", Form::Text, "Password of that user or account; used once and not kept.") },
     Property {
         fixed: true,
         ..ours(
@@ -140,7 +145,24 @@ pub const PROPERTIES: &[Property] = &[
         None,
         "Most that single users may own in the share: anna=10G,ben=5G. Files belong to who makes them then. Needs a ZFS dataset, or an ext4 or XFS of its own with usrquota.",
     ),
-    ours("smbgw-access", Form::Access, None, "Who may do what: rw:@group,ro:user,full:user. 'full' may change permissions."),
+    ours(
+        "smbgw-access",
+        Form::Access,
+        None,
+        "Who may do what: rw:@group,ro:user,full:user; accounts of the domain as rw:@DOMAIN\\Domain Users. 'full' may change permissions.",
+    ),
+    ours(
+        "smbgw-ad-ou",
+        Form::Text,
+        None,
+        "Where the gateway's computer account is made: names of organizational units from the top, as Servers/Files.",
+    ),
+    ours(
+        "smbgw-idmap",
+        Form::Text,
+        None,
+        "Numbers of the domain's accounts, as FIRST-LAST; default: 10000-65533 in a container, 1000000-1999999 on a node. Must be the same wherever the files are used.",
+    ),
     ours(
         "smbgw-security",
         Form::Enum(&["standard", "high"]),

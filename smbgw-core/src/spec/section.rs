@@ -1025,7 +1025,12 @@ mod tests {
             assert!(e.problems().iter().any(|p| p.property == property && p.message.contains("'b'")), "{property}: {e}");
         }
         // The owner is the one that the gateway has, and what it was built with stays.
-        let known = Known { node: "pve2".into(), settings: Section::from([("smbgw-swap".into(), "64".into())]), built: true, joined: false };
+        let known = Known {
+            node: "pve2".into(),
+            settings: Section::from([("smbgw-swap".into(), "64".into())]),
+            built: true,
+            joined: false,
+        };
         a.gateways.insert("files".into(), known);
         let got = lxc(&[("smbgw-gateway", "files")], &a).expect("valid");
         assert_eq!((got.spec.node.as_str(), got.spec.guest.expect("a container").swap), ("pve2", 64));

@@ -12,7 +12,8 @@ fn sh(script: &str) -> RealJob {
 
 fn sh_with(script: &str, input: Option<&[u8]>, timeout: Duration) -> RealJob {
     let args = ["-c".to_owned(), script.to_owned()];
-    spawn(&Start { path: Path::new("/bin/sh"), args: &args, input, timeout, daemon: false }).expect("sh starts")
+    spawn(&Start { path: Path::new("/bin/sh"), args: &args, input, timeout, daemon: false, krb5_config: None })
+        .expect("sh starts")
 }
 
 fn end(job: &mut RealJob) -> Output {
@@ -183,6 +184,7 @@ fn descriptors_do_not_leak_into_the_child() {
         input: Some(b"x"),
         timeout: Duration::from_secs(20),
         daemon: false,
+        krb5_config: None,
     });
     let text = end(&mut job.expect("ls starts")).out();
     assert!(!text.contains("leaky"), "{text}");
@@ -225,8 +227,14 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
         }
     }
     // The child reports a missing program although it cannot be waited for.
-    let missing =
-        Start { path: Path::new("/nonexistent"), args: &[], input: None, timeout: Duration::from_secs(5), daemon: false };
+    let missing = Start {
+        path: Path::new("/nonexistent"),
+        args: &[],
+        input: None,
+        timeout: Duration::from_secs(5),
+        daemon: false,
+        krb5_config: None,
+    };
     assert_eq!(spawn(&missing).map(drop).expect_err("not there").kind(), Kind::Io);
     let mut stuck = sh_with("exec sleep 1000", None, Duration::from_millis(100));
     assert!(end(&mut stuck).timed_out);
@@ -255,6 +263,7 @@ fn the_child_dies_with_us_and_a_daemon_does_not() {
             input: None,
             timeout: Duration::from_secs(20),
             daemon: true,
+            krb5_config: None,
         })
         .expect("sh starts");
         let daemon_pid: i32 = end(&mut daemon).out().trim().parse().expect("a pid");
@@ -286,21 +295,34 @@ fn a_program_that_cannot_run_says_why() {
     let file = dir.path().join("not-a-program");
     fs::write(&file, "no magic").expect("writes");
     for path in [Path::new("/nonexistent"), &file, dir.path()] {
-        let start = Start { path, args: &[], input: None, timeout: Duration::from_secs(5), daemon: false };
+        let start = Start { path, args: &[], input: None, timeout: Duration::from_secs(5), daemon: false, krb5_config: None };
         let e = spawn(&start).map(drop).expect_err("cannot run");
         assert_eq!(e.kind(), Kind::Io);
         assert!(e.to_string().contains(&path.display().to_string()), "{e}");
     }
     let args = ["a\0b".to_owned()];
-    let start = Start { path: Path::new("/bin/true"), args: &args, input: None, timeout: Duration::from_secs(5), daemon: false };
+    let start = Start {
+        path: Path::new("/bin/true"),
+        args: &args,
+        input: None,
+        timeout: Duration::from_secs(5),
+        daemon: false,
+        krb5_config: None,
+    };
     assert!(spawn(&start).is_err());
 }
 
 #[test]
 fn arguments_arrive_literally() {
     let args: Vec<String> = ["%s|", "a b", "", "$(id)", "'\"\\", "\n", "ü🦀", "--"].map(str::to_owned).to_vec();
-    let start =
-        Start { path: Path::new("/usr/bin/printf"), args: &args, input: None, timeout: Duration::from_secs(5), daemon: false };
+    let start = Start {
+        path: Path::new("/usr/bin/printf"),
+        args: &args,
+        input: None,
+        timeout: Duration::from_secs(5),
+        daemon: false,
+        krb5_config: None,
+    };
     let output = end(&mut spawn(&start).expect("starts"));
     assert_eq!(output.out(), "a b||$(id)|'\"\\|\n|ü🦀|--|");
 }
@@ -345,7 +367,7 @@ fn where_the_kernel_gives_no_pidfd_the_rest_still_holds() {
 fn a_daemon_that_does_not_get_ready_in_time_is_ended_with_its_children() {
     let args = ["-c".to_owned(), "sleep 1000 & echo $!; wait".to_owned()];
     let timeout = Duration::from_millis(300);
-    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true };
+    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true, krb5_config: None };
     let output = end(&mut spawn(&start).expect("sh starts"));
     assert!(output.timed_out);
     let child: i32 = output.out().trim().parse().expect("a pid");

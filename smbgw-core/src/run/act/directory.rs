@@ -58,9 +58,10 @@ fn put_conf(tools: &Tools<'_>, path: &Path, text: &str) -> Result<()> {
 
 /// A `net ads` command as the account that joins, which reads a configuration of its own.
 fn net(j: &Joining, words: &[&str]) -> Result<Cmd> {
-    let account = j.account.as_deref().ok_or_else(|| {
-        Error::property("username", format!("is needed: an account of {} that may do this", j.domain.domain))
-    })?;
+    let account = j
+        .account
+        .as_deref()
+        .ok_or_else(|| Error::property("username", format!("is needed: an account of {} that may do this", j.domain.domain)))?;
     let mut args: Vec<String> = vec!["ads".into()];
     args.extend(words.iter().map(|w| (*w).to_owned()));
     args.extend(["-U".into(), account.to_owned(), format!("--configfile={}", j.scratch.display())]);
@@ -199,7 +200,9 @@ pub(super) fn prove(tools: &Tools<'_>, asked: u32) -> Result<Flow> {
     Ok(Flow::Inquire(
         proving::all(tools.paths, &m),
         Box::new(move |tools, notes| {
-            let young = |r: Reason| matches!(r, Reason::WinbinddDown | Reason::ControllerNotFound | Reason::NameUnknown | Reason::Unclear);
+            let young = |r: Reason| {
+                matches!(r, Reason::WinbinddDown | Reason::ControllerNotFound | Reason::NameUnknown | Reason::Unclear)
+            };
             if asked < PROOFS && notes.trouble().and_then(|f| f.reason).is_some_and(young) {
                 tools.host.pause(std::time::Duration::from_millis(500));
                 return prove(tools, asked + 1);
@@ -209,4 +212,3 @@ pub(super) fn prove(tools: &Tools<'_>, asked: u32) -> Result<Flow> {
         }),
     ))
 }
-

@@ -107,6 +107,8 @@ sub start {
     # it takes the resolver of the machine for a forwarder, which is itself
     my $conf = "$base/fs/etc/samba/smb.conf";
     Lab::Box::spew($conf, Lab::Box::slurp($conf) =~ s/^\s*dns forwarder\b.*\n//mr, 0644);
+    # the service names under which members look for LDAP, which otherwise come with the registration of its own names
+    dc_must(['samba_spnupdate']);
     _helper();
     again() if $o{serve} // 1;
     return;
