@@ -9,8 +9,8 @@ use warnings;
 use File::Basename ();
 use lib File::Basename::dirname(__FILE__) . '/lib';
 
+use POSIX ();
 use Test::More;
-use Time::HiRes ();
 
 use Lab::Box;
 use Lab::Domain;
@@ -46,13 +46,22 @@ sub offset {
     return net(['ads', 'info'])->{out} =~ m/^Server time offset: (-?\d+)$/m ? $1 : undef;
 }
 
+# The two seconds are for a machine that has more to do.
+sub is_off_by {
+    my ($seconds, $name) = @_;
+    my $seen = offset() // 'nothing';
+    my $ok = ok($seen ne 'nothing' && abs($seen - $seconds) <= 2, $name) or diag("a member sees $seen");
+    return $ok;
+}
+
 # A write with a ticket: '' if it works, else what was said.
 sub write_as {
     my ($user, $password, $name) = @_;
     my $r = kinit($user, $password);
     return $r->{all} if $r->{rc} != 0;
     Lab::Box::spew('/run/lab/text', "written by $user\n");
-    $r = Lab::Box::run(['smbclient', '--use-kerberos=required', '--use-krb5-ccache=FILE:/run/lab/tickets', '-I', '127.0.0.1', "//$FQDN/office", '-c', "put /run/lab/text $name"]);
+    # only the option keeps it from asking for a password, only the variable makes it use the ticket
+    $r = Lab::Box::run(['smbclient', '--use-kerberos=required', '--use-krb5-ccache=FILE:/run/lab/tickets', '-I', '127.0.0.1', "//$FQDN/office", '-c', "put /run/lab/text $name"], env => { KRB5CCNAME => 'FILE:/run/lab/tickets' });
     return $r->{rc} == 0 && Lab::Box::slurp("/srv/office/$name") eq "written by $user\n" ? '' : $r->{all};
 }
 
@@ -87,7 +96,7 @@ subtest 'a domain answers' => sub {
     unlike(Lab::Box::slurp('/etc/hosts'), qr/^127\S* box$/m, 'and no other address');
     ok(!-e '/var/lib/samba/private/sam.ldb', "the controller's files are not the member's");
     is((POSIX::uname())[1], 'box', 'nor is its name');
-    is(offset(), 0, 'the clocks agree');
+    is_off_by(0, 'the clocks agree');
 };
 
 subtest 'accounts' => sub {
@@ -192,7 +201,7 @@ subtest 'DNS' => sub {
     is(offset(), undef, 'a member finds no controller');
     Lab::Domain::dns('answer');
     is(lookup($SRV, 'SRV'), 'answer', 'services again');
-    is(offset(), 0, 'and a member finds them');
+    is_off_by(0, 'and a member finds them');
     Lab::Domain::set_dns_record('other', '192.0.2.8', '192.0.2.9');
     is_deeply([Lab::Domain::dns_record('other')], ['192.0.2.8', '192.0.2.9'], 'records of another name');
     is(lookup("other.$Lab::Domain::DNS_DOMAIN", 'A'), 'answer', 'which are served');
@@ -203,11 +212,10 @@ subtest 'DNS' => sub {
 subtest 'the clock' => sub {
     for my $seconds (600, -86400) {
         Lab::Domain::clock($seconds);
-        my $seen = offset() // 'nothing';
-        ok($seen ne 'nothing' && abs($seen - $seconds) <= 2, "off by $seconds seconds") or diag("a member sees $seen");
+        is_off_by($seconds, "off by $seconds seconds");
     }
     Lab::Domain::clock(0);
-    is(offset(), 0, 'right again');
+    is_off_by(0, 'right again');
 };
 
 subtest 'away and back' => sub {

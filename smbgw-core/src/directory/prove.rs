@@ -13,7 +13,7 @@ use crate::facts::Paths;
 use crate::format::net_ads;
 use crate::host::Output;
 use crate::plan::accounts::samba_at;
-use crate::plan::directory::krb5_conf;
+use crate::plan::directory::{krb5_conf, list_keytab};
 use crate::spec::record::{KnownAccount, Member};
 
 /// How long a computer's password may stay: winbindd changes it every week.
@@ -197,7 +197,7 @@ pub fn wanted_names(member: &Member) -> Vec<String> {
 /// The keys with which smbd opens tickets.
 fn keytab(inquiry: &mut Inquiry, paths: &Paths, member: &Member) {
     let principal = member.principal();
-    ask(inquiry, "keytab", cmd(paths, Program::Net, &["ads", "keytab", "list"]), move |out| {
+    ask(inquiry, "keytab", list_keytab(paths).within_ms(20_000), move |out| {
         let own = out.out().lines().filter(|l| l.to_lowercase().contains(&principal.to_lowercase())).count();
         (own > 0).then(|| format!("{own} keys of {principal}"))
     });

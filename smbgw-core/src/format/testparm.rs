@@ -135,6 +135,24 @@ fn classify(line: &str) -> Option<(Severity, Option<&str>)> {
     warning.iter().any(|n| line.starts_with(n)).then_some((Warning, None))
 }
 
+/// A section with its parameters, in the order of the output.
+pub type Section = (String, Vec<(String, String)>);
+
+/// Reads what `testparm -s` prints on standard output. It is no smb.conf: a backslash at the end of a value (`winbind separator = \`) goes
+/// on with no other line, and nothing is quoted.
+pub fn parse_stdout(text: &str) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let line = line.trim_end_matches('\r');
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            sections.push((name.to_owned(), Vec::new()));
+        } else if let (Some((name, value)), Some((_, params))) = (line.split_once('='), sections.last_mut()) {
+            params.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+    }
+    sections
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +167,16 @@ mod tests {
         ($name:literal) => {
             include_str!(concat!("../../../tests/fixtures/samba-4.17/testparm_-s.", $name, ".txt.stderr"))
         };
+    }
+
+    #[test]
+    fn a_value_may_end_with_a_backslash() {
+        let text = "# Global parameters\n[global]\n\twinbind separator = \\\n\twinbind use default domain = No\n\tlog file = \n\n\n[a b]\n\tpath = /x = y\n";
+        let read = parse_stdout(text);
+        assert_eq!(read[0].1[0], ("winbind separator".to_owned(), "\\".to_owned()));
+        assert_eq!(read[0].1[1], ("winbind use default domain".to_owned(), "No".to_owned()));
+        assert_eq!(read[0].1[2].1, "");
+        assert_eq!(read[1], ("a b".to_owned(), vec![("path".to_owned(), "/x = y".to_owned())]));
     }
 
     #[test]

@@ -86,14 +86,13 @@ pub fn effective(cmd: &Cmd, out: &Output) -> Result<Effective> {
                 s.stderr = Some(out.err());
             }));
     }
-    let conf = SmbConf::parse(&out.out());
     let mut e = Effective { findings: lines, ..Effective::default() };
-    for s in conf.sections() {
-        let params: BTreeMap<String, String> = s.params.iter().map(|p| (p.name.to_lowercase(), p.value.clone())).collect();
-        if s.is_global() {
+    for (name, params) in testparm::parse_stdout(&out.out()) {
+        let params: BTreeMap<String, String> = params.into_iter().map(|(n, v)| (n.to_lowercase(), v)).collect();
+        if name.eq_ignore_ascii_case("global") {
             e.global.extend(params);
         } else {
-            e.shares.push((s.name.clone(), params));
+            e.shares.push((name, params));
         }
     }
     Ok(e)

@@ -53,6 +53,21 @@ pub fn wanted(facts: &Facts) -> Result<Option<DomainSpec>> {
     }
 }
 
+/// Writes the keytab from the machine's password and the names that the domain has for it.
+pub fn make_keytab(conf: &Path, krb5: &Path) -> Cmd {
+    let method = "--option=kerberos method=dedicated keytab".to_owned();
+    let file = format!("--option=dedicated keytab file={}", samba::KEYTAB);
+    let conf = format!("--configfile={}", conf.display());
+    let words = ["ads".into(), "keytab".into(), "create".into(), "--machine-pass".into(), conf, method, file];
+    Cmd::new(Program::Net, words).within_ms(20_000).krb5_config(krb5)
+}
+
+/// Lists it.
+pub fn list_keytab(paths: &Paths) -> Cmd {
+    let file = format!("FILE:{}", samba::KEYTAB);
+    accounts::samba_at(paths, Program::Net, &["ads", "keytab", "list", &file]).krb5_config(krb5_conf(paths))
+}
+
 fn joining(domain: &DomainSpec, member: Option<&Member>, account: Option<String>, facts: &Facts) -> Result<Box<Joining>> {
     let conf = match member {
         Some(m) => samba::joining_conf(m, facts.paths.mode, &facts.effective)?,
@@ -75,7 +90,7 @@ pub fn find(spec: &ShareSpec, secret: bool, facts: &Facts) -> Steps {
 
 /// The same whether the gateway is a member or not: a secret that was lost, an account that was deleted.
 pub fn find_again(domain: &DomainSpec, join: Option<&JoinAccount>, secret: bool, facts: &Facts) -> Steps {
-    let account = join.map(|a| a.principal(&domain.domain.realm()));
+    let account = join.map(|a| a.as_str().to_owned());
     if account.is_none() || !secret {
         let why = format!("is needed to join the domain {}", domain.domain);
         let missing = if account.is_none() { "username" } else { "password" };
@@ -263,7 +278,7 @@ fn join(intent: &Intent, m: &Member, seen: &DirectoryFacts, facts: &Facts, steps
         _ => (None, None),
     };
     let domain = domain.ok_or_else(|| Error::new(Kind::Internal, "a join without a domain"))?;
-    let account = account.map(|a| a.principal(&domain.domain.realm()));
+    let account = account.map(|a| a.as_str().to_owned());
     let by = joining(&domain, Some(m), account, facts)?;
     let mut secrets = None;
     if seen.secrets {
@@ -415,7 +430,7 @@ pub fn leave(keep: bool, join: Option<&JoinAccount>, facts: &Facts) -> Steps {
         .filter(|m| m.is_joined())
         .ok_or_else(|| Error::new(Kind::Conflict, format!("gateway {} is in no domain", facts.paths.gateway)))?;
     let domain = wanted(facts)?.ok_or_else(|| Error::new(Kind::Internal, "a member without a domain"))?;
-    let account = join.map(|a| a.principal(&domain.domain.realm()));
+    let account = join.map(|a| a.as_str().to_owned());
     let by = joining(&domain, Some(m), account, facts)?;
     let effect = Effect::Unjoin { by, account: if keep { Parting::Keep } else { Parting::Delete }, secrets: None };
     let title = format!("leave the domain {}", m.domain);

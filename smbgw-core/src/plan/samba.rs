@@ -70,8 +70,9 @@ pub fn in_domain(m: &Member, mode: Mode, security: Security, known: &Effective) 
         ("security", "ADS"),
         ("workgroup", workgroup),
         ("netbios name", m.computer.as_str()),
-        ("kerberos method", "secrets and keytab"),
-        ("dedicated keytab file", KEYTAB),
+        // Tickets are opened with the password in secrets.tdb, which is right whatever became of a keytab. Ours is for others, and kept by
+        // the worker up to 4.20 ("secrets and keytab" would write into the machine's own), by Samba from 4.21 on.
+        ("kerberos method", "secrets only"),
         ("winbind use default domain", "no"),
         ("winbind enum users", "no"),
         ("winbind enum groups", "no"),
@@ -430,7 +431,7 @@ pub fn compare(settings: &[Setting], effective: &Effective) -> Vec<String> {
                 Some(a) => satisfies(&s.name, &s.value, a) || same_value(&s.name, &s.value, a),
             };
             (!fine).then(|| match actual {
-                None => format!("[{}] is not there", s.section),
+                None => format!("[{}] {} is not there", s.section, s.name),
                 Some(a) => format!("[{}] {} = {:?} instead of {:?}", s.section, s.name, a, s.value),
             })
         })

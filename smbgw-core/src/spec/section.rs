@@ -199,15 +199,7 @@ impl JoinAccount {
         Ok(Self(text.to_owned()))
     }
 
-    /// The account to Kerberos, in the domain unless it names another realm.
-    pub fn principal(&self, realm: &str) -> String {
-        match self.0.split_once('@') {
-            Some((name, other)) => format!("{name}@{}", other.to_ascii_uppercase()),
-            None => format!("{}@{realm}", self.0),
-        }
-    }
-
-    /// As it was given.
+    /// As it was given. `net` says of a wrong password with a realm behind the name that an object was not found (measured, 4.17).
     pub fn as_str(&self) -> &str {
         &self.0
     }

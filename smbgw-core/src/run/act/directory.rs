@@ -10,7 +10,7 @@ use crate::effect::{Cmd, FileSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Effective;
 use crate::observe;
-use crate::plan::directory::{krb5_conf, scratch};
+use crate::plan::directory::{krb5_conf, make_keytab, scratch};
 use crate::plan::step::{Joining, Parting};
 use crate::plan::{PASSWORD, samba};
 use crate::spec::record::{Member, MemberState};
@@ -105,22 +105,31 @@ pub(super) fn join(tools: &Tools<'_>, j: &Joining) -> Result<Flow> {
             let asked = lookup::search(&filter, &["objectSid"], Some(&j.scratch), &j.krb5);
             Ok(Flow::Run(
                 lenient(asked.clone()),
-                Box::new(move |tools, out| {
+                Box::new(move |_, out| {
                     let entries = crate::format::net_ads::parse_search(&out.out());
                     let sid = entries.iter().find_map(|e| e.get("objectSid")?.first().cloned());
                     let Some(sid) = sid else {
                         let reason = judge(&asked, &out).unwrap_or(Reason::MachineAccountGone);
                         return Err(failed("the new computer account cannot be used", &asked, &out, reason));
                     };
-                    tools.host.remove(&j.scratch)?;
-                    let now = tools.on_node().now_ms();
-                    change_record(tools, |r| {
-                        if let Some(m) = r.member.as_mut() {
-                            (m.state, m.sid, m.joined_ms) = (MemberState::Joined, Some(sid), now);
-                        }
-                        Ok(())
-                    })?;
-                    Ok(Flow::Finished)
+                    let cmd = make_keytab(&j.scratch, &j.krb5);
+                    Ok(Flow::Run(
+                        lenient(cmd.clone()),
+                        Box::new(move |tools, out| {
+                            tools.host.remove(&j.scratch)?;
+                            if let Some(reason) = judge(&cmd, &out) {
+                                return Err(failed("the keytab could not be written", &cmd, &out, reason));
+                            }
+                            let now = tools.on_node().now_ms();
+                            change_record(tools, |r| {
+                                if let Some(m) = r.member.as_mut() {
+                                    (m.state, m.sid, m.joined_ms) = (MemberState::Joined, Some(sid), now);
+                                }
+                                Ok(())
+                            })?;
+                            Ok(Flow::Finished)
+                        }),
+                    ))
                 }),
             ))
         }),
@@ -160,7 +169,7 @@ fn out(tools: &Tools<'_>, secrets: Option<&(PathBuf, PathBuf)>) -> Result<Flow> 
     tools.host.remove(Path::new(samba::KEYTAB))?;
     change_record(tools, |r| {
         if let Some(m) = r.member.as_mut() {
-            (m.state, m.sid) = (MemberState::Found, None);
+            (m.state, m.sid, m.joined_ms) = (MemberState::Found, None, 0);
         }
         Ok(())
     })?;
