@@ -320,8 +320,12 @@ pub struct DirectoryFacts {
     pub nsswitch: Option<ConfFile>,
     /// Our drop-ins for the units, as far as they are there.
     pub drop_ins: BTreeMap<PathBuf, ConfFile>,
+    /// Directories of such drop-ins that are there.
+    pub drop_in_dirs: BTreeSet<PathBuf>,
     /// winbindd runs.
     pub winbindd_running: bool,
+    /// It starts with the machine.
+    pub winbindd_at_boot: bool,
     /// Samba has a database of secrets.
     pub secrets: bool,
     /// The one from before the join was put by.

@@ -14,7 +14,7 @@ use crate::facts::{ConfFile, DirectoryFacts, Effective, Facts, Owned, PassdbUser
 use crate::format::smb_conf::SmbConf;
 use crate::format::{net_ads, passwd, projects, sharesec, smbpasswd, testparm, zfs};
 use crate::host::{Host, Machines, Output, Secrets, programs};
-use crate::plan::directory::{NSSWITCH, SECRETS, SECRETS_BEFORE, drop_ins, krb5_conf};
+use crate::plan::directory::{AT_BOOT, NSSWITCH, SECRETS, SECRETS_BEFORE, drop_ins, krb5_conf};
 use crate::plan::samba::KEYTAB;
 use crate::plan::step::{Seen, Watch};
 use crate::plan::{accounts, quota};
@@ -398,12 +398,17 @@ fn directory(place: &dyn Host, facts: &Facts) -> Result<DirectoryFacts> {
         krb5: conf_file(place, &krb5_conf(&facts.paths))?,
         nsswitch: conf_file(place, Path::new(NSSWITCH))?,
         drop_ins: BTreeMap::new(),
+        drop_in_dirs: BTreeSet::new(),
         winbindd_running: runs(place, Daemon::Winbindd, &facts.effective.pid_file(Daemon::Winbindd))?,
+        winbindd_at_boot: place.exists(Path::new(AT_BOOT))?,
         secrets: place.exists(Path::new(SECRETS))?,
         secrets_before: place.exists(Path::new(SECRETS_BEFORE))?,
         keytab: place.exists(Path::new(KEYTAB))?,
     };
     for path in drop_ins() {
+        if let Some(dir) = path.parent().filter(|d| place.exists(d).unwrap_or(false)) {
+            seen.drop_in_dirs.insert(dir.to_owned());
+        }
         if let Some(f) = conf_file(place, &path)? {
             seen.drop_ins.insert(path, f);
         }

@@ -39,6 +39,13 @@ pub fn drop_ins() -> [PathBuf; 2] {
     [Daemon::Smbd, Daemon::Winbindd].map(|d| Path::new("/etc/systemd/system").join(format!("{}.d/smbgw.conf", d.unit())))
 }
 
+/// That winbindd starts with the machine.
+pub const AT_BOOT: &str = "/etc/systemd/system/multi-user.target.wants/winbind.service";
+
+fn at_boot(verb: &str) -> Effect {
+    Effect::Run(Cmd::new(Program::Systemctl, [verb, Daemon::Winbindd.unit()]).within_ms(30_000))
+}
+
 /// What `net` and others read while Samba itself is not told yet.
 pub fn scratch(paths: &Paths) -> PathBuf {
     paths.run_dir.join("domain").join("smb.conf")
@@ -201,7 +208,17 @@ pub fn become_member(intent: &Intent, facts: &Facts) -> Steps {
             join(intent, m, &seen, facts, &mut steps)?;
         }
         (_, MemberState::Found) => return Ok((steps, warnings)),
-        (_, MemberState::Joined) => surroundings(m, &seen, facts, &mut steps)?,
+        (_, MemberState::Joined) => {
+            surroundings(m, &seen, facts, &mut steps)?;
+            // It needs a domain controller; the worker has its own time for that.
+            if !seen.keytab && facts.directory.is_some() && !matches!(intent, Intent::Repair { .. }) {
+                let watch = Watch::Exists(samba::KEYTAB.into());
+                let undo = Undo::Do(vec![Effect::Remove(samba::KEYTAB.into())]);
+                steps.push(
+                    Step::new("directory/keytab", "write the keytab", watch, Effect::MakeKeytab).want(Seen::Present).undo(undo),
+                );
+            }
+        }
     }
     let unknown = unknown_accounts(record(facts)?, m)?;
     if !unknown.is_empty() {
@@ -239,13 +256,37 @@ fn surroundings(m: &Member, seen: &DirectoryFacts, facts: &Facts, steps: &mut Ve
     let before = steps.len();
     for (daemon, path) in [Daemon::Smbd, Daemon::Winbindd].into_iter().zip(drop_ins()) {
         let text = format!("# smbgw: managed\n[Service]\nEnvironment=KRB5_CONFIG={}\n", krb5_conf(&facts.paths).display());
+        if let Some(dir) = path.parent().filter(|d| !seen.drop_in_dirs.contains(*d)) {
+            let (id, title) =
+                (format!("directory/unit-room.{}", daemon.name()), format!("make room for lines of {}", daemon.unit()));
+            let effect = Effect::MakeDir { path: dir.to_owned(), mode: 0o755 };
+            let undo = Undo::Do(vec![Effect::RemoveDir(dir.to_owned())]);
+            steps.push(Step::new(id, title, Watch::Exists(dir.to_owned()), effect).want(Seen::Present).undo(undo));
+        }
         let title = format!("let {} read it", daemon.name());
         let (id, now) = (format!("directory/unit.{}", daemon.name()), seen.drop_ins.get(&path));
         file(&id, &title, path, now, text, steps);
     }
+    if !seen.winbindd_at_boot {
+        if !m.enabled_winbindd {
+            let m = Member {
+                enabled_winbindd: true,
+                added_names: m.added_names || steps.iter().any(|s| s.id == "directory/added"),
+                ..m.clone()
+            };
+            let title = "record that winbindd did not start with the machine";
+            steps.insert(before, accounts::record("directory/at-boot-mark", title, Key::Member, serde_json::to_value(m).ok()));
+        }
+        let (on, off) = (at_boot("enable"), at_boot("disable"));
+        steps.push(
+            Step::new("directory/at-boot", "let winbindd start with the machine", Watch::Exists(AT_BOOT.into()), on)
+                .want(Seen::Present)
+                .undo(Undo::Do(vec![off])),
+        );
+    }
     if steps.len() > before {
         let effect = Effect::Run(Cmd::new(Program::Systemctl, ["daemon-reload"]).within_ms(30_000));
-        for s in &mut steps[before..] {
+        for s in steps[before..].iter_mut().filter(|s| s.undo == Undo::Restore && matches!(s.watch, Watch::File(_))) {
             s.undo = Undo::RestoreThen(vec![effect.clone()]);
         }
         steps.push(Step::new("directory/units", "make systemd read its units", Watch::Nothing, effect));
@@ -372,6 +413,18 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
             .undo(Undo::Do(vec![live::start(facts, Daemon::Winbindd, false)])),
         );
     }
+    if seen.winbindd_at_boot && m.enabled_winbindd && facts.systemd {
+        steps.push(
+            Step::new(
+                "directory/at-boot",
+                "winbindd starts with the machine no more",
+                Watch::Exists(AT_BOOT.into()),
+                at_boot("disable"),
+            )
+            .want(Seen::Absent)
+            .undo(Undo::Do(vec![at_boot("enable")])),
+        );
+    }
     if seen.secrets_before {
         // Its undo would need the machine's password, which nobody keeps.
         let effect = Effect::Rename(SECRETS_BEFORE.into(), SECRETS.into());
@@ -412,6 +465,12 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
     for (path, _) in &seen.drop_ins {
         let name = path.parent().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         steps.push(gone(&format!("directory/unit.{name}"), "remove our lines for the unit", path.clone()));
+        if let Some(dir) = path.parent() {
+            let effect = Effect::RemoveDir(dir.to_owned());
+            let undo = Undo::Do(vec![Effect::MakeDir { path: dir.to_owned(), mode: 0o755 }]);
+            let title = "remove their directory, if nothing else is in it";
+            steps.push(Step::new(format!("directory/unit-room.{name}"), title, Watch::Exists(dir.to_owned()), effect).undo(undo));
+        }
     }
     if !seen.drop_ins.is_empty() && facts.systemd {
         let effect = Effect::Run(Cmd::new(Program::Systemctl, ["daemon-reload"]).within_ms(30_000));

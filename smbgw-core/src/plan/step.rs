@@ -265,7 +265,9 @@ pub enum Effect {
     },
     /// Looks accounts of the domain up and records them; true: a group.
     KnowAccounts(Vec<(DomainAccount, bool)>),
-    /// Shows that the membership is good, and records the SID of the computer account.
+    /// Writes the keytab anew.
+    MakeKeytab,
+    /// Shows that the membership is good.
     ProveMember,
     /// Ends the sessions of a user.
     EndSessions(String),
@@ -327,6 +329,8 @@ pub enum Effect {
         /// Mode bits.
         mode: u32,
     },
+    /// Removes a directory, if nothing is in it.
+    RemoveDir(PathBuf),
     /// Removes a directory of ours in which something was built, with everything in it. Never a user's: it must lie below the state directory.
     RemoveBuild(PathBuf),
     /// Gives every entry of a tree other numbers; goes on where it was cut short.
@@ -618,6 +622,9 @@ impl fmt::Display for Effect {
             Effect::KnowAccounts(list) => {
                 write!(f, "look up {}", list.iter().map(|(a, _)| a.to_string()).collect::<Vec<_>>().join(", "))
             }
+            Effect::MakeKeytab => {
+                f.write_str("write the keytab from the machine's password and the names that the domain has for it")
+            }
             Effect::ProveMember => f.write_str("ask Samba and the domain whether the membership is good"),
             Effect::EndSessions(user) => write!(f, "end the sessions of {user}"),
             Effect::Candidate(c) => write!(f, "check the complete candidate of {}", c.live.display()),
@@ -638,6 +645,7 @@ impl fmt::Display for Effect {
                 write!(f, "compare {} with its check sum {}…", path.display(), sha256.get(..12).unwrap_or(sha256))
             }
             Effect::MakeDir { path, mode } => write!(f, "make {} ({mode:04o})", path.display()),
+            Effect::RemoveDir(path) => write!(f, "remove {} if it is empty", path.display()),
             Effect::RemoveBuild(path) => write!(f, "remove {} and what was built in it", path.display()),
             Effect::Shift { path, up } => write!(
                 f,

@@ -63,11 +63,14 @@ pub struct Net {
     pub mtu: Option<u16>,
     /// Proxmox's firewall watches the interface.
     pub firewall: bool,
+    /// Name servers; empty: those of the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
 }
 
 impl Default for Net {
     fn default() -> Self {
-        Self { bridge: "vmbr0".into(), ip: Ip4::Dhcp, ip6: Ip6::Auto, tag: None, mtu: None, firewall: false }
+        Self { bridge: "vmbr0".into(), ip: Ip4::Dhcp, ip6: Ip6::Auto, tag: None, mtu: None, firewall: false, dns: Vec::new() }
     }
 }
 
@@ -88,7 +91,7 @@ fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
 }
 
 impl Net {
-    /// Reads `bridge=vmbr0,ip=192.0.2.10/24,gw=192.0.2.1,ip6=auto,tag=12,mtu=1400,firewall=1`, in any order; what is missing has its
+    /// Reads `bridge=vmbr0,ip=192.0.2.10/24,gw=192.0.2.1,ip6=auto,dns=192.0.2.53,tag=12,mtu=1400,firewall=1`, in any order; what is missing has its
     /// default: `vmbr0`, DHCP, IPv6 by auto-configuration.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut net = Self::default();
@@ -146,10 +149,20 @@ impl Net {
                         value.parse().ok().filter(|m| (576..=65535).contains(m)).ok_or_else(|| bad("no MTU: 576 to 65535"))?,
                     );
                 }
+                "dns" => {
+                    for server in value.split([';', ' ']).filter(|t| !t.is_empty()) {
+                        net.dns.push(server.parse().map_err(|_| bad("no list of addresses like 192.0.2.53;192.0.2.54"))?);
+                    }
+                    if net.dns.is_empty() || net.dns.len() > 3 {
+                        return Err(bad("no list of 1 to 3 name servers"));
+                    }
+                }
                 "firewall" => {
                     net.firewall = super::section::parse_bool(value).ok_or_else(|| bad("neither 1 nor 0"))?;
                 }
-                other => return Err(format!("{:?} is none of bridge, ip, gw, ip6, gw6, tag, mtu, firewall", shorten(other))),
+                other => {
+                    return Err(format!("{:?} is none of bridge, ip, gw, ip6, gw6, dns, tag, mtu, firewall", shorten(other)));
+                }
             }
         }
         if net.mtu.is_some_and(|m| m < 1280) && net.ip6 != Ip6::None {
@@ -293,7 +306,11 @@ mod tests {
         assert_eq!(net.ip, Ip4::Static([192, 0, 2, 10].into(), 24, Some([192, 0, 2, 1].into())));
         assert_eq!((net.tag, net.mtu, net.bridge.as_str()), (Some(12), Some(9000), "vmbr1"));
         assert!(Net::parse("ip6=2001:db8::10/64,gw6=fe80::1").is_ok());
+        assert_eq!(Net::parse("dns=192.0.2.53;2001:db8::53").expect("fine").dns.len(), 2);
         for bad in [
+            "dns=",
+            "dns=dc1",
+            "dns=192.0.2.1;192.0.2.2;192.0.2.3;192.0.2.4",
             "ip=192.0.2.10",
             "ip=192.0.2.300/24",
             "ip=192.0.2.10/24,gw=198.51.100.1",

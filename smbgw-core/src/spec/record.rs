@@ -137,6 +137,9 @@ pub struct Member {
     /// winbindd did not run before us.
     #[serde(default)]
     pub started_winbindd: bool,
+    /// winbindd did not start with the machine before us.
+    #[serde(default)]
+    pub enabled_winbindd: bool,
     /// `/etc/nsswitch.conf` did not name winbind before us.
     #[serde(default)]
     pub added_names: bool,

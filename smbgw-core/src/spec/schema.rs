@@ -174,7 +174,7 @@ pub const PROPERTIES: &[Property] = &[
         "smbgw-net",
         Form::Net,
         Some("bridge=vmbr0,ip=dhcp,ip6=auto"),
-        "Network of the gateway's container: bridge=BRIDGE,ip=CIDR|dhcp|none,gw=IP,ip6=CIDR|auto|dhcp|none,gw6=IP,tag=VLAN,mtu=BYTES,firewall=0|1.",
+        "Network of the gateway's container: bridge=BRIDGE,ip=CIDR|dhcp|none,gw=IP,ip6=CIDR|auto|dhcp|none,gw6=IP,dns=IP;IP,tag=VLAN,mtu=BYTES,firewall=0|1.",
     ),
     guest("smbgw-memory", Form::Number, Some("256"), "Memory of the gateway's container in MiB, from 128."),
     guest("smbgw-swap", Form::Number, Some("256"), "Swap of the gateway's container in MiB."),

@@ -6,13 +6,14 @@
 //! for that tag just before; a number alone never suffices.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::super::Intent;
 use super::super::accounts;
 use super::super::common::{Steps, is_last, nothing, record};
+use super::super::directory::SECRETS;
 use super::super::samba;
 use super::super::step::{Effect, Seen, Step, Undo, Watch};
 use crate::effect::{Cmd, HAND, HAND_INSIDE, HAND_VERSION, Place, Program};
@@ -20,12 +21,16 @@ use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, GuestFacts, GuestSeen, Limits, TemplateFact, TreeFact};
 use crate::format::guest_conf::{MountPoint, pairs, slot};
 use crate::spec::guest::{Ip4, Ip6, Net};
-use crate::spec::record::{Ids, Key, Mount, Record, ShareEntry, ShareState};
+use crate::spec::record::{Ids, Key, Member, Mount, Record, ShareEntry, ShareState};
 use crate::spec::{GuestSpec, ShareSpec};
 use crate::types::{VmId, sha256_hex};
 
 /// The raw line that limits the number of processes.
 const PROCESSES: &str = "lxc.cgroup2.pids.max";
+/// Where secrets are on their way.
+const CARRIED: &str = "/run/smbgw/carried";
+/// Where they are inside, for a moment.
+const SECRETS_CARRIED: &str = "/var/lib/samba/private/smbgw-carried.tdb";
 /// How long a graceful stop may take.
 const SHUTDOWN_S: u64 = 60;
 /// File systems on which the kernel maps ids of a mount (as of Linux 6.8: ext4, XFS, btrfs 5.12 and later, ZFS 2.2, tmpfs 6.3).
@@ -267,7 +272,7 @@ impl Ct<'_> {
         let (memory, swap, cores) = (s.memory.to_string(), s.swap.to_string(), s.cores.to_string());
         let tags = format!("smbgw;{}", mark(&self.uuid));
         let net = print_net(&s.net, hwaddr);
-        let cmd = self.pct(&[
+        let mut cmd = self.pct(&[
             "create",
             &volume,
             "--hostname",
@@ -293,6 +298,9 @@ impl Ct<'_> {
             "--tags",
             &tags,
         ]);
+        if !s.net.dns.is_empty() {
+            cmd.args.extend(["--nameserver".to_owned(), print_dns(&s.net)]);
+        }
         let undo =
             Effect::OnGuest { vmid: self.vmid, uuid: self.uuid.clone(), cmd: self.destroy_cmd().also_force(), gone_ok: true };
         self.steps.push(
@@ -395,6 +403,37 @@ impl Ct<'_> {
         self.steps.push(Step::new("guest/limits", "read its limits back from the kernel", Watch::Nothing, effect));
     }
 
+    /// Takes Samba's secrets out of a container, with the password of the computer account: an upgraded one is the same computer.
+    fn take_out(&mut self, to: &Path) {
+        let dir = to.parent().unwrap_or(to).to_owned();
+        let effect = Effect::MakeDir { path: dir, mode: 0o700 };
+        self.steps.push(Step::new("guest/secrets-room", "make room for the secrets", Watch::Nothing, effect));
+        let cmd = self.pct(&["pull", SECRETS, &to.display().to_string(), "--perms", "0600", "--user", "0", "--group", "0"]);
+        self.steps.push(
+            Step::new("guest/secrets-out", "take Samba's secrets out of it", Watch::Exists(to.to_owned()), self.on(cmd))
+                .undo(Undo::Do(vec![Effect::Remove(to.to_owned())])),
+        );
+    }
+
+    /// Brings them into the new one. Its Samba has a database open, so they are put beside it and take its place.
+    fn bring_in(&mut self, from: &Path) {
+        let cmd =
+            self.pct(&["push", &from.display().to_string(), SECRETS_CARRIED, "--perms", "0600", "--user", "0", "--group", "0"]);
+        let gone = Undo::None("the container goes".into());
+        self.steps
+            .push(Step::new("guest/secrets-in", "bring them into the new one", Watch::Nothing, self.on(cmd)).undo(gone.clone()));
+        let effect = Effect::Rename(SECRETS_CARRIED.into(), SECRETS.into());
+        self.steps.push(
+            Step::new("guest/secrets", "let its Samba have them", Watch::Nothing, effect).at(Place::Ct(self.vmid)).undo(gone),
+        );
+        let forget = Effect::Remove(from.to_owned());
+        self.steps.push(
+            Step::new("guest/secrets-gone", "remove them from the node", Watch::Exists(from.to_owned()), forget)
+                .want(Seen::Absent)
+                .undo(Undo::None("the old container still has them".into())),
+        );
+    }
+
     /// The machine SID: kept, or given again to a container that was built anew.
     fn sid(&mut self, record: &Record) {
         let place = Place::Ct(self.vmid);
@@ -459,6 +498,11 @@ fn print_net(net: &Net, hwaddr: Option<&str>) -> String {
     net.mtu.iter().for_each(|m| add("mtu", m.to_string()));
     net.tag.iter().for_each(|t| add("tag", t.to_string()));
     text
+}
+
+/// Name servers as `pct` takes them.
+fn print_dns(net: &Net) -> String {
+    net.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// The same interface, whatever the order, and whoever chose the hardware address.
@@ -688,6 +732,10 @@ fn correct(c: &mut Ct<'_>, g: &GuestSeen, mounts: &BTreeMap<u8, MountPoint>, run
         let net = print_net(&s.net, hwaddr(g).as_deref());
         c.set("guest/net".into(), "set its network".into(), "net0", &net, g.conf.get("net0"));
     }
+    // What an administrator set stays where the settings name none.
+    if !s.net.dns.is_empty() && g.conf.coming("nameserver") != Some(print_dns(&s.net).as_str()) {
+        c.set("guest/dns".into(), "set its name servers".into(), "nameserver", &print_dns(&s.net), g.conf.get("nameserver"));
+    }
     if g.conf.get(PROCESSES) != Some(s.processes.to_string().as_str()) {
         if running {
             warnings.push(
@@ -886,10 +934,22 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
     if !r.conf_sha256.is_empty() {
         new.steps.push(accounts::record("guest/conf", "the new one has no configuration of ours yet", Key::ConfSha256, None));
     }
+    let member = r.member.as_ref().is_some_and(Member::is_joined);
+    if member && !g.running {
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("container {old} does not run, and the password of its computer account has to be taken along"),
+        )
+        .remedy(format!("start it first: pve-smbgateway gateway start {}", r.id)));
+    }
     new.create(&t, address.as_deref(), &mounts)?;
+    let carried = carried(facts);
     if g.running {
         let mut steps = std::mem::take(&mut new.steps);
         let mut was = was;
+        if member {
+            was.take_out(&carried);
+        }
         was.stop("guest/stop-old");
         steps.extend(was.steps);
         new.steps = steps;
@@ -897,7 +957,15 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
     // The proof needs a running container, and what was proven is left running, as by a restart.
     unstop(&mut new, r);
     wake(&mut new, r, true, t.marker.hand != HAND_VERSION);
+    if member {
+        new.bring_in(&carried);
+    }
     Ok((new.steps, warnings))
+}
+
+/// Where a computer account's password is on its way from one container to the next: memory of the node, root's alone.
+fn carried(facts: &Facts) -> PathBuf {
+    Path::new(CARRIED).join(format!("{}.tdb", facts.paths.gateway))
 }
 
 /// The replaced container goes, now that the new one is proven. Its end is the last thing that is done: after it there is no way back, and

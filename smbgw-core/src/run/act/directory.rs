@@ -40,6 +40,7 @@ pub(super) fn find(j: &Joining) -> Flow {
                     state: MemberState::Found,
                     account_before: notes.computer.is_some(),
                     started_winbindd: kept(|m| m.started_winbindd),
+                    enabled_winbindd: kept(|m| m.enabled_winbindd),
                     added_names: kept(|m| m.added_names),
                     sid: None,
                     joined_ms: 0,
@@ -199,6 +200,24 @@ pub(super) fn know(tools: &Tools<'_>, list: &[(DomainAccount, bool)]) -> Result<
                 Ok(())
             })?;
             Ok(Flow::Finished)
+        }),
+    ))
+}
+
+/// Writes the keytab anew.
+pub(super) fn keytab(tools: &Tools<'_>) -> Result<Flow> {
+    let m = member(tools)?;
+    let conf = scratch(tools.paths);
+    put_conf(tools, &conf, &samba::joining_conf(&m, tools.paths.mode, &Effective::default())?)?;
+    let cmd = make_keytab(&conf, &krb5_conf(tools.paths));
+    Ok(Flow::Run(
+        lenient(cmd.clone()),
+        Box::new(move |tools, out| {
+            tools.host.remove(&conf)?;
+            match judge(&cmd, &out) {
+                None => Ok(Flow::Finished),
+                Some(reason) => Err(failed("the keytab could not be written", &cmd, &out, reason)),
+            }
         }),
     ))
 }
