@@ -54,6 +54,10 @@ my %COMMANDS = (
     'ad dns' => [\&cmd_ad_check, '[GATEWAY]', ['domain=s'], 'name service and ports of the domain controllers alone'],
     'ad kerberos' => [\&cmd_ad_check, '[GATEWAY]', [], 'secret, keytab and names of the gateway alone'],
     'ad time' => [\&cmd_ad_check, '[GATEWAY]', [], 'the clocks of gateway and domain controller alone'],
+    'ad report' => [\&cmd_ad_check, '[GATEWAY]', [], "everything about a gateway's membership"],
+    'ad test-user' => [\&cmd_ad_test, 'NAME [GATEWAY]', ['share=s', 'ntlm', 'password-stdin'], 'let a user of the domain log in to the shares, to see whether he can'],
+    'ad repair' => [\&cmd_ad_act, 'keytab|rotate|names [GATEWAY]', [], "write the keytab anew, change the computer's password, or register its names again"],
+    'ad fallback' => [\&cmd_ad_act, 'on|off [GATEWAY]', [], 'let the local users of smbgw-ad-fallback log in, or not any more'],
     'ad users' => [\&cmd_ad_accounts, '[GATEWAY]', ['match=s', 'limit=i'], 'users of the domain'],
     'ad groups' => [\&cmd_ad_accounts, '[GATEWAY]', ['match=s', 'limit=i'], 'groups of the domain'],
     'ad whoami' => [\&cmd_ad_whoami, 'NAME [GATEWAY]', [], 'who an account of the domain is, and which shares it may use and why'],
@@ -72,7 +76,7 @@ my %COMMANDS = (
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
-    'ad kerberos', 'ad time', 'ad users', 'ad groups', 'ad whoami', 'template list',
+    'ad kerberos', 'ad time', 'ad report', 'ad test-user', 'ad repair', 'ad fallback', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'version');
 
 our $VERSION = '0.1.0';
@@ -214,6 +218,8 @@ my %OPTION_HELP = (
     'smbgw-ad-ou' => 'where the computer account is made, as Servers/Files',
     'smbgw-idmap' => "numbers of the domain's accounts, as FIRST-LAST",
     'keep-account' => 'the computer account stays, disabled',
+    share => 'one share; default: all of the gateway',
+    ntlm => 'by NTLM instead of Kerberos',
     match => 'only names with this in them; * stands for any text',
     back => 'take the numbers back',
     since => 'only what began after this moment, in milliseconds since the epoch',
@@ -703,16 +709,40 @@ sub cmd_ad_check {
     my ($run, $gateway) = @_;
     my ($what) = $run->{name} =~ m/\Aad (.+)\z/;
     my %params = (what => $what, (defined($gateway) ? (gateway => $gateway) : ()), (defined($run->{opt}->{domain}) ? (domain => $run->{opt}->{domain}) : ()));
-    my $doc = PVE::SMBGateway::Native::query('ad.check', \%params);
+    delete $params{what} if $what eq 'report';
+    my $doc = PVE::SMBGateway::Native::query($what eq 'report' ? 'ad.report' : 'ad.check', \%params);
     $run->{failed} = [{ code => 10 }] if !$doc->{ok};
     $run->{print} = sub {
         for my $c (@{ $doc->{checks} }) {
             printf("%-5s %-12s %s\n", $c->{ok} ? 'ok' : 'WRONG', $c->{check}, $c->{did});
             print "      saw: $c->{saw}\n";
-            print "      means: $c->{means} ($c->{reason})\n      remedy: $c->{remedy}\n" if !$c->{ok};
+            print "      means: $c->{means}", (defined($c->{reason}) ? " ($c->{reason})" : ''), "\n";
+            print "      remedy: $c->{remedy}\n" if !$c->{ok};
         }
+        print "\n", _tree({ map { $_ => $doc->{$_} } qw(directory accounts numbers shares fallback-users) }) if $what eq 'report';
     };
     return $doc;
+}
+
+sub cmd_ad_test {
+    my ($run, $name, $gateway) = @_;
+    my %params = (name => $name, (defined($gateway) ? (gateway => $gateway) : ()), map { $_ => $run->{opt}->{$_} } grep { defined($run->{opt}->{$_}) } qw(share ntlm));
+    my $result = _do($run, 'ad.test-user', \%params, secrets => { password => _password($run, 1) });
+    $run->{print} = sub { print "$result->{name} can log in\n" if !$run->{opt}->{quiet} };
+    return $result;
+}
+
+sub cmd_ad_act {
+    my ($run, $word, $gateway) = @_;
+    my ($verb) = $run->{name} =~ m/\Aad (.+)\z/;
+    my %words = (repair => { map { $_ => { what => $_ } } qw(keytab rotate names) }, fallback => { on => { on => 1 }, off => { on => 0 } });
+    my $params = $words{$verb}->{$word} or _usage_error("'$word' is none of " . join(', ', sort keys %{ $words{$verb} }), $run->{name});
+    my $result = _do($run, "ad.$verb", { %$params, (defined($gateway) ? (gateway => $gateway) : ()) });
+    $run->{print} = sub {
+        print "ad $verb $word: done\n" if !$run->{opt}->{quiet};
+        _print_warnings($result, $run->{said});
+    };
+    return $result;
 }
 
 sub cmd_ad_accounts {

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::directory::health::Health;
 use crate::error::{Error, ErrorDoc, Kind};
 use crate::facts::{Facts, Space};
 use crate::journal::OpState;
@@ -12,7 +13,7 @@ use crate::plan::live::hand_edited;
 use crate::plan::quota;
 use crate::plan::samba::{self, access_list};
 use crate::quota::{Figures, Means};
-use crate::spec::record::{ShareEntry, ShareState};
+use crate::spec::record::{Member, MemberState, Record, ShareEntry, ShareState};
 use crate::spec::section::Mode;
 use crate::types::human;
 
@@ -92,6 +93,8 @@ pub struct Look<'a> {
     pub in_config: Option<bool>,
     /// What a check of the effective configuration found.
     pub drift: &'a [String],
+    /// What is known of the membership of a domain.
+    pub health: &'a Health,
 }
 
 /// File systems on which `statfs` and `stat` answer from memory.
@@ -143,6 +146,8 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
             warnings.push("nobody may use the share: set smbgw-access".into());
         }
     }
+    let member = record.and_then(|r| r.member.as_ref());
+    warnings.extend(member.into_iter().flat_map(|m| membership_warnings(m, record, look.health, gateway)));
     if let (Some(q), Some(f)) = (&entry.quota, look.figures) {
         if f.used >= q.limit && q.means != Means::Volume {
             warnings.push(format!("the share is full: it uses {} of {}", human(f.used), human(q.limit)));
@@ -162,7 +167,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
         "disabled"
     } else if tree.is_err() {
         "offline"
-    } else if !served || !facts.smbd_running {
+    } else if !served || !facts.smbd_running || member.is_some_and(|m| is_ill(m, look.health)) {
         "degraded"
     } else {
         "ready"
@@ -189,12 +194,58 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
     if let (Some(d), Some(m)) = (doc.as_object_mut(), more.as_object()) {
         d.extend(m.clone());
     }
+    doc["directory"] = member.map_or(Value::Null, |m| membership_document(m, look.health));
     doc["quota"] = quota_document(entry, look.space, look.figures, facts.now_ms);
     if mode == Mode::Lxc {
         doc["container"] = container(facts);
         doc["mount"] = json!(entry.mount);
     }
     doc
+}
+
+/// The membership of a gateway for documents. `state`: `joined`, `left`, or `found` while it joins; `healthy`: `null` while nobody has looked.
+pub fn membership_document(m: &Member, health: &Health) -> Value {
+    let healthy = (health.looked_ms > 0).then_some(health.reason.is_none());
+    json!({
+        "domain": m.domain, "workgroup": m.workgroup, "computer": m.computer, "range": m.range.to_string(), "state": m.state, "healthy": healthy,
+        "reason": health.reason, "evidence": health.evidence, "since": health.since_ms, "looked": health.looked_ms, "attempts": health.attempts,
+        "remarks": health.remarks, "fallback": m.fallback,
+    })
+}
+
+/// Users of the domain cannot log in, or soon cannot.
+fn is_ill(m: &Member, health: &Health) -> bool {
+    m.state == MemberState::Left || (m.is_joined() && health.trouble().is_some_and(|r| r.rank() <= 8))
+}
+
+fn membership_warnings(m: &Member, record: Option<&Record>, health: &Health, gateway: &str) -> Vec<String> {
+    let mut list = Vec::new();
+    if m.state == MemberState::Left {
+        list.push(format!(
+            "the gateway has left the domain {}: its users cannot log in until pve-smbgateway ad join {gateway}",
+            m.domain
+        ));
+    }
+    if let (true, Some(reason)) = (m.is_joined(), health.trouble()) {
+        list.push(format!(
+            "domain {}: {} ({}): {}; {}",
+            m.domain,
+            reason.means(),
+            reason.code(),
+            health.evidence,
+            reason.remedy()
+        ));
+    }
+    if m.fallback.is_some() {
+        let users = record.map(|r| r.fallback_users().join(", ")).unwrap_or_default();
+        let why =
+            if m.fallback.is_some_and(|f| f.forced) { "an administrator ordered it" } else { "no domain controller answers" };
+        list.push(format!(
+            "local users may log in ({users}), because {why}; it ends with: pve-smbgateway ad fallback off {gateway}"
+        ));
+    }
+    list.extend(health.remarks.iter().cloned());
+    list
 }
 
 /// The limit of a share, as far as the hot path needs it.

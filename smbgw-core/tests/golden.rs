@@ -174,7 +174,16 @@ fn outputs(request: &Value, facts: &Facts) -> Vec<(&'static str, String)> {
     let id = request["params"]["id"].as_str().unwrap_or_default();
     let status = later.record.as_ref().and_then(|r| r.shares.get(id)).map(|entry| {
         let space = Some(Space { total: 1000, avail: 600, used: 400, fsid: entry.tree.fsid });
-        let look = Look { facts: &later, open: &[], damaged: &[], space, figures: None, in_config: Some(true), drift: &[] };
+        let look = Look {
+            facts: &later,
+            open: &[],
+            damaged: &[],
+            space,
+            figures: None,
+            in_config: Some(true),
+            drift: &[],
+            health: &Default::default(),
+        };
         format!("{:#}\n", status::document(id, entry, &look))
     });
     vec![("plan.expect", plan.text()), ("smb.conf.expect", conf), ("status.expect.json", status.unwrap_or_default())]

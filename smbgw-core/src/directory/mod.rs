@@ -7,11 +7,13 @@
 
 pub mod accounts;
 pub mod find;
+pub mod health;
 pub mod prove;
 pub mod reason;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -20,7 +22,7 @@ pub use reason::Reason;
 use crate::effect::Cmd;
 use crate::error::{Error, Result};
 use crate::format::ad_error;
-use crate::host::{Host, Output, Secrets, programs};
+use crate::host::{Host, Job, Output, Secrets, programs};
 use crate::spec::record::KnownAccount;
 
 /// One look at one thing.
@@ -96,9 +98,9 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// The first thing that is in the way.
+    /// What is in the way, the most telling of it: some of what is found is only a consequence of something else.
     pub fn trouble(&self) -> Option<&Finding> {
-        self.findings.iter().find(|f| f.is_bad())
+        self.findings.iter().filter(|f| f.is_bad()).min_by_key(|f| f.reason.map(Reason::rank))
     }
 
     /// The first domain controller that answers everywhere.
@@ -200,16 +202,50 @@ impl Inquiry {
     }
 
     /// Carries it out to the end.
-    pub fn finish(mut self, host: &dyn Host, secrets: &Secrets) -> Result<Notes> {
+    pub fn finish(self, host: &dyn Host, secrets: &Secrets) -> Result<Notes> {
+        let mut asking = Asking { inquiry: self, job: None };
         loop {
-            match self.next(host)? {
-                Next::Done => return Ok(self.notes),
-                Next::Again => {}
-                Next::Run(cmd) => {
-                    let output = host.run(&cmd, secrets)?;
-                    self.heard(host, &output)?;
-                }
+            if let Some(notes) = asking.poll(host, secrets)? {
+                return Ok(notes);
             }
+        }
+    }
+}
+
+/// An inquiry that is going on.
+pub struct Asking {
+    inquiry: Inquiry,
+    job: Option<Box<dyn Job>>,
+}
+
+impl Asking {
+    /// Begins one.
+    pub fn new(inquiry: Inquiry) -> Self {
+        Self { inquiry, job: None }
+    }
+
+    /// Goes on for at most about a second; what was learnt, once it is over.
+    pub fn poll(&mut self, host: &dyn Host, secrets: &Secrets) -> Result<Option<Notes>> {
+        if let Some(job) = self.job.as_mut() {
+            if let Some(output) = job.poll(Duration::from_secs(1))? {
+                self.job = None;
+                self.inquiry.heard(host, &output)?;
+            }
+            return Ok(None);
+        }
+        match self.inquiry.next(host)? {
+            Next::Done => return Ok(Some(std::mem::take(&mut self.inquiry.notes))),
+            Next::Again => {}
+            Next::Run(cmd) => self.job = Some(host.start(&cmd, secrets)?),
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.as_mut() {
+            job.kill();
         }
     }
 }

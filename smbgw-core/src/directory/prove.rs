@@ -13,7 +13,7 @@ use crate::facts::Paths;
 use crate::format::net_ads;
 use crate::host::Output;
 use crate::plan::accounts::samba_at;
-use crate::plan::directory::{krb5_conf, list_keytab};
+use crate::plan::directory::{krb5_conf, list_keytab, wanted_names};
 use crate::spec::record::{KnownAccount, Member};
 
 /// How long a computer's password may stay: winbindd changes it every week.
@@ -187,11 +187,6 @@ pub fn names_of(known: &BTreeMap<String, KnownAccount>, paths: &Paths) -> Inquir
         });
     }
     inquiry
-}
-
-/// What clients ask tickets for: `HOST` stands for `cifs` and others in a domain (sPNMappings).
-pub fn wanted_names(member: &Member) -> Vec<String> {
-    vec![format!("HOST/{}", member.computer), format!("HOST/{}", member.host())]
 }
 
 /// The keys with which smbd opens tickets.

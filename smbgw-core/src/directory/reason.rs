@@ -85,6 +85,8 @@ pub enum Reason {
     OutOfRange,
     /// The account has another name now.
     Renamed,
+    /// The account is good and may not use the share.
+    NoAccess,
     /// Kerberos could not be used.
     NoTicket,
     /// Something did not answer in time.
@@ -95,7 +97,7 @@ pub enum Reason {
 
 impl Reason {
     /// All, in the order of the enum.
-    pub const ALL: [Reason; 41] = {
+    pub const ALL: [Reason; 42] = {
         use Reason::*;
         [
             DnsNoServer,
@@ -136,6 +138,7 @@ impl Reason {
             GroupNotSecurity,
             OutOfRange,
             Renamed,
+            NoAccess,
             NoTicket,
             Timeout,
             Unclear,
@@ -299,6 +302,11 @@ impl Reason {
                 "an account has another name in the domain now; its access stays",
                 "write the new name into smbgw-access",
             ),
+            Reason::NoAccess => (
+                "no-access",
+                "the account is good, and may not use the share",
+                "pve-smbgateway ad whoami tells why; access is given with smbgw-access",
+            ),
             Reason::NoTicket => ("no-ticket", "Kerberos could not be used", "check the clock, DNS names and port 88"),
             Reason::Timeout => ("timeout", "something did not answer in time", "check the network to the domain controllers"),
             Reason::Unclear => {
@@ -347,6 +355,28 @@ impl Reason {
             Reason::NameTaken => Kind::Conflict,
             Reason::Timeout | Reason::DnsSilent | Reason::PortSilent => Kind::Timeout,
             _ => Kind::Service,
+        }
+    }
+
+    /// Which of several reasons tells most: the lower number. `wbinfo --ping-dc`, for one, says of an account that is gone that it finds no
+    /// domain controller.
+    pub fn rank(self) -> u8 {
+        use Reason::*;
+        match self {
+            DnsNoServer | DnsSilent | DnsRefused | DnsFailed | SrvMissing | ControllerUnresolved | PortRefused | PortSilent
+            | Unreachable => 0,
+            ClockSkew => 1,
+            NotJoined => 2,
+            MachineAccountGone => 3,
+            AccountDisabled | AccountRevoked => 4,
+            MachineSecretInvalid => 5,
+            WinbinddDown => 6,
+            ControllerNotFound | LdapRefused | SmbRefused | KdcUnreachable | NoTicket | Timeout => 8,
+            SpnLost => 9,
+            KeytabMissing => 10,
+            RotationOverdue => 11,
+            Unclear => 12,
+            _ => 7,
         }
     }
 

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::params::{number, required, text};
 use super::{Context, no_gateway};
+use crate::directory::health::Health;
 use crate::directory::{self, Inquiry, Reason, accounts, find, prove};
+use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Facts, Paths};
 use crate::format::{net_ads, wbinfo};
@@ -21,7 +23,7 @@ use crate::plan::step::Joining;
 use crate::spec::guest;
 use crate::spec::record::{Member, Record, ShareState};
 use crate::spec::{DomainSpec, Mode};
-use crate::types::{DomainAccount, NodeName};
+use crate::types::{DomainAccount, GatewayId, NodeName};
 
 /// How many accounts are listed unless asked.
 const LIMIT: usize = 200;
@@ -108,6 +110,28 @@ impl Context {
         doc["gateway"] = json!(asked.paths.gateway);
         doc["member"] = json!(asked.record.member);
         Ok(doc)
+    }
+
+    fn health_file(&self, gateway: &GatewayId) -> PathBuf {
+        self.native.run_dir.join("domain").join(format!("{gateway}.json"))
+    }
+
+    /// What is known of a gateway's membership since the node started.
+    pub(super) fn membership_health(&self, gateway: &GatewayId) -> Health {
+        let text = self.host.read_text(&self.health_file(gateway)).ok().flatten().unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Keeps it.
+    pub(super) fn keep_health(&self, gateway: &GatewayId, health: &Health) -> Result<()> {
+        let (uid, gid) = self.host.own_ids();
+        let content = serde_json::to_string(health).unwrap_or_default();
+        self.host.write_private(&FileSpec { path: self.health_file(gateway), content, mode: 0o600, uid, gid })
+    }
+
+    /// Forgets it, with the membership.
+    pub(super) fn forget_health(&self, gateway: &GatewayId) -> Result<()> {
+        self.host.remove(&self.health_file(gateway))
     }
 
     fn joining(&self, asked: &Asked, domain: Option<String>) -> Result<Joining> {
@@ -201,6 +225,35 @@ impl Context {
             "kind": if group { "group" } else { "user" }, "disabled": disabled, "number": accounts::number(sid, m.range), "groups": groups,
             "shares": shares,
         }))
+    }
+
+    /// `ad.report`: membership, health, accounts that shares name, numbers, and what a look at everything finds now.
+    pub(super) fn ad_report(&self, params: &Value) -> Result<Value> {
+        let mut doc = self.ad_check(params)?;
+        let asked = self.about(params)?;
+        let health = self.membership_health(&asked.paths.gateway);
+        let m = asked.member()?;
+        doc["directory"] = crate::status::membership_document(m, &health);
+        doc["accounts"] = json!(
+            asked
+                .record
+                .accounts
+                .values()
+                .map(|a| json!({"name": a.account, "sid": a.sid, "group": a.group, "number": accounts::number(&a.sid, m.range)}))
+                .collect::<Vec<_>>()
+        );
+        doc["numbers"] =
+            json!({"domain": m.range.to_string(), "builtin": crate::spec::IdRange::of_builtin(asked.paths.mode).to_string()});
+        doc["shares"] = json!(
+            asked
+                .record
+                .shares
+                .iter()
+                .map(|(id, e)| json!({"id": id, "access": e.section.get("smbgw-access")}))
+                .collect::<Vec<_>>()
+        );
+        doc["fallback-users"] = json!(asked.record.fallback_users());
+        Ok(doc)
     }
 
     /// SIDs of a user and of all groups that count when he logs in.

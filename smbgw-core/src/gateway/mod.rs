@@ -5,6 +5,7 @@
 mod defer;
 mod domain;
 mod many;
+mod membership;
 mod one;
 mod params;
 mod run;
@@ -30,7 +31,7 @@ use crate::spec::record::{Member, Record, ShareEntry, ShareState, TreeId, TreeOw
 use crate::spec::section::{self, Checked, JoinAccount, Known, Mode, NATIVE, Section, Sections, Surroundings};
 use crate::spec::{DomainSpec, ShareSpec, ops, schema};
 use crate::status::{self, Hot, Look, STALE_MS};
-use crate::types::{GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
+use crate::types::{DomainAccount, GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
 
 use params::{check_params, flag, number, required, text};
 pub use run::Run;
@@ -321,6 +322,7 @@ impl Context {
             "ad.users" => self.ad_accounts(params, false),
             "ad.groups" => self.ad_accounts(params, true),
             "ad.whoami" => self.ad_whoami(params),
+            "ad.report" => self.ad_report(params),
             "audit" => {
                 let id = text(params, "id")?;
                 let since = number(params, "since")?.unwrap_or(0);
@@ -463,7 +465,8 @@ impl Context {
             Some(s) => Some(s.contains_key(id)),
             None => self.last_known(id, "in-config").as_bool(),
         };
-        let look = Look { facts, open: &open.0, damaged: &open.1, space, figures, in_config, drift };
+        let health = self.membership_health(&facts.paths.gateway);
+        let look = Look { facts, open: &open.0, damaged: &open.1, space, figures, in_config, drift, health: &health };
         let mut doc = status::document(id, entry, &look);
         if let (Some(why), Some(list)) = (self.trouble(id), doc["warnings"].as_array_mut()) {
             list.push(json!(why));
@@ -712,6 +715,31 @@ impl Context {
                 let paths = self.here(self.named(params)?)?;
                 let gateway = paths.gateway.to_string();
                 (self.join_intent(&paths, params, password)?, paths, gateway)
+            }
+            "ad.test-user" => {
+                let paths = self.here(self.named(params)?)?;
+                let given = name("name")?;
+                let member = observe::record(&*self.host, &paths)?.and_then(|r| r.member);
+                let full = match member {
+                    Some(m) if !given.contains('\\') => format!("{}\\{given}", m.workgroup),
+                    _ => given,
+                };
+                let account = DomainAccount::parse(&full).map_err(|e| Error::property("name", e.to_string()))?;
+                let gateway = paths.gateway.to_string();
+                (Intent::AdTestUser { account, share: text(params, "share")?, ntlm: flag(params, "ntlm")? }, paths, gateway)
+            }
+            "ad.repair" => {
+                let what = name("what")?;
+                let what = plan::Repair::parse(&what)
+                    .ok_or_else(|| Error::property("what", format!("{} is none of keytab, rotate, names", shorten(&what))))?;
+                let paths = self.here(self.named(params)?)?;
+                let gateway = paths.gateway.to_string();
+                (Intent::AdRepair(what), paths, gateway)
+            }
+            "ad.fallback" => {
+                let paths = self.here(self.named(params)?)?;
+                let gateway = paths.gateway.to_string();
+                (Intent::AdFallback { on: flag(params, "on")?, forced: !flag(params, "worker")? }, paths, gateway)
             }
             "ad.leave" => {
                 let paths = self.here(self.named(params)?)?;

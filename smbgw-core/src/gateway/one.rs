@@ -47,6 +47,7 @@ pub(super) enum Todo {
     Gone(String),
     PutBack { overwrite: bool },
     Limits,
+    Care,
     Refresh,
     Health,
 }
@@ -88,6 +89,8 @@ pub(super) struct One {
     fetched: bool,
     /// Its removal was asked for meanwhile.
     giving_way: bool,
+    /// The look at its membership of a domain that is going on.
+    pub(super) care: Option<super::membership::Care>,
     /// When the snapshots were kept fresh last.
     kept_fresh: i64,
     over: bool,
@@ -123,6 +126,7 @@ impl One {
             changing: None,
             fetched: false,
             giving_way: false,
+            care: None,
             over: false,
             locks,
         }
@@ -223,6 +227,7 @@ impl One {
 
     fn finish(&mut self) {
         self.over = true;
+        self.care = None;
         self.current = None;
         self.locks.clear();
     }
@@ -265,6 +270,10 @@ impl One {
         if self.current.is_some() {
             return self.drive();
         }
+        if self.care.is_some() {
+            self.go_on_caring()?;
+            return Ok(working());
+        }
         if self.recover {
             self.recover = false;
             self.plan_recovery()?;
@@ -287,6 +296,7 @@ impl One {
                 self.sections = Some(sections);
                 self.tasks.push_back(Todo::Health);
                 self.tasks.push_back(Todo::Limits);
+                self.tasks.push_back(Todo::Care);
                 self.tasks.push_back(Todo::Refresh);
                 Ok(working())
             }
@@ -596,6 +606,9 @@ impl One {
             Todo::Resume { opid, unwind, settle } => {
                 let state = self.context.store().read(&*self.context.host, &opid)?;
                 let Some(Ok(state)) = state.map(|f| f.state) else { return Ok(()) };
+                if state.op == "share.create" && !self.password {
+                    self.fetch_password(&mut state.params.clone())?;
+                }
                 let planner = self.planner(&state.op, &state.params)?;
                 self.target = json!(state.target);
                 self.taking_back = unwind || state.unwinding;
@@ -632,6 +645,7 @@ impl One {
             Todo::Gone(id) => self.note(|r| _ = r.removed.remove(&id))?,
             Todo::PutBack { overwrite } => self.put_back(overwrite)?,
             Todo::Limits => self.limits()?,
+            Todo::Care => self.begin_care()?,
             Todo::Refresh => self.refresh(),
             Todo::Health => {
                 self.forget_former();
@@ -686,7 +700,7 @@ impl One {
     }
 
     fn begin(&mut self, op: &str, params: Value) -> Result<()> {
-        let needs_password = matches!(op, "user.create" | "user.password" | "ad.join" | "ad.leave");
+        let needs_password = matches!(op, "user.create" | "user.password" | "ad.join" | "ad.leave" | "ad.test-user");
         if needs_password && !self.password {
             return Err(Error::property("password", "is needed; give it on standard input"));
         }
@@ -941,9 +955,12 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
             | Intent::GatewayAdopt(_) => {
                 json!({"gateway": facts.paths.gateway, "container": status::container(facts), "warnings": warnings})
             }
-            Intent::AdJoin { .. } | Intent::AdLeave { .. } => {
+            Intent::AdJoin { .. } | Intent::AdLeave { .. } | Intent::AdRepair(_) | Intent::AdFallback { .. } => {
                 let member = facts.record.as_ref().and_then(|r| r.member.as_ref());
                 json!({"gateway": facts.paths.gateway, "member": member, "warnings": warnings})
+            }
+            Intent::AdTestUser { account, share, ntlm } => {
+                json!({"gateway": facts.paths.gateway, "name": account, "share": share, "by": if *ntlm { "ntlm" } else { "kerberos" }, "ok": true, "warnings": warnings})
             }
             Intent::TreeShift { path, back } => json!({"path": path, "back": back, "warnings": warnings}),
             Intent::TemplateBuild(b) => json!({"template": b.name, "suite": b.suite, "warnings": warnings}),

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::common::{Steps, must_have, record};
 use super::samba;
 use super::step::{Effect, Joining, Parting, Seen, Step, Undo, Watch};
@@ -15,7 +17,7 @@ use crate::facts::{ConfFile, DirectoryFacts, Facts, Paths};
 use crate::format::krb5_conf::{self, Krb5Conf};
 use crate::format::nsswitch;
 use crate::spec::access::Who;
-use crate::spec::record::{Key, Member, MemberState, Record, ShareState};
+use crate::spec::record::{Fallback, Key, Member, MemberState, Record, ShareState};
 use crate::spec::section::JoinAccount;
 use crate::spec::{DomainSpec, IdRange, Mode, ShareSpec};
 use crate::types::{DomainAccount, sha256_hex};
@@ -374,6 +376,146 @@ pub fn prove(facts: &Facts) -> Steps {
     };
     let title = format!("prove that the gateway is a good member of {}", m.domain);
     Ok((vec![Step::new("member/prove", title, Watch::Nothing, Effect::ProveMember)], Vec::new()))
+}
+
+/// A part of a membership that can be put right again without an account of the domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// Write the keytab anew.
+    Keytab,
+    /// Change the machine's password, and write the keytab.
+    Rotate,
+    /// Register the gateway's names again.
+    Names,
+}
+
+impl Repair {
+    /// As it is asked for.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "keytab" => Some(Repair::Keytab),
+            "rotate" => Some(Repair::Rotate),
+            "names" => Some(Repair::Names),
+            _ => None,
+        }
+    }
+
+    /// As it is asked for.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Repair::Keytab => "keytab",
+            Repair::Rotate => "rotate",
+            Repair::Names => "names",
+        }
+    }
+}
+
+/// What clients ask tickets for: `HOST` stands for `cifs` and others in a domain (sPNMappings).
+pub fn wanted_names(member: &Member) -> Vec<String> {
+    vec![format!("HOST/{}", member.computer), format!("HOST/{}", member.host())]
+}
+
+fn joined(facts: &Facts) -> Result<&Member> {
+    record(facts)?.member.as_ref().filter(|m| m.is_joined()).ok_or_else(|| {
+        Error::new(Kind::Conflict, format!("gateway {} is in no domain", facts.paths.gateway))
+            .remedy(format!("pve-smbgateway ad join {}", facts.paths.gateway))
+    })
+}
+
+/// Puts a part of the membership right.
+pub fn repair(what: Repair, facts: &Facts) -> Steps {
+    let m = joined(facts)?;
+    let mut steps = Vec::new();
+    let none = || Undo::None("what it makes is right, however it came about".into());
+    match what {
+        Repair::Keytab => {}
+        Repair::Rotate => {
+            let cmd = accounts::samba(facts, Program::Wbinfo, &["--change-secret"])
+                .within_ms(30_000)
+                .krb5_config(krb5_conf(&facts.paths));
+            let title = "change the password of the computer account";
+            steps.push(Step::new("directory/rotate", title, Watch::Nothing, Effect::Run(cmd)).undo(none()));
+        }
+        Repair::Names => {
+            for (n, name) in wanted_names(m).iter().enumerate() {
+                let words = ["ads", "setspn", "add", &m.computer, name, "--machine-pass"];
+                // 255: it is there already; the next look tells.
+                let cmd = accounts::samba(facts, Program::Net, &words)
+                    .within_ms(20_000)
+                    .also_ok(&[255])
+                    .krb5_config(krb5_conf(&facts.paths));
+                let title = format!("register the name {name}");
+                steps.push(Step::new(format!("directory/name.{n}"), title, Watch::Nothing, Effect::Run(cmd)).undo(none()));
+            }
+        }
+    }
+    steps.push(Step::new("directory/keytab", "write the keytab", Watch::Nothing, Effect::MakeKeytab).undo(none()));
+    Ok((steps, Vec::new()))
+}
+
+/// Lets a user of the domain log in to shares, with a password that is given.
+pub fn test_user(account: &DomainAccount, share: Option<&str>, ntlm: bool, facts: &Facts) -> Steps {
+    let m = joined(facts)?;
+    let r = record(facts)?;
+    if *account.domain() != m.workgroup {
+        return Err(Error::property(
+            "name",
+            format!("{account} is of another domain than the gateway's, which is {}", m.workgroup),
+        ));
+    }
+    let auth = facts.paths.run_dir.join("probe").join("user");
+    let user = format!("{}@{}", account.name(), m.domain.realm());
+    let credentials = Effect::WriteCredentials { path: auth.clone(), user, secret: super::PASSWORD.into() };
+    let mut steps = vec![
+        Step::new("member/credentials", "write the credentials for the client", Watch::File(auth.clone()), credentials)
+            .undo(Undo::Do(vec![Effect::Remove(auth.clone())])),
+    ];
+    let mut asked = 0;
+    for (id, e) in r.shares.iter().filter(|(_, e)| e.state != ShareState::Deleting) {
+        let spec = samba::spec_of(id, e, r)?;
+        if share.is_some_and(|s| s != id && s != spec.share.as_str()) || spec.disabled {
+            continue;
+        }
+        asked += 1;
+        let unc = format!("//{}/{}", m.host(), spec.share);
+        let kerberos = if ntlm { "--use-kerberos=off" } else { "--use-kerberos=required" };
+        let words =
+            [&unc, "-I", "127.0.0.1", "-A", &auth.display().to_string(), kerberos, "-m", "SMB3_11", "-t", "10", "-c", "ls"];
+        let cmd = accounts::samba(facts, Program::Smbclient, &words).within_ms(20_000).krb5_config(krb5_conf(&facts.paths));
+        let title = format!("log in to [{}] by {}", spec.share, if ntlm { "NTLM" } else { "Kerberos" });
+        steps.push(Step::new(format!("member/log-in.{id}"), title, Watch::Nothing, Effect::LogIn(cmd)));
+    }
+    if asked == 0 {
+        return Err(Error::property("share", "names no share of this gateway that is served"));
+    }
+    steps.push(
+        Step::new("member/forget", "remove the credentials", Watch::File(auth.clone()), Effect::Remove(auth))
+            .want(Seen::Absent)
+            .undo(Undo::None("they are of no use any more".into())),
+    );
+    Ok((steps, Vec::new()))
+}
+
+/// Records that local users may log in, or may not any more; the phase after that does it.
+pub fn fallback(on: bool, forced: bool, facts: &Facts) -> Steps {
+    let m = joined(facts)?;
+    let users = record(facts)?.fallback_users();
+    if on && users.is_empty() {
+        return Err(Error::property("smbgw-ad-fallback", "names nobody who may log in while no domain controller answers"));
+    }
+    let (mut m, mut warnings) = (m.clone(), Vec::new());
+    m.fallback = on.then_some(Fallback { since_ms: facts.now_ms, forced });
+    if on {
+        warnings.push(format!(
+            "local users may log in now: {}; write the gateway's name in front: {}\\{}",
+            users.join(", "),
+            m.computer,
+            users[0]
+        ));
+    }
+    let title = if on { "record that local users may log in" } else { "record that local users may not log in any more" };
+    Ok((vec![accounts::record("intent/fallback", title, Key::Member, serde_json::to_value(m).ok())], warnings))
 }
 
 // ---- out ---------------------------------------------------------------------------------------------------------------

@@ -168,8 +168,12 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     let role = with_globals && member.is_some() != now("security").eq_ignore_ascii_case("ads");
     let ports = with_globals && !crate::format::smb_params::same_value("smb ports", "445", now("smb ports"));
     let restart = facts.smbd_running && (role || ports);
-    let after_undo =
+    let mut after_undo =
         if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
+    let anew = member.is_some_and(|m| tells_anew(facts, record, m, security, now_own));
+    if anew {
+        after_undo.insert(0, start(facts, Daemon::Winbindd, true));
+    }
 
     if own_changes || main_changes {
         let ours: Vec<String> = samba::own_sections(&own.content).into_iter().chain(samba::own_sections(now_own)).collect();
@@ -224,7 +228,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
                 .undo(Undo::Restore),
         );
     }
-    winbindd(facts, record, member, security, now_own, &mut steps);
+    winbindd(facts, record, member, anew, &mut steps);
     if !facts.smbd_running {
         if !record.started_smbd && facts.own.is_none() {
             steps.push(accounts::record(
@@ -268,9 +272,20 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     Ok((steps, warnings))
 }
 
+fn winbindd_runs(facts: &Facts) -> bool {
+    facts.directory.as_ref().is_some_and(|d| d.winbindd_running)
+}
+
+/// Whether a running winbindd has to be told of the domain anew: it listens when it starts.
+fn tells_anew(facts: &Facts, record: &Record, member: &Member, security: Security, now_own: &str) -> bool {
+    let old = crate::format::smb_conf::SmbConf::parse(now_own);
+    let same = |(name, value): &(String, String)| old.get("global", name).as_deref() == Some(value.as_str());
+    winbindd_runs(facts) && !samba::in_domain(member, record.mode, security, &facts.effective).iter().all(same)
+}
+
 /// winbindd runs where the gateway is in a domain, before smbd asks it.
-fn winbindd(facts: &Facts, record: &Record, member: Option<&Member>, security: Security, now_own: &str, steps: &mut Vec<Step>) {
-    let runs = facts.directory.as_ref().is_some_and(|d| d.winbindd_running);
+fn winbindd(facts: &Facts, record: &Record, member: Option<&Member>, anew: bool, steps: &mut Vec<Step>) {
+    let runs = winbindd_runs(facts);
     let watch = Watch::Daemon(Daemon::Winbindd);
     match member {
         None if runs && record.member.as_ref().is_some_and(|m| m.started_winbindd) => {
@@ -289,15 +304,12 @@ fn winbindd(facts: &Facts, record: &Record, member: Option<&Member>, security: S
             let effect = start(facts, Daemon::Winbindd, false);
             steps.push(Step::new("samba/winbindd", "start winbindd", watch, effect).want(Seen::Running).undo(undo));
         }
-        Some(m) => {
-            let old = crate::format::smb_conf::SmbConf::parse(now_own);
-            let same = |(name, value): &(String, String)| old.get("global", name).as_deref() == Some(value.as_str());
-            if !samba::in_domain(m, record.mode, security, &facts.effective).iter().all(same) {
-                let title = "restart winbindd: what it knows of the domain changes";
-                let effect = start(facts, Daemon::Winbindd, true);
-                steps.push(Step::new("samba/winbindd", title, Watch::Nothing, effect.clone()).undo(Undo::Do(vec![effect])));
-            }
+        // The undo of our file starts it anew too: before that it would only be told the same again.
+        Some(_) if anew => {
+            let title = "restart winbindd: what it knows of the domain changes";
+            steps.push(Step::new("samba/winbindd", title, Watch::Nothing, start(facts, Daemon::Winbindd, true)));
         }
+        Some(_) => {}
     }
 }
 

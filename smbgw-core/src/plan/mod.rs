@@ -30,7 +30,8 @@ use crate::error::{Error, Kind, Result};
 use crate::facts::Facts;
 use crate::spec::section::{JoinAccount, Mode, Section};
 use crate::spec::{DomainSpec, ShareSpec};
-use crate::types::{GroupName, UserName, VmId};
+use crate::types::{DomainAccount, GroupName, UserName, VmId};
+pub use directory::Repair;
 use step::Step;
 
 /// What somebody wants to be done.
@@ -113,6 +114,24 @@ pub enum Intent {
         /// Its password is at hand.
         secret: bool,
     },
+    /// Let a user of the domain log in, to see whether he can.
+    AdTestUser {
+        /// Who.
+        account: DomainAccount,
+        /// To which share; all of the gateway unless named.
+        share: Option<String>,
+        /// By NTLM instead of Kerberos.
+        ntlm: bool,
+    },
+    /// Put a part of a membership right again.
+    AdRepair(Repair),
+    /// Let the local users in who are named for it, although the gateway is in a domain, or out again.
+    AdFallback {
+        /// In.
+        on: bool,
+        /// An administrator orders it, not the worker.
+        forced: bool,
+    },
     /// Take a gateway out of its domain.
     AdLeave {
         /// The computer account stays, disabled.
@@ -148,13 +167,18 @@ impl Intent {
             Intent::GatewayUpgrade(_) => &["guest", "directory", "identity", "samba", "proof", "retire"],
             Intent::AdJoin { .. } => &["domain", "directory", "identity", "samba", "member"],
             Intent::AdLeave { .. } => &["directory", "samba"],
+            Intent::AdRepair(_) => &["directory"],
+            Intent::AdTestUser { .. } => &["member"],
+            Intent::AdFallback { .. } => &["intent", "identity"],
             Intent::TreeShift { .. } => &["tree"],
             Intent::TemplateBuild(_) | Intent::TemplatePrune { .. } => &["template"],
         };
         let gateways = matches!(self, Intent::GatewayStop | Intent::GatewayAdopt(_));
         let applies = |phase: &&str| match *phase {
             "guest" => mode == Mode::Lxc || gateways,
-            "domain" | "directory" | "member" => member || matches!(self, Intent::AdJoin { .. } | Intent::AdLeave { .. }),
+            "domain" | "directory" | "member" => {
+                member || matches!(self, Intent::AdJoin { .. } | Intent::AdLeave { .. } | Intent::AdRepair(_))
+            }
             _ => true,
         };
         all.iter().copied().filter(applies).collect()
@@ -244,9 +268,13 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         }
         ("directory", Intent::Delete { .. }) if !facts.reachable => common::nothing(),
         ("directory", Intent::Delete { id, .. }) => directory::forget(id, facts),
+        ("directory", Intent::AdRepair(what)) => directory::repair(*what, facts),
+        ("intent", Intent::AdFallback { on, forced }) => directory::fallback(*on, *forced, facts),
+        ("identity", Intent::AdFallback { .. }) => Ok((users::gate(facts), Vec::new())),
         ("directory", Intent::AdLeave { keep, join }) => directory::leave(*keep, join.as_ref(), facts),
         ("directory", _) => directory::become_member(intent, facts),
         ("identity", Intent::AdJoin { .. }) => users::restore_accounts(facts),
+        ("member", Intent::AdTestUser { account, share, ntlm }) => directory::test_user(account, share.as_deref(), *ntlm, facts),
         ("member", _) => directory::prove(facts),
         ("quota", Intent::Limits(id)) => quota::restore(id, facts),
         ("guest" | "retire", _) => substrate::guest(name, intent, facts),

@@ -267,6 +267,8 @@ pub enum Effect {
     KnowAccounts(Vec<(DomainAccount, bool)>),
     /// Writes the keytab anew.
     MakeKeytab,
+    /// A client logs in to a share, and looks into it.
+    LogIn(Cmd),
     /// Shows that the membership is good.
     ProveMember,
     /// Ends the sessions of a user.
@@ -622,6 +624,7 @@ impl fmt::Display for Effect {
             Effect::KnowAccounts(list) => {
                 write!(f, "look up {}", list.iter().map(|(a, _)| a.to_string()).collect::<Vec<_>>().join(", "))
             }
+            Effect::LogIn(cmd) => write!(f, "run {cmd}"),
             Effect::MakeKeytab => {
                 f.write_str("write the keytab from the machine's password and the names that the domain has for it")
             }

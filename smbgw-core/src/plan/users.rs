@@ -30,10 +30,31 @@ pub fn of_share(spec: &ShareSpec, password: bool, facts: &Facts) -> Steps {
     }
     let (more, mut warnings) = first_user(spec, password, &later)?;
     steps.extend(more);
-    let (limits, words) = quota::of_users(spec, password, facts)?;
+    steps.extend(gate(&later));
+    let (limits, words) = quota::of_users(spec, password && spec.domain.is_none(), facts)?;
     steps.extend(limits);
     warnings.extend(words);
     Ok((steps, warnings))
+}
+
+/// Who may not log in now, and who may again: what is said of each user, and what a domain makes of it.
+pub fn gate(facts: &Facts) -> Vec<Step> {
+    let Some(r) = facts.record.as_ref() else { return Vec::new() };
+    let mut steps = Vec::new();
+    for name in r.users.keys() {
+        let Ok(user) = UserName::new(name) else { continue };
+        let off = r.is_shut_out(name);
+        let title = if off { format!("{name} may not log in") } else { format!("{name} may log in again") };
+        let Some(step) = accounts::switch_samba_user(facts, &format!("identity/gate.{name}"), title, &user, off) else {
+            continue;
+        };
+        steps.push(step);
+        if off && facts.smbd_running {
+            let (id, title) = (format!("identity/sessions.{name}"), format!("end the sessions of {name}"));
+            steps.push(Step::new(id, title, Watch::Nothing, Effect::EndSessions(name.clone())));
+        }
+    }
+    steps
 }
 
 fn gateway_group(facts: &Facts) -> Result<Option<Step>> {
@@ -194,7 +215,21 @@ pub fn create_user(name: &UserName, facts: &Facts) -> Steps {
         PASSWORD,
     ));
     steps.push(keep_hash(name));
-    Ok((steps, Vec::new()))
+    let mut warnings = Vec::new();
+    if record_or_new(facts).is_shut_out(name.as_str()) {
+        let cmd = accounts::samba(facts, Program::Smbpasswd, &["-d", name.as_str()]);
+        let title = format!("{name} may not log in: the gateway is in a domain");
+        steps.push(
+            Step::new("identity/gate", title, Watch::SambaUser(name.to_string()), Effect::Run(cmd))
+                .undo(Undo::None("the account goes".into())),
+        );
+        warnings.push(if record_or_new(facts).fallback_users().contains(&name.as_str()) {
+            format!("{name} can log in while no domain controller answers, and only then")
+        } else {
+            format!("{name} cannot log in: the gateway is in a domain, and smbgw-ad-fallback does not name {name}")
+        });
+    }
+    Ok((steps, warnings))
 }
 
 fn keep_hash(name: &UserName) -> Step {
@@ -247,7 +282,10 @@ pub fn user_disable(name: &UserName, off: bool, facts: &Facts) -> Steps {
             serde_json::to_value(&entry).ok(),
         ));
     }
-    steps.extend(accounts::switch_samba_user(facts, "identity/passdb", format!("{word} {name}"), name, off));
+    let mut later = record(facts)?.clone();
+    later.users.insert(name.to_string(), entry);
+    let shut = later.is_shut_out(name.as_str());
+    steps.extend(accounts::switch_samba_user(facts, "identity/passdb", format!("{word} {name}"), name, shut));
     if off && facts.smbd_running {
         let effect = Effect::EndSessions(name.to_string());
         steps.push(Step::new("identity/sessions", format!("end the sessions of {name}"), Watch::Nothing, effect));
@@ -410,6 +448,7 @@ pub fn restore_accounts(facts: &Facts) -> Steps {
             warnings.push(format!("user {name} has no password: pve-smbgateway user password {name}"));
         }
     }
+    steps.extend(gate(facts));
     for (name, g) in &r.groups {
         for m in &g.members {
             // The group may be made by a step above: then its members are not known yet, and it has none.

@@ -269,6 +269,7 @@ fn begin(tools: &Tools<'_>, effect: &Effect) -> Result<Flow> {
         Effect::Join(j) => return directory::join(tools, j),
         Effect::Unjoin { by, account, secrets } => return directory::unjoin(tools, by, *account, secrets.clone()),
         Effect::KnowAccounts(list) => return directory::know(tools, list),
+        Effect::LogIn(cmd) => return Ok(directory::log_in(cmd)),
         Effect::MakeKeytab => return directory::keytab(tools),
         Effect::ProveMember => return directory::prove(tools, 1),
         Effect::EndSessions(user) => return Ok(end_sessions(tools, user.clone())),

@@ -116,6 +116,27 @@ pub const OPERATIONS: &[Operation] = &[
             "Take a gateway out of its domain and delete its computer account.",
         )
     },
+    Operation {
+        secrets: PASSWORD,
+        ..run(
+            "ad.test-user",
+            &["name"],
+            &["gateway", "share", "ntlm"],
+            "Let a user of the domain log in to the shares of a gateway with a ticket (or by NTLM), to see whether he can.",
+        )
+    },
+    run(
+        "ad.repair",
+        &["what"],
+        &["gateway"],
+        "Put a part of a membership right again: keytab, rotate (the computer's password) or names.",
+    ),
+    run(
+        "ad.fallback",
+        &["on"],
+        &["gateway", "worker"],
+        "Let the local users of smbgw-ad-fallback log in, or not any more; the worker ends only what it began.",
+    ),
     run("reconcile", &["sections"], &["ids"], "Bring this node to the wanted state and refresh the status snapshots."),
     query("check", &["id", "section"], &["sections", "create"], "All problems of a section, and what it would mean."),
     query("plan", &["op", "params"], &[], "What a run would do."),
@@ -136,6 +157,7 @@ pub const OPERATIONS: &[Operation] = &[
     query("ad.users", &[], &["gateway", "match", "limit"], "Users of the domain."),
     query("ad.groups", &[], &["gateway", "match", "limit"], "Groups of the domain."),
     query("ad.whoami", &["name"], &["gateway"], "Who an account of the domain is, and which shares it may use and why."),
+    query("ad.report", &[], &["gateway"], "Everything about a gateway's membership in one document."),
     query("audit", &[], &["id", "since", "limit"], "Who did what, when, with which result."),
     query("schema", &[], &[], "The tables of properties and operations."),
     query("sections", &[], &[], "The sections kept in the gateway record."),

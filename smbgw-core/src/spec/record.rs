@@ -587,6 +587,20 @@ impl Record {
         numbers_of(self.mode).0 + 1
     }
 
+    /// Local users who may log in while no domain controller answers.
+    pub fn fallback_users(&self) -> Vec<&str> {
+        let list = self.settings.get("smbgw-ad-fallback").map_or("", String::as_str);
+        list.split([',', ' ', ';']).filter(|n| !n.is_empty()).collect()
+    }
+
+    /// Whether a local user must not be able to log in: an administrator said so, or the gateway is in a domain, where only those who are
+    /// named for it may, and only while no domain controller answers.
+    pub fn is_shut_out(&self, user: &str) -> bool {
+        let open = |m: &Member| m.fallback.is_some() && self.fallback_users().contains(&user);
+        let domain = self.member.as_ref().filter(|m| m.is_joined()).is_some_and(|m| !open(m));
+        domain || self.users.get(user).is_some_and(|u| u.disabled)
+    }
+
     /// The SID of an account that was looked up.
     pub fn sid_of(&self, account: &DomainAccount) -> Option<&str> {
         self.accounts.get(&account.folded()).map(|a| a.sid.as_str())

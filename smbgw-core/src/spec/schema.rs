@@ -158,6 +158,12 @@ pub const PROPERTIES: &[Property] = &[
         "Where the gateway's computer account is made: names of organizational units from the top, as Servers/Files.",
     ),
     ours(
+        "smbgw-ad-fallback",
+        Form::Text,
+        None,
+        "Local users who may log in while no domain controller answers, as anna,ben; default: none.",
+    ),
+    ours(
         "smbgw-idmap",
         Form::Text,
         None,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::{Context, Options, Progress};
-use smbgw_core::host::sim::{Limits, Mount, SimHost, World};
+use smbgw_core::host::sim::{AccountKind, Limits, Mount, SECRETS, SimDomain, SimHost, WINBINDD_PID, World};
 use smbgw_core::host::{Host, Secrets};
 
 pub const PASSWORD: &str = "Correct-Horse-7 battery";
@@ -58,6 +58,37 @@ pub fn bare_proxmox() -> SimHost {
         }
     });
     host
+}
+
+/// Puts a machine into the network of EXAMPLE.TEST, where `joiner` and `clerk` have our password.
+pub fn domain(host: &SimHost) {
+    let mut d = SimDomain::example();
+    for name in ["joiner", "clerk"] {
+        d.account_mut(name).expect("it is there").password = PASSWORD.into();
+    }
+    host.change(|w| w.enter(d));
+}
+
+/// Properties of a share of a gateway in that domain, by whose `staff` it is used.
+pub const IN_DOMAIN: [(&str, &str); 3] =
+    [("domain", "example.test"), ("username", "joiner"), ("smbgw-access", "rw:@EXAMPLE\\staff")];
+
+/// The SID of an account of the domain; empty if there is none.
+pub fn sid(host: &SimHost, name: &str) -> String {
+    host.world().domain.map(|d| d.sid_of(name)).unwrap_or_default()
+}
+
+/// A native gateway that is a member, with one share.
+pub fn member(host: &SimHost) {
+    domain(host);
+    create(host, "office", "/srv/office", &IN_DOMAIN).unwrap_or_else(|e| panic!("office: {:#?}", e.to_doc()));
+}
+
+/// The same in a container, gateway `office`.
+pub fn member_lxc(host: &SimHost) {
+    domain(host);
+    create_lxc(host, "office", "/srv/office", &IN_DOMAIN).unwrap_or_else(|e| panic!("office: {:#?}", e.to_doc()));
+    reconcile(host, &sections(host)).expect("reconciled");
 }
 
 pub fn context(host: &SimHost) -> Context {
@@ -264,7 +295,42 @@ pub fn cases() -> Vec<Case> {
         case("no limit any more", "share.update", lab("/srv/fs/projects/tree", &[("username", "anna")]), false, limited_project),
         case("delete a share with a limit", "share.delete", json!({"id": "lab"}), false, limited_dataset),
         case("repair, limit changed", "share.repair", json!({}), false, limit_changed),
+        case("domain: first share", "share.create", office(&IN_DOMAIN), true, domain),
+        case("domain: first share, the computer is known", "share.create", office(&IN_DOMAIN), true, known_computer),
+        case("domain: first share, winbindd runs", "share.create", office(&IN_DOMAIN), true, winbindd_runs),
+        case("domain: first join", "ad.join", json!({"domain": "example.test", "username": "joiner"}), true, by_group),
+        case("domain: join again", "ad.join", json!({"username": "joiner"}), true, left),
+        case("domain: leave", "ad.leave", json!({"username": "joiner"}), true, member),
+        case("domain: delete the last", "share.delete", json!({"id": "office"}), false, member),
     ]
+}
+
+fn known_computer(host: &SimHost) {
+    domain(host);
+    let kind = AccountKind::Computer { dns_name: String::new(), spns: Vec::new(), unit: Some("Servers".into()) };
+    host.change(|w| w.domain_mut().add("PVE1$", kind));
+}
+
+fn winbindd_runs(host: &SimHost) {
+    domain(host);
+    assert!(host.start_winbindd());
+}
+
+/// A share that names no local user.
+fn by_group(host: &SimHost) {
+    domain(host);
+    create(host, "office", "/srv/office", &[("smbgw-access", "rw:@staff")]).expect("office");
+}
+
+fn left(host: &SimHost) {
+    member(host);
+    run(host, "ad.leave", json!({"username": "joiner"}), Some(PASSWORD)).unwrap_or_else(|e| panic!("leave: {:#?}", e.to_doc()));
+}
+
+fn left_lxc(host: &SimHost) {
+    member_lxc(host);
+    let params = json!({"gateway": "office", "username": "joiner"});
+    run(host, "ad.leave", params, Some(PASSWORD)).unwrap_or_else(|e| panic!("leave: {:#?}", e.to_doc()));
 }
 
 fn two_lxc(host: &SimHost) {
@@ -302,6 +368,7 @@ pub fn lxc_cases() -> Vec<Case> {
     let office = |more: &[(&str, &str)]| json!({"id": "office", "section": lxc("/srv/office", more)});
     let lab = [("smbgw-gateway", "office"), ("smbgw-access", "rw:@staff,full:anna")];
     let gateway = json!({"name": "office"});
+    let by_joiner = json!({"gateway": "office", "username": "joiner"});
     vec![
         case("lxc: first share", "share.create", office(&[("username", "anna")]), true, nothing as fn(&SimHost)),
         case("lxc: second share", "share.create", json!({"id": "lab", "section": lxc("/srv/lab", &lab)}), false, furnished_lxc),
@@ -330,6 +397,10 @@ pub fn lxc_cases() -> Vec<Case> {
         case("lxc: repair, deleted by hand", "share.repair", json!({"id": "office"}), false, deleted_by_hand),
         case("lxc: build a template", "template.build", json!({"name": "second"}), false, nothing),
         case("lxc: shift a tree", "tree.shift", json!({"path": "/srv/third"}), false, populated),
+        case("lxc, domain: first share", "share.create", office(&IN_DOMAIN), true, domain),
+        case("lxc, domain: join again", "ad.join", by_joiner.clone(), true, left_lxc),
+        case("lxc, domain: leave", "ad.leave", by_joiner, true, member_lxc),
+        case("lxc, domain: delete the last", "share.delete", json!({"id": "office"}), false, member_lxc),
     ]
 }
 
@@ -417,7 +488,30 @@ pub fn without_template(w: &mut World) {
 /// One world, and those of its containers, without what is by chance.
 fn plain(w: &mut World) {
     w.files.take("/run/samba/smbd.pid");
+    w.files.take(WINBINDD_PID);
     w.files.take("/run/smbgw");
+    if let Some(winbindd) = &mut w.winbindd {
+        winbindd.pid = 1;
+    }
+    // A join gives a computer another password, and its names; whether there is a secret, and for whom, stays.
+    for file in [SECRETS, "/var/lib/samba/private/smbgw-before.tdb"].map(str::to_owned) {
+        let Some(node) = w.files.get(&file).cloned() else { continue };
+        let text = w.files.text(&file);
+        let plain = |l: &str| match (l.starts_with("member "), l.rsplit_once(' ')) {
+            (true, Some((rest, _))) => format!("{rest} PASSWORD\n"),
+            _ => format!("{l}\n"),
+        };
+        w.files.put(&file, text.lines().map(plain).collect::<String>(), node.mode, node.uid, node.gid);
+    }
+    if let Some(domain) = &mut w.domain {
+        domain.next_rid = 0;
+        for a in domain.accounts.values_mut() {
+            if let AccountKind::Computer { dns_name, spns, .. } = &mut a.kind {
+                (a.password, a.changed_ms) = Default::default();
+                (*dns_name, *spns) = Default::default();
+            }
+        }
+    }
     for file in ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"] {
         let Some(node) = w.files.get(file).cloned() else { continue };
         let text = w.files.text(file);
@@ -478,6 +572,13 @@ pub fn outcome(host: &SimHost) -> World {
                     chance.push((v, by));
                 }
             }
+            if let Some(v) = r["member"]["sid"].as_str().map(str::to_owned) {
+                r["member"]["sid"] = json!("COMPUTER");
+                chance.push((v, "COMPUTER"));
+            }
+            if let Some(m) = r["member"].as_object_mut() {
+                m.remove("joined-ms");
+            }
             if let Some(o) = r.as_object_mut() {
                 o.remove("conf-sha256");
                 // It is made from the uuid.
@@ -510,6 +611,10 @@ pub fn outcome(host: &SimHost) -> World {
 }
 
 fn rename_chance(w: &mut World, chance: &[(String, &str)]) {
+    let computers: Vec<&(String, &str)> = chance.iter().filter(|(_, by)| *by == "COMPUTER").collect();
+    let config = |w: &World| SimHost::new(w.clone()).config();
+    // smbd has read our file, with the SID in it.
+    let current = !computers.is_empty() && w.smbd.as_ref().map(|s| s.config.clone()) == config(w);
     let confs = names(w, "/etc/pve/nodes/pve1/lxc").into_iter().map(|n| format!("/etc/pve/nodes/pve1/lxc/{n}"));
     for file in confs.chain([OWN_CONF.to_owned()]).collect::<Vec<_>>() {
         let Some(node) = w.files.get(&file).cloned() else { continue };
@@ -519,6 +624,17 @@ fn rename_chance(w: &mut World, chance: &[(String, &str)]) {
             text = text.lines().map(|l| slot(l).unwrap_or_else(|| l.to_owned()) + "\n").collect();
         }
         w.files.put(&file, text, node.mode, node.uid, node.gid);
+    }
+    if let (true, Some(now)) = (current, config(w)) {
+        w.smbd.iter_mut().for_each(|s| s.config = now.clone());
+    }
+    for (value, by) in computers {
+        for ace in w.share_acls.values_mut().flatten().filter(|a| a.sid == *value) {
+            ace.sid = (*by).to_owned();
+        }
+        for a in w.domain.iter_mut().flat_map(|d| d.accounts.values_mut()).filter(|a| a.sid == *value) {
+            a.sid = (*by).to_owned();
+        }
     }
     for (value, by) in chance.iter().filter(|(_, by)| *by == "SID") {
         w.local_sid = w.local_sid.replace(value, by);
@@ -543,7 +659,7 @@ pub fn scratch_left(host: &SimHost) -> Vec<String> {
 
 fn scratch_in(w: &World) -> Vec<String> {
     let mut left: Vec<String> = Vec::new();
-    for dir in ["/run/smbgw/probe", "/run/smbgw/import", "/run/smbgw/check"] {
+    for dir in ["/run/smbgw/probe", "/run/smbgw/import", "/run/smbgw/check", "/run/smbgw/domain", "/run/smbgw/carried"] {
         left.extend(names(w, dir).into_iter().map(|n| format!("{dir}/{n}")));
     }
     for file in ["/etc/passwd", "/etc/shadow"] {

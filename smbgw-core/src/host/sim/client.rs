@@ -9,7 +9,7 @@ use super::accounts::{self, User};
 use super::config::Share;
 use super::files::{Files, Node, Thing};
 use super::samba::{self, Access};
-use super::{Machine, Said, World, args};
+use super::{Machine, Said, World, args, domain};
 
 /// The dialects smbclient can be held to, oldest first.
 const DIALECTS: [&str; 6] = ["NT1", "SMB2_02", "SMB2_10", "SMB3_00", "SMB3_02", "SMB3_11"];
@@ -43,6 +43,7 @@ pub(super) fn run(m: &mut Machine, words: &[String]) -> Said {
         ("debuglevel", 'd', true),
         ("configfile", 's', true),
         ("no-pass", 'N', false),
+        ("machine-pass", 'P', false),
         ("user", 'U', true),
         ("client-protection", '\0', true),
         ("option", '\0', true),
@@ -88,8 +89,17 @@ pub(super) fn run(m: &mut Machine, words: &[String]) -> Said {
     if anonymous {
         return Said::out(1, "Anonymous login successful\ntree connect failed: NT_STATUS_ACCESS_DENIED\n");
     }
-    let user = match log_in(&m.world, &name, &password) {
-        Ok(user) => user,
+    let visitor = if given.has("machine-pass") {
+        Some(domain::by_ticket(&m.world, &config, address))
+    } else {
+        name.contains('\\').then(|| domain::log_in(&m.world, &config, &name, &password))
+    };
+    let who = match visitor {
+        Some(v) => v.map(|v| (v.user, v.gids)),
+        None => log_in(&m.world, &name, &password).map(|u| (u.clone(), accounts::gids(&m.world.files, &u))),
+    };
+    let (user, mut gids) = match who {
+        Ok(who) => who,
         Err(why) => return Said::out(1, format!("session setup failed: {why}\n")),
     };
     let refused = |why: &str| Said::out(1, format!("tree connect failed: {why}\n"));
@@ -101,7 +111,6 @@ pub(super) fn run(m: &mut Machine, words: &[String]) -> Said {
     if !matches!(m.world.files.get(&root), Some(Node { thing: Thing::Dir, .. })) {
         return refused("NT_STATUS_BAD_NETWORK_NAME");
     }
-    let mut gids = accounts::gids(&m.world.files, &user);
     gids.extend(forced_group(&m.world.files, share, &user));
     let seat = Seat { user, gids, share, root, access };
     let mut said = Said::ok("");

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Machine, World, samba};
+use super::{Machine, World, domain, samba};
 use crate::effect::{Cmd, DISK_FREE_INSIDE, HAND_INSIDE, HAND_VERSION};
 use crate::error::{Error, Kind, Result};
 use crate::host::SHIFT;
@@ -91,7 +91,14 @@ pub(super) fn inside<T>(m: &mut Machine, vmid: Option<u32>, work: impl FnOnce(&m
     let locks = std::mem::take(&mut m.locks);
     let node_rid = std::mem::replace(&mut m.next_rid, m.guest_rids.get(&vmid).copied().unwrap_or(1000));
     std::mem::swap(&mut m.world, &mut guest.world);
+    // The network around is the same.
+    let around = |m: &mut Machine, g: &mut Guest| {
+        std::mem::swap(&mut m.world.net, &mut g.world.net);
+        std::mem::swap(&mut m.world.domain, &mut g.world.domain);
+    };
+    around(m, &mut guest);
     let done = work(m);
+    around(m, &mut guest);
     std::mem::swap(&mut m.world, &mut guest.world);
     m.guest_rids.insert(vmid, std::mem::replace(&mut m.next_rid, node_rid));
     m.locks = locks;
@@ -197,6 +204,7 @@ pub(super) fn boot(m: &mut Machine, vmid: u32, b: &Bounds, unprivileged: bool, l
         if m.world.smbd_enabled {
             samba::start_smbd(m);
         }
+        domain::boot(m);
         Ok(())
     });
 }
@@ -208,6 +216,7 @@ pub(super) fn halt(m: &mut Machine, vmid: u32) {
         m.world.files.take(format!("/proc/{pid}"));
     }
     samba::stop_smbd(&mut guest.world);
+    domain::stop_winbindd(&mut guest.world);
     guest.world.files.take("/run");
     guest.world.files.put_dir("/run", 0o755, 0, 0);
     guest.mounts.clear();
@@ -230,8 +239,10 @@ pub(super) fn installed_system(files: super::Files, sid: String) -> World {
         share_acls: BTreeMap::new(),
         local_sid: sid,
         smbd: None,
+        winbindd: None,
         guests: BTreeMap::new(),
         net: super::SimNet::default(),
+        domain: None,
         files,
     }
 }

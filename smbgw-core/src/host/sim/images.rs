@@ -108,6 +108,7 @@ fn debootstrap(files: &mut Files, words: &[String]) -> Said {
         put(files, &format!("usr/lib/systemd/system/{unit}"), "[Unit]\n");
         files.put_link(root.join(WANTS).join(unit), Path::new("/usr/lib/systemd/system").join(unit));
     }
+    put(files, "etc/nsswitch.conf", world::NSSWITCH);
     if has("ifupdown") {
         files.put_dir(root.join("etc/network"), 0o755, 0, 0);
     }

@@ -23,6 +23,7 @@ mod accounts;
 mod args;
 mod client;
 mod config;
+mod domain;
 mod faults;
 mod files;
 mod guests;
@@ -53,6 +54,7 @@ use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
 pub use accounts::{Group, User, gids, groups, is_member, user, users};
 pub use config::{Config, Share};
+pub use domain::{Kind as AccountKind, Rights, SECRETS, SimAccount, SimDomain, WINBINDD_PID, Winbindd};
 pub use faults::{Death, Fault, Trouble};
 pub use files::{Detached, Files, Mount, Node, Thing};
 pub use guests::{Bind, Guest, Numbers};
@@ -187,10 +189,13 @@ impl Machine {
         dead()
     }
 
-    /// Where pids of smbd live.
+    /// Where pids of smbd and winbindd live.
     fn start_of(&self, pid: i32) -> Option<(u64, Program)> {
         if let Some(p) = self.processes.get(&pid) {
             return Some((p.start, p.program));
+        }
+        if self.world.winbindd.as_ref().is_some_and(|w| w.pid == pid) {
+            return Some((u64::from(pid.unsigned_abs()) * 7, Program::Winbindd));
         }
         let smbd = self.world.smbd.as_ref()?;
         let runs = smbd.pid == pid || smbd.sessions.iter().any(|s| s.pid == pid);
@@ -280,7 +285,12 @@ impl SimHost {
         assert!(samba::start_smbd(&mut self.0.borrow_mut()), "smb.conf cannot be loaded");
     }
 
-    /// A client connects and stays. The pid of its smbd child, or the status it is refused with.
+    /// Starts winbindd as at boot; whether it came up.
+    pub fn start_winbindd(&self) -> bool {
+        guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(domain::start_winbindd(m))).unwrap_or(false)
+    }
+
+    /// A client connects and stays; `user` may be `DOMAIN\\account`. The pid of its smbd child, or the status it is refused with.
     pub fn connect(&self, user: &str, password: &str, share: &str) -> Result<i32, &'static str> {
         let mut m = self.0.borrow_mut();
         let done = guests::inside(&mut m, self.1, |m| Ok(Self::log_in(m, user, password, share)));
@@ -288,10 +298,13 @@ impl SimHost {
     }
 
     fn log_in(m: &mut Machine, user: &str, password: &str, share: &str) -> Result<i32, &'static str> {
-        let user = client::log_in(&m.world, user, password)?;
         let current = samba::load(&m.world.files).config;
         let Some(smbd) = &m.world.smbd else { return Err("NT_STATUS_CONNECTION_REFUSED") };
         let config = current.unwrap_or_else(|| smbd.config.clone());
+        let user = match user.contains('\\') {
+            true => domain::log_in(&m.world, &config, user, password)?.user,
+            false => client::log_in(&m.world, user, password)?,
+        };
         let share = config.share(share).filter(|s| s.is("available")).ok_or("NT_STATUS_BAD_NETWORK_NAME")?;
         let access = samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
         let session = Session { pid: m.new_pid(), user: user.name, shares: vec![(share.name.clone(), access)] };
@@ -427,6 +440,7 @@ impl SimHost {
         if death == Death::PowerCut {
             m.wait(60_000);
             samba::stop_smbd(&mut m.world);
+            domain::stop_winbindd(&mut m.world);
             for vmid in m.world.guests.keys().copied().collect::<Vec<_>>() {
                 guests::halt(&mut m, vmid);
             }
@@ -438,6 +452,7 @@ impl SimHost {
             if m.world.systemd && m.world.smbd_enabled {
                 samba::start_smbd(&mut m);
             }
+            domain::boot(&mut m);
             pct::node_booted(&mut m);
         }
     }

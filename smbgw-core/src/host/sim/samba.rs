@@ -14,7 +14,7 @@ use crate::effect::Program;
 use super::accounts::{self, User};
 use super::config::{self, Config, Loaded, Share};
 use super::files::Files;
-use super::{Machine, Said, World, args, images};
+use super::{Machine, Said, World, args, domain, images};
 
 /// Where Samba looks for its configuration.
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
@@ -80,6 +80,7 @@ pub(super) fn load(files: &Files) -> Loaded {
 /// Starts smbd; `false` if its configuration cannot be loaded. One that runs already goes on.
 pub(super) fn start_smbd(m: &mut Machine) -> bool {
     let Some(config) = load(&m.world.files).config else { return false };
+    domain::first_secrets(&mut m.world.files);
     if m.world.smbd.is_none() {
         let pid = m.new_pid();
         m.world.smbd = Some(Smbd { pid, config, sessions: Vec::new() });
@@ -108,7 +109,12 @@ pub(super) fn run(m: &mut Machine, program: Program, words: &[String], stdin: &[
         Program::Smbcontrol => smbcontrol(m, words),
         Program::Smbstatus => smbstatus(m, words),
         Program::Sharesec => sharesec(&mut m.world, words),
+        Program::Net if matches!(words.first().map(String::as_str), Some("ads" | "primarytrust" | "cache")) => {
+            domain::net(m, words, stdin)
+        }
         Program::Net => net(&mut m.world, words),
+        Program::Winbindd => domain::winbindd(m, words),
+        Program::Wbinfo => domain::wbinfo(m, words),
         Program::Smbd => smbd(m, words),
         _ => systemctl(m, words),
     }
@@ -427,6 +433,9 @@ fn smbcontrol(m: &mut Machine, words: &[String]) -> Said {
         }
         return Said::ok("");
     }
+    if to == "winbindd" {
+        return domain::control(m, message);
+    }
     let Some(smbd) = &mut m.world.smbd else {
         let broken = if load(&m.world.files).config.is_none() { BROKEN } else { "" };
         return Said::err(1, format!("{broken}{NO_SMBD}"));
@@ -472,10 +481,11 @@ pub enum Access {
     Write,
 }
 
-/// Whether a list of names (`name`, `+group`, `@group`, `&group`) contains a user; names that mean nobody are skipped.
-fn listed(files: &Files, list: &[String], user: &User) -> bool {
+/// Whether a list of names (`name`, `+group`, `@group`, `&group`, a SID) contains a user; names that mean nobody are skipped.
+fn listed(files: &Files, list: &[String], user: &User, sids: &[String]) -> bool {
     list.iter().any(|entry| match entry.strip_prefix(['+', '@', '&']) {
         Some(group) => accounts::is_member(files, user, group),
+        None if entry.starts_with("S-1-") => sids.contains(entry),
         None => entry.eq_ignore_ascii_case(&user.name),
     })
 }
@@ -483,25 +493,30 @@ fn listed(files: &Files, list: &[String], user: &User) -> bool {
 /// What the configuration and the share ACL let a user do; `None` is a refused connection.
 pub(super) fn access(world: &World, share: &Share, name: &str) -> Option<Access> {
     let files = &world.files;
-    let user = accounts::user(files, name)?;
+    let (user, sids) = match name.contains('\\') {
+        true => domain::visitor(world, &load(files).config?, name).map(|v| (v.user, v.sids))?,
+        false => (accounts::user(files, name)?, Vec::new()),
+    };
+    let listed = |list: &[String]| listed(files, list, &user, &sids);
     let valid = share.list("valid users");
-    if listed(files, &share.list("invalid users"), &user) || !(valid.is_empty() || listed(files, &valid, &user)) {
+    if listed(&share.list("invalid users")) || !(valid.is_empty() || listed(&valid)) {
         return None;
     }
     // The write list beats the read list.
-    let configured = if listed(files, &share.list("write list"), &user) {
+    let configured = if listed(&share.list("write list")) {
         Access::Write
-    } else if share.is("read only") || listed(files, &share.list("read list"), &user) {
+    } else if share.is("read only") || listed(&share.list("read list")) {
         Access::Read
     } else {
         Access::Write
     };
-    Some(configured.min(acl_access(world, &share.name, &user)?))
+    Some(configured.min(acl_access(world, &share.name, &user, sids)?))
 }
 
-fn acl_access(world: &World, share: &str, user: &User) -> Option<Access> {
+fn acl_access(world: &World, share: &str, user: &User, sids: Vec<String>) -> Option<Access> {
     let Some(acl) = world.share_acls.get(&share.to_lowercase()) else { return Some(Access::Write) };
     let mut mine = vec!["S-1-1-0".to_owned(), format!("S-1-22-1-{}", user.uid)];
+    mine.extend(sids);
     mine.extend(accounts::gids(&world.files, user).into_iter().map(|gid| format!("S-1-22-2-{gid}")));
     mine.extend(world.passdb.get(&user.name).map(|a| format!("{}-{}", world.local_sid, a.rid)));
     let allowed = acl.iter().filter(|ace| ace.allowed && mine.contains(&ace.sid));
@@ -717,6 +732,12 @@ fn systemctl(m: &mut Machine, words: &[String]) -> Said {
         return Said::err(1, text);
     }
     let (verb, unit) = (given.word(0), given.word(1));
+    if verb == "daemon-reload" {
+        return Said::ok("");
+    }
+    if unit.trim_end_matches(".service") == "winbind" && m.world.installed.contains(&Program::Winbindd) {
+        return domain::unit(m, verb);
+    }
     let known = unit.trim_end_matches(".service") == "smbd" && m.world.installed.contains(&Program::Smbd);
     let running = m.world.smbd.is_some();
     let failed = || {

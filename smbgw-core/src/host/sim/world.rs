@@ -10,6 +10,7 @@ use crate::effect::{DISK_FREE, HAND, HAND_VERSION, Program};
 use crate::host::programs::entry_of;
 
 use super::config;
+use super::domain::{self, SimDomain, Winbindd};
 use super::files::{Files, Node, Thing};
 use super::guests::Guest;
 use super::images;
@@ -29,6 +30,8 @@ pub struct World {
     pub local_sid: String,
     /// The running smbd, if it runs.
     pub smbd: Option<Smbd>,
+    /// The running winbindd, if it runs.
+    pub winbindd: Option<Winbindd>,
     /// systemd is the init system.
     pub systemd: bool,
     /// systemd starts smbd at boot.
@@ -39,6 +42,8 @@ pub struct World {
     pub guests: BTreeMap<u32, Guest>,
     /// What is around the machine. A container is in the same network: that of its own world counts for nothing.
     pub net: SimNet,
+    /// The domain in that network. A container is in the same.
+    pub domain: Option<SimDomain>,
 }
 
 /// Debian 12's account files, cut to what matters.
@@ -47,6 +52,9 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data
 const SHADOW: &str = "root:*:20000:0:99999:7:::\nwww-data:*:20000:0:99999:7:::\nnobody:*:20000:0:99999:7:::\n";
 const GROUP: &str = "root:x:0:\nshadow:x:42:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n";
 const GSHADOW: &str = "root:*::\nshadow:*::\nwww-data:*::\nusers:*::\nnogroup:*::\n";
+
+/// Debian's list of name sources, cut to what matters.
+pub(super) const NSSWITCH: &str = "passwd:         files\ngroup:          files\nhosts:          files dns\n";
 
 /// Debian 12's smb.conf without its comments.
 pub const STOCK_SMB_CONF: &str = "\
@@ -111,13 +119,18 @@ impl World {
     /// A fresh Debian node: stock smb.conf, Samba installed but not running, no systemd, `/srv/office` (root, 0755) to share.
     pub fn debian() -> Self {
         let mut files = Files::new();
-        let more = [("/etc/hostname", "node\n", 0o644, 0), (SMB_CONF, STOCK_SMB_CONF, 0o644, 0)];
+        let more = [
+            ("/etc/hostname", "node\n", 0o644, 0),
+            ("/etc/nsswitch.conf", NSSWITCH, 0o644, 0),
+            (SMB_CONF, STOCK_SMB_CONF, 0o644, 0),
+        ];
         for (path, text, mode, gid) in ACCOUNTS.iter().chain(&more) {
             files.put(path, text, *mode, 0, *gid);
         }
         for dir in ["/srv/office", "/var/lib/samba/private", "/run/samba", "/usr/lib/x86_64-linux-gnu/samba/vfs", "/root"] {
             files.put_dir(dir, 0o755, 0, 0);
         }
+        domain::first_secrets(&mut files);
         files.put(DISK_FREE, format!("{HAND_VERSION}\n"), 0o755, 0, 0);
         files.put_dir("/tmp", 0o1777, 0, 0);
         files.put_dir("/var/tmp", 0o1777, 0, 0);
@@ -130,11 +143,13 @@ impl World {
             share_acls: BTreeMap::new(),
             local_sid: "S-1-5-21-1000000001-2000000002-3000000003".into(),
             smbd: None,
+            winbindd: None,
             systemd: false,
             smbd_enabled: false,
             installed: Program::ALL.into_iter().filter(|p| !PROXMOX.contains(p)).collect(),
             guests: BTreeMap::new(),
             net: SimNet::default(),
+            domain: None,
         }
     }
 
@@ -211,6 +226,17 @@ impl World {
             field(&format!("limits of {}", at.display()), limits(self), limits(other));
         }
         field("sid", self.local_sid.clone(), other.local_sid.clone());
+        if let (Some(old), Some(new)) = (&self.domain, &other.domain) {
+            map_differences("account of the domain", &old.accounts, &new.accounts, &mut lines);
+        }
+        let mut field = |what: &str, old: String, new: String| {
+            if old != new {
+                lines.push(format!("{what}: {old} became {new}"));
+            }
+        };
+        let domain = |w: &Self| w.domain.as_ref().map(|d| SimDomain { accounts: BTreeMap::new(), ..d.clone() });
+        field("domain", format!("{:?}", domain(self)), format!("{:?}", domain(other)));
+        field("winbindd", format!("{:?}", self.winbindd), format!("{:?}", other.winbindd));
         field("network", format!("{:?}", self.net), format!("{:?}", other.net));
         field("systemd", self.systemd.to_string(), other.systemd.to_string());
         field("smbd.service enabled", self.smbd_enabled.to_string(), other.smbd_enabled.to_string());

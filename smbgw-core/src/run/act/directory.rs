@@ -204,6 +204,30 @@ pub(super) fn know(tools: &Tools<'_>, list: &[(DomainAccount, bool)]) -> Result<
     ))
 }
 
+/// A client logs in and looks into a share.
+pub(super) fn log_in(cmd: &Cmd) -> Flow {
+    let cmd = cmd.clone();
+    Flow::Run(
+        lenient(cmd.clone()),
+        Box::new(move |_, out| {
+            let said = crate::directory::said(&out);
+            // smbclient's exit status is not dependable with -c; the text is.
+            let refused = out.status != 0 || said.contains("NT_STATUS_") || out.timed_out;
+            if !refused {
+                return Ok(Flow::Finished);
+            }
+            let reason = if said.contains("tree connect failed: NT_STATUS_ACCESS_DENIED")
+                || said.contains("NT_STATUS_ACCESS_DENIED listing")
+            {
+                Reason::NoAccess
+            } else {
+                crate::format::ad_error::reason(&said).map_or(Reason::Unclear, |w| Reason::of(&w, cmd.program))
+            };
+            Err(failed("the log-in was refused", &cmd, &out, reason))
+        }),
+    )
+}
+
 /// Writes the keytab anew.
 pub(super) fn keytab(tools: &Tools<'_>) -> Result<Flow> {
     let m = member(tools)?;
