@@ -48,8 +48,8 @@ my %COMMANDS = (
     'gateway restart' => [\&cmd_gateway, 'NAME', [], 'stop and start it: what waits for its next start takes effect'],
     'gateway upgrade' => [\&cmd_gateway, 'NAME', ['template=s'], 'replace the container by one from a newer template; users, SID and data stay'],
     'gateway adopt' => [\&cmd_gateway, 'NAME VMID', [], 'take the number that an administrator gave the container'],
-    'ad join' => [\&cmd_ad, '[GATEWAY]', ['username=s', 'password-stdin', 'domain=s', 'smbgw-ad-ou=s', 'smbgw-idmap=s'], 'make a gateway a member of a domain, or one again'],
-    'ad leave' => [\&cmd_ad, '[GATEWAY]', ['username=s', 'password-stdin', 'keep-account'], 'take a gateway out of its domain and delete its computer account'],
+    'ad join' => [\&cmd_ad, '[GATEWAY]', ['username=s', 'password-stdin', 'ticket=s', 'offline-join=s', 'domain=s', 'smbgw-ad-ou=s', 'smbgw-idmap=s', 'smbgw-ad-dns=s'], 'make a gateway a member of a domain, or one again'],
+    'ad leave' => [\&cmd_ad, '[GATEWAY]', ['username=s', 'password-stdin', 'ticket=s', 'keep-account'], 'take a gateway out of its domain and delete its computer account'],
     'ad check' => [\&cmd_ad_check, '[GATEWAY]', ['domain=s'], 'whether a domain can be joined, or a membership is good, look by look'],
     'ad dns' => [\&cmd_ad_check, '[GATEWAY]', ['domain=s'], 'name service and ports of the domain controllers alone'],
     'ad kerberos' => [\&cmd_ad_check, '[GATEWAY]', [], 'secret, keytab and names of the gateway alone'],
@@ -217,6 +217,9 @@ my %OPTION_HELP = (
     domain => 'the domain, by its DNS name; default: the one that the gateway is, or shall be, in',
     'smbgw-ad-ou' => 'where the computer account is made, as Servers/Files',
     'smbgw-idmap' => "numbers of the domain's accounts, as FIRST-LAST",
+    ticket => 'a file with a Kerberos ticket of that account, instead of a password',
+    'offline-join' => 'a file that net offlinejoin provision or djoin wrote; no account is needed then',
+    'smbgw-ad-dns' => "0: do not register the gateway's addresses in the domain's DNS",
     'keep-account' => 'the computer account stays, disabled',
     share => 'one share; default: all of the gateway',
     ntlm => 'by NTLM instead of Kerberos',
@@ -692,17 +695,31 @@ sub cmd_groups {
 sub cmd_ad {
     my ($run, $gateway) = @_;
     my ($verb) = $run->{name} =~ m/\Aad (.+)\z/;
-    my %params = map { $_ => $run->{opt}->{$_} } grep { defined($run->{opt}->{$_}) } qw(username domain smbgw-ad-ou smbgw-idmap keep-account);
+    my %params = map { $_ => $run->{opt}->{$_} } grep { defined($run->{opt}->{$_}) } qw(username domain smbgw-ad-ou smbgw-idmap smbgw-ad-dns keep-account);
     $params{gateway} = $gateway if defined($gateway);
-    PVE::SMBGateway::Error->throw('invalid', "this needs --username: an account of the domain that may $verb computers") if !defined($params{username});
-    my $password = _password($run, 1);
-    my $result = _do($run, "ad.$verb", \%params, secrets => { password => $password });
+    my ($by, @more) = grep { defined($run->{opt}->{$_}) } qw(ticket offline-join);
+    _usage_error("--$by and --$more[0] are two ways of one thing", $run->{name}) if @more;
+    PVE::SMBGateway::Error->throw('invalid', "this needs --username: an account of the domain that may $verb computers")
+        if !defined($params{username}) && ($by // '') ne 'offline-join';
+    $params{by} = $by if defined($by);
+    my $secret = defined($by) ? _secret_file($run->{opt}->{$by}) : _password($run, 1);
+    my $result = _do($run, "ad.$verb", \%params, secrets => { ($by // 'password') => $secret });
     $run->{print} = sub {
         my $m = $result->{member} // {};
         print "gateway '$result->{gateway}' ", ($verb eq 'join' ? "is a member of $m->{domain} ($m->{workgroup}) as $m->{computer}" : "has left $m->{domain}"), "\n" if !$run->{opt}->{quiet};
         _print_warnings($result, $run->{said});
     };
     return $result;
+}
+
+# A file with a ticket or a blob, both as good as a password.
+sub _secret_file {
+    my ($path) = @_;
+    open(my $fh, '<:raw', $path) or PVE::SMBGateway::Error->throw('invalid', "cannot read '$path': $!");
+    my @st = stat($fh);
+    warn "others can read '$path', which is as good as a password: remove it when it was used\n" if $st[2] & 0077;
+    local $/;
+    return readline($fh) // '';
 }
 
 sub cmd_ad_check {

@@ -218,7 +218,7 @@ pub enum Stdin {
     Secret {
         /// The name under which the run holds the secret.
         name: String,
-        /// How often it is written (`smbpasswd -s` reads it twice).
+        /// How often it is written (`smbpasswd -s` reads it twice). 0: once, byte for byte, without a line feed: what is a file and no password.
         times: u8,
     },
 }
@@ -245,6 +245,9 @@ pub struct Cmd {
     /// `KRB5_CONFIG`: which Kerberos configuration it reads instead of the machine's. The rest of the environment is the same for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub krb5_config: Option<PathBuf>,
+    /// `KRB5CCNAME`: a file with tickets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub krb5_ccache: Option<PathBuf>,
 }
 
 fn is_null(s: &Stdin) -> bool {
@@ -268,6 +271,7 @@ impl Cmd {
             ok: vec![0],
             daemon: false,
             krb5_config: None,
+            krb5_ccache: None,
         }
     }
 
@@ -292,6 +296,13 @@ impl Cmd {
         self
     }
 
+    /// Uses that credentials cache.
+    #[must_use]
+    pub fn krb5_ccache(mut self, path: impl Into<PathBuf>) -> Self {
+        self.krb5_ccache = Some(path.into());
+        self
+    }
+
     /// Reads that Kerberos configuration.
     #[must_use]
     pub fn krb5_config(mut self, path: impl Into<PathBuf>) -> Self {
@@ -312,6 +323,9 @@ impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.krb5_config {
             write!(f, "KRB5_CONFIG={} ", path.display())?;
+        }
+        if let Some(path) = &self.krb5_ccache {
+            write!(f, "KRB5CCNAME=FILE:{} ", path.display())?;
         }
         f.write_str(self.program.name())?;
         for a in &self.args {

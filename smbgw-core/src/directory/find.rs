@@ -33,11 +33,13 @@ pub fn before_join(j: &Joining) -> Inquiry {
     inquiry.then(move |_, host| host.write_private(&conf).map(|()| None));
     asker.clone().look_up(&mut inquiry);
     asker.clone().clock(&mut inquiry);
-    if let Some(account) = j.account.clone() {
-        let named = j.domain.host();
-        asker.clone().computer(&mut inquiry, account.clone(), j.domain.computer.clone(), named);
+    if j.account.is_some() {
+        if let Some(cmd) = j.bring_secret() {
+            inquiry.then(move |_, _| Ok(Some((cmd, Box::new(|_, _, _| Ok(()))))));
+        }
+        asker.clone().computer(&mut inquiry, j);
         if let Some(ou) = &j.domain.ou {
-            asker.clone().unit(&mut inquiry, account, ou.clone(), &j.domain.domain);
+            asker.unit(&mut inquiry, j, ou);
         }
     }
     inquiry
@@ -183,6 +185,11 @@ impl Asker {
         Some(Cmd::new(Program::Net, args).within_ms(20_000).krb5_config(&self.krb5))
     }
 
+    fn by_account(&self, inquiry: &Inquiry, j: &Joining, words: &[&str]) -> Option<Cmd> {
+        let server = format!("--server={}", inquiry.notes.controller()?.name);
+        j.net(&[words, &[server.as_str()]].concat()).map(|c| c.within_ms(20_000))
+    }
+
     fn look_up(self, inquiry: &mut Inquiry) {
         inquiry.then(move |inquiry, _| {
             let Some(cmd) = self.net(inquiry, &["ads", "lookup"]) else { return Ok(None) };
@@ -228,7 +235,8 @@ impl Asker {
     }
 
     /// Whether the domain takes the account, and whether it has a computer of our name.
-    fn computer(self, inquiry: &mut Inquiry, account: String, computer: String, named: String) {
+    fn computer(self, inquiry: &mut Inquiry, j: &Joining) {
+        let (j, computer, named) = (j.clone(), j.domain.computer.clone(), j.domain.host());
         inquiry.then(move |inquiry, _| {
             // What was found so far would only be found again, and a wrong clock looks like a wrong password.
             if inquiry.notes.trouble().is_some() {
@@ -236,8 +244,8 @@ impl Asker {
                 return Ok(None);
             }
             let filter = format!("(sAMAccountName={computer}$)");
-            let words = ["ads", "search", &filter, "distinguishedName", "objectSid", "dNSHostName", "-U", &account];
-            let Some(cmd) = self.net(inquiry, &words).map(|c| c.secret(crate::plan::PASSWORD, 1)) else { return Ok(None) };
+            let words = ["ads", "search", &filter, "distinguishedName", "objectSid", "dNSHostName"];
+            let Some(cmd) = self.by_account(inquiry, &j, &words) else { return Ok(None) };
             let asked = cmd.clone();
             Ok(Some((
                 cmd,
@@ -265,12 +273,12 @@ impl Asker {
     }
 
     /// Whether the organizational unit is there.
-    fn unit(self, inquiry: &mut Inquiry, account: String, ou: String, domain: &DnsDomain) {
+    fn unit(self, inquiry: &mut Inquiry, j: &Joining, ou: &str) {
+        let (j, domain) = (j.clone(), &j.domain.domain);
         let units = ou.split('/').rev().map(|u| format!("OU={u}"));
         let dn = units.chain(domain.as_str().split('.').map(|l| format!("DC={l}"))).collect::<Vec<_>>().join(",");
         inquiry.then(move |inquiry, _| {
-            let words = ["ads", "dn", &dn, "distinguishedName", "-U", &account];
-            let Some(cmd) = self.net(inquiry, &words).map(|c| c.secret(crate::plan::PASSWORD, 1)) else { return Ok(None) };
+            let Some(cmd) = self.by_account(inquiry, &j, &["ads", "dn", &dn, "distinguishedName"]) else { return Ok(None) };
             let asked = cmd.clone();
             Ok(Some((
                 cmd,

@@ -19,7 +19,7 @@ use crate::host::{Host, Secrets};
 use crate::observe;
 use crate::plan::directory::{krb5_conf, scratch};
 use crate::plan::samba;
-use crate::plan::step::Joining;
+use crate::plan::step::{JoinBy, Joining};
 use crate::spec::guest;
 use crate::spec::record::{Member, Record, ShareState};
 use crate::spec::{DomainSpec, Mode};
@@ -149,7 +149,7 @@ impl Context {
         }
         let domain = domain.ok_or_else(|| Error::property("domain", "no section of the gateway names one; give --domain"))?;
         let scratch: PathBuf = scratch(&asked.paths).with_file_name("check.conf");
-        Ok(Joining { domain, conf: String::new(), scratch, account: None, krb5: krb5_conf(&asked.paths) })
+        Ok(Joining { domain, conf: String::new(), scratch, account: None, by: JoinBy::Password, krb5: krb5_conf(&asked.paths) })
     }
 
     /// `ad.users`, `ad.groups`: accounts of the domain by name.

@@ -24,6 +24,7 @@ use crate::host::{Host, Machines};
 use crate::journal::OpState;
 use crate::journal::store::Store;
 use crate::observe::{self, Need};
+use crate::plan::step::JoinBy;
 use crate::plan::{self, Intent, samba, template};
 use crate::quota::Figures;
 use crate::run::reconcile::section_mode;
@@ -744,7 +745,11 @@ impl Context {
             "ad.leave" => {
                 let paths = self.here(self.named(params)?)?;
                 let gateway = paths.gateway.to_string();
-                (Intent::AdLeave { keep: flag(params, "keep-account")?, join: join_account(params)? }, paths, gateway)
+                (
+                    Intent::AdLeave { keep: flag(params, "keep-account")?, join: join_account(params)?, by: join_by(params)? },
+                    paths,
+                    gateway,
+                )
             }
             _ if op.starts_with("gateway.") => {
                 let gateway = GatewayId::new(&name("name")?).map_err(|e| Error::property("name", e.to_string()))?;
@@ -787,7 +792,7 @@ impl Context {
         let record = observe::record(&*self.host, paths)?.ok_or_else(|| no_gateway(paths.gateway.as_str()))?;
         let mut settings = record.settings;
         let mut given = Section::new();
-        for name in ["domain", "smbgw-ad-ou", "smbgw-idmap"] {
+        for name in ["domain", "smbgw-ad-ou", "smbgw-idmap", "smbgw-ad-dns"] {
             if let Some(v) = text(params, name)? {
                 given.insert(name.to_owned(), v);
             }
@@ -806,7 +811,12 @@ impl Context {
             return Err(Error::invalid(format!("gateway {}", paths.gateway), problems));
         }
         let domain = domain.ok_or_else(|| Error::property("domain", "no section of the gateway names one; give --domain"))?;
-        Ok(Intent::AdJoin { domain: Box::new(domain), settings, join: join_account(params)?, secret })
+        Ok(Intent::AdJoin {
+            domain: Box::new(domain),
+            settings,
+            join: join_account(params)?,
+            by: secret.then_some(join_by(params)?),
+        })
     }
 
     fn share_intent(&self, op: &str, params: &Value, password: bool) -> Result<Option<Asked>> {
@@ -919,6 +929,12 @@ impl Context {
 fn join_account(params: &Value) -> Result<Option<JoinAccount>> {
     let account = text(params, "username")?;
     account.map(|a| JoinAccount::new(&a).map_err(|e| Error::property("username", e.to_string()))).transpose()
+}
+
+/// By what.
+fn join_by(params: &Value) -> Result<JoinBy> {
+    let Some(by) = text(params, "by")? else { return Ok(JoinBy::Password) };
+    JoinBy::parse(&by).ok_or_else(|| Error::property("by", format!("{} is none of password, ticket, offline-join", shorten(&by))))
 }
 
 fn no_gateway(name: &str) -> Error {

@@ -188,6 +188,14 @@ impl One {
 
     /// Hands a secret over, before the first step.
     pub(super) fn secret(&mut self, name: &str, data: &[u8]) -> Result<()> {
+        if ["ticket", "offline-join"].contains(&name) {
+            if data.is_empty() || data.len() > 30_000 {
+                return Err(Error::property(name, "must be a file of 1 to 30000 bytes"));
+            }
+            self.secrets.put(name, data.to_vec());
+            self.password = true;
+            return Ok(());
+        }
         if name != "password" {
             return Err(Error::property("secret", format!("{} is no secret this operation takes", shorten(name))));
         }
@@ -676,8 +684,10 @@ impl One {
 
     fn hand_over(&self) -> Secrets {
         let mut secrets = Secrets::default();
-        if let Some(p) = self.secrets.get("password") {
-            secrets.put("password", p.to_vec());
+        for name in ["password", "ticket", "offline-join"] {
+            if let Some(p) = self.secrets.get(name) {
+                secrets.put(name, p.to_vec());
+            }
         }
         secrets
     }

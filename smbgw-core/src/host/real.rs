@@ -582,7 +582,7 @@ impl Host for RealHost {
             input: input.as_deref(),
             timeout: Duration::from_millis(cmd.timeout_ms),
             daemon: cmd.daemon,
-            krb5_config: cmd.krb5_config.as_deref(),
+            krb5: [("KRB5_CONFIG=", cmd.krb5_config.as_deref()), ("KRB5CCNAME=FILE:", cmd.krb5_ccache.as_deref())],
         });
         if let Some(secret) = &mut input {
             wipe(secret);
@@ -761,15 +761,18 @@ fn stdin_of(cmd: &Cmd, secrets: &Secrets) -> Result<Option<Vec<u8>>> {
         )
         .remedy(format!("give {name} again")));
     };
-    if secret.iter().any(|b| matches!(b, b'\n' | 0)) {
+    if *times > 0 && secret.iter().any(|b| matches!(b, b'\n' | 0)) {
         return Err(Error::property(name, "must not contain a line feed or a NUL byte"));
     }
-    let size = (secret.len() + 1) * usize::from(*times);
+    let size = if *times == 0 { secret.len() } else { (secret.len() + 1) * usize::from(*times) };
     if size > STDIN_LIMIT {
         return Err(Error::property(name, format!("is too long: {} bytes", secret.len())));
     }
     // The exact size at once: a vector that grows leaves copies behind.
     let mut bytes = Vec::with_capacity(size);
+    if *times == 0 {
+        bytes.extend_from_slice(secret);
+    }
     for _ in 0..*times {
         bytes.extend_from_slice(secret);
         bytes.push(b'\n');
@@ -784,7 +787,8 @@ struct Start<'a> {
     input: Option<&'a [u8]>,
     timeout: Duration,
     daemon: bool,
-    krb5_config: Option<&'a Path>,
+    /// Further variables of the environment, by what stands before the path.
+    krb5: [(&'static str, Option<&'a Path>); 2],
 }
 
 fn spawn(start: &Start<'_>) -> Result<RealJob> {
@@ -810,9 +814,12 @@ fn spawn(start: &Start<'_>) -> Result<RealJob> {
     let (out, child_out) = pipe().map_err(|e| failed(e.into()))?;
     let (err, child_err) = pipe().map_err(|e| failed(e.into()))?;
     nonblocking(&out).and_then(|_| nonblocking(&err)).map_err(|e| failed(e.into()))?;
-    let krb5 = start.krb5_config.map(|p| CString::new([b"KRB5_CONFIG=", p.as_os_str().as_bytes()].concat())).transpose();
-    let krb5 = krb5.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidInput, "KRB5_CONFIG contains a NUL byte")))?;
-    let env: Vec<&CStr> = ENVIRONMENT.into_iter().chain(krb5.as_deref()).collect();
+    let mut krb5 = Vec::new();
+    for (name, path) in start.krb5.iter().filter_map(|(n, p)| Some((n, (*p)?))) {
+        let variable = CString::new([name.as_bytes(), path.as_os_str().as_bytes()].concat());
+        krb5.push(variable.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidInput, "a variable contains a NUL byte")))?);
+    }
+    let env: Vec<&CStr> = ENVIRONMENT.into_iter().chain(krb5.iter().map(CString::as_c_str)).collect();
     let child = sys::spawn(&Spawn {
         program: start.path,
         args: start.args,

@@ -602,10 +602,20 @@ fn present(there: bool) -> Seen {
 fn member(host: &dyn Host, workgroup: &Workgroup) -> Result<Seen> {
     let cmd = Cmd::new(Program::Net, ["primarytrust".to_owned(), "dumpinfo".to_owned(), format!("--workgroup={workgroup}")]);
     let out = ask(host, &cmd)?;
-    Ok(match net_ads::parse_trust(&out.out()) {
-        Some((account, sid)) => Seen::Member { account, sid },
-        None => Seen::Absent,
-    })
+    match net_ads::parse_trust(&out.out()) {
+        Some((account, sid)) => Ok(Seen::Member { account, sid }),
+        // Only its own words say that there is none: a program that was killed says nothing.
+        None if out.status != 0 && directory_is_unknown(&out) => Ok(Seen::Absent),
+        None => Err(Error::new(Kind::Service, "Samba does not say whether it is a member of the domain").story(|s| {
+            s.command = Some(cmd.to_string());
+            s.exit = Some(out.status.to_string());
+            s.stderr = Some(programs::complaint(Program::Net, &out));
+        })),
+    }
+}
+
+fn directory_is_unknown(out: &Output) -> bool {
+    [out.out(), out.err()].iter().any(|t| t.contains("Unable to fetch the information for domain"))
 }
 
 /// Where a daemon keeps its pid.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Steps, must_have, record};
 use super::samba;
-use super::step::{Effect, Joining, Parting, Seen, Step, Undo, Watch};
+use super::step::{Effect, JoinBy, Joining, Parting, Seen, Step, Undo, Watch};
 use super::{Intent, accounts, live};
 use crate::effect::{Cmd, Daemon, FileSpec, Program};
 use crate::error::{Error, Kind, Problem, Result};
@@ -77,13 +77,19 @@ pub fn list_keytab(paths: &Paths) -> Cmd {
     accounts::samba_at(paths, Program::Net, &["ads", "keytab", "list", &file]).krb5_config(krb5_conf(paths))
 }
 
-fn joining(domain: &DomainSpec, member: Option<&Member>, account: Option<String>, facts: &Facts) -> Result<Box<Joining>> {
+fn joining(
+    domain: &DomainSpec,
+    member: Option<&Member>,
+    account: Option<String>,
+    by: JoinBy,
+    facts: &Facts,
+) -> Result<Box<Joining>> {
     let conf = match member {
         Some(m) => samba::joining_conf(m, facts.paths.mode, &facts.effective)?,
         None => String::new(),
     };
     let domain = domain.clone();
-    Ok(Box::new(Joining { domain, conf, scratch: scratch(&facts.paths), account, krb5: krb5_conf(&facts.paths) }))
+    Ok(Box::new(Joining { domain, conf, scratch: scratch(&facts.paths), account, by, krb5: krb5_conf(&facts.paths) }))
 }
 
 // ---- before ------------------------------------------------------------------------------------------------------------
@@ -94,19 +100,24 @@ pub fn find(spec: &ShareSpec, secret: bool, facts: &Facts) -> Steps {
     if facts.record.as_ref().and_then(|r| r.member.as_ref()).is_some_and(Member::is_joined) {
         return Ok((Vec::new(), Vec::new()));
     }
-    find_again(domain, spec.join.as_ref(), secret, facts)
+    find_again(domain, spec.join.as_ref(), secret.then_some(JoinBy::Password), facts)
 }
 
 /// The same whether the gateway is a member or not: a secret that was lost, an account that was deleted.
-pub fn find_again(domain: &DomainSpec, join: Option<&JoinAccount>, secret: bool, facts: &Facts) -> Steps {
+pub fn find_again(domain: &DomainSpec, join: Option<&JoinAccount>, by: Option<JoinBy>, facts: &Facts) -> Steps {
     let account = join.map(|a| a.as_str().to_owned());
-    if account.is_none() || !secret {
+    let missing = match by {
+        Some(JoinBy::Offline) => None,
+        _ if account.is_none() => Some("username"),
+        None => Some("password"),
+        Some(_) => None,
+    };
+    if let Some(missing) = missing {
         let why = format!("is needed to join the domain {}", domain.domain);
-        let missing = if account.is_none() { "username" } else { "password" };
         return Err(Error::property(missing, why).remedy("give --username and --password of an account that may join computers"));
     }
     suitable(domain, facts)?;
-    let effect = Effect::FindDomain(joining(domain, None, account, facts)?);
+    let effect = Effect::FindDomain(joining(domain, None, account, by.unwrap_or_default(), facts)?);
     let title = format!("look for the domain {}", domain.domain);
     let step = Step::new("domain/find", title, Watch::Record(Key::Member), effect).undo(Undo::Restore).long();
     Ok((vec![step], Vec::new()))
@@ -315,14 +326,14 @@ fn file(id: &str, title: &str, path: PathBuf, now: Option<&ConfFile>, content: S
 }
 
 fn join(intent: &Intent, m: &Member, seen: &DirectoryFacts, facts: &Facts, steps: &mut Vec<Step>) -> Result<()> {
-    let (domain, account) = match intent {
-        Intent::Create { spec, .. } | Intent::Update { spec, .. } => (spec.domain.clone(), spec.join.as_ref()),
-        Intent::AdJoin { domain, join, .. } => (Some((**domain).clone()), join.as_ref()),
-        _ => (None, None),
+    let (domain, account, by) = match intent {
+        Intent::Create { spec, .. } | Intent::Update { spec, .. } => (spec.domain.clone(), spec.join.as_ref(), JoinBy::Password),
+        Intent::AdJoin { domain, join, by, .. } => (Some((**domain).clone()), join.as_ref(), by.unwrap_or_default()),
+        _ => (None, None, JoinBy::Password),
     };
     let domain = domain.ok_or_else(|| Error::new(Kind::Internal, "a join without a domain"))?;
     let account = account.map(|a| a.as_str().to_owned());
-    let by = joining(&domain, Some(m), account, facts)?;
+    let by = joining(&domain, Some(m), account, by, facts)?;
     let mut secrets = None;
     if seen.secrets {
         let (from, to) = (PathBuf::from(SECRETS), PathBuf::from(SECRETS_BEFORE));
@@ -624,7 +635,7 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
 }
 
 /// Takes the gateway out of its domain; its shares stay, and nobody can log in to them until it joins again.
-pub fn leave(keep: bool, join: Option<&JoinAccount>, facts: &Facts) -> Steps {
+pub fn leave(keep: bool, join: Option<&JoinAccount>, by: JoinBy, facts: &Facts) -> Steps {
     let m = record(facts)?
         .member
         .as_ref()
@@ -632,7 +643,7 @@ pub fn leave(keep: bool, join: Option<&JoinAccount>, facts: &Facts) -> Steps {
         .ok_or_else(|| Error::new(Kind::Conflict, format!("gateway {} is in no domain", facts.paths.gateway)))?;
     let domain = wanted(facts)?.ok_or_else(|| Error::new(Kind::Internal, "a member without a domain"))?;
     let account = join.map(|a| a.as_str().to_owned());
-    let by = joining(&domain, Some(m), account, facts)?;
+    let by = joining(&domain, Some(m), account, by, facts)?;
     let effect = Effect::Unjoin { by, account: if keep { Parting::Keep } else { Parting::Delete }, secrets: None };
     let title = format!("leave the domain {}", m.domain);
     let left = Member { state: MemberState::Left, sid: None, ..m.clone() };

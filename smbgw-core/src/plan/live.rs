@@ -170,7 +170,9 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     let restart = facts.smbd_running && (role || ports);
     let mut after_undo =
         if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
-    let anew = member.is_some_and(|m| tells_anew(facts, record, m, security, now_own));
+    // After a join there is another secret, too.
+    let joins = matches!(intent, Intent::AdJoin { .. }) && winbindd_runs(facts);
+    let anew = member.is_some_and(|m| joins || tells_anew(facts, record, m, security, now_own));
     if anew {
         after_undo.insert(0, start(facts, Daemon::Winbindd, true));
     }

@@ -32,7 +32,7 @@ use crate::spec::section::{JoinAccount, Mode, Section};
 use crate::spec::{DomainSpec, ShareSpec};
 use crate::types::{DomainAccount, GroupName, UserName, VmId};
 pub use directory::Repair;
-use step::Step;
+use step::{JoinBy, Step};
 
 /// What somebody wants to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,8 +111,8 @@ pub enum Intent {
         settings: Section,
         /// The account that joins.
         join: Option<JoinAccount>,
-        /// Its password is at hand.
-        secret: bool,
+        /// What is at hand for it.
+        by: Option<JoinBy>,
     },
     /// Let a user of the domain log in, to see whether he can.
     AdTestUser {
@@ -138,6 +138,8 @@ pub enum Intent {
         keep: bool,
         /// The account that may do it.
         join: Option<JoinAccount>,
+        /// What is at hand for it.
+        by: JoinBy,
     },
     /// Build a template.
     TemplateBuild(template::Build),
@@ -262,16 +264,16 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("domain", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => {
             directory::find(spec, *password, facts)
         }
-        ("domain", Intent::AdJoin { domain, settings, join, secret }) => {
+        ("domain", Intent::AdJoin { domain, settings, join, by }) => {
             share::keep_settings(settings.clone(), facts, &mut early);
-            directory::find_again(domain, join.as_ref(), *secret, facts)
+            directory::find_again(domain, join.as_ref(), *by, facts)
         }
         ("directory", Intent::Delete { .. }) if !facts.reachable => common::nothing(),
         ("directory", Intent::Delete { id, .. }) => directory::forget(id, facts),
         ("directory", Intent::AdRepair(what)) => directory::repair(*what, facts),
         ("intent", Intent::AdFallback { on, forced }) => directory::fallback(*on, *forced, facts),
         ("identity", Intent::AdFallback { .. }) => Ok((users::gate(facts), Vec::new())),
-        ("directory", Intent::AdLeave { keep, join }) => directory::leave(*keep, join.as_ref(), facts),
+        ("directory", Intent::AdLeave { keep, join, by }) => directory::leave(*keep, join.as_ref(), *by, facts),
         ("directory", _) => directory::become_member(intent, facts),
         ("identity", Intent::AdJoin { .. }) => users::restore_accounts(facts),
         ("member", Intent::AdTestUser { account, share, ntlm }) => directory::test_user(account, share.as_deref(), *ntlm, facts),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::effect::{Cmd, Daemon, FileSpec, Place};
+use crate::effect::{Cmd, Daemon, FileSpec, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{Limits, Template};
 use crate::quota::{Means, Project, Tag, UserMeans};
@@ -429,10 +429,77 @@ pub struct Joining {
     pub conf: String,
     /// Where it is put for the time of a command.
     pub scratch: PathBuf,
-    /// The account that joins, to Kerberos; its password is the secret `password`. `None`: nobody was named.
+    /// The account that joins. `None`: nobody was named.
     pub account: Option<String>,
+    /// By what it proves itself.
+    #[serde(default)]
+    pub by: JoinBy,
     /// Our own Kerberos configuration.
     pub krb5: PathBuf,
+}
+
+/// What a join is done with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JoinBy {
+    /// The secret `password` of an account.
+    #[default]
+    Password,
+    /// Tickets of an account: the secret `ticket`, a credentials cache of MIT Kerberos.
+    Ticket,
+    /// What `net offlinejoin provision` or `djoin` wrote: the secret `offline-join`. No account is needed.
+    Offline,
+}
+
+impl JoinBy {
+    /// As it is asked for: by the name of its secret.
+    pub fn parse(text: &str) -> Option<Self> {
+        [JoinBy::Password, JoinBy::Ticket, JoinBy::Offline].into_iter().find(|b| b.secret() == text)
+    }
+
+    /// The name of the secret.
+    pub fn secret(self) -> &'static str {
+        match self {
+            JoinBy::Password => "password",
+            JoinBy::Ticket => "ticket",
+            JoinBy::Offline => "offline-join",
+        }
+    }
+}
+
+impl Joining {
+    /// Where a ticket or a blob is for the time of a command.
+    pub fn secret_file(&self) -> PathBuf {
+        self.scratch.with_file_name("secret")
+    }
+
+    /// Puts a ticket or a blob where the commands find it; nothing for a password, which goes to their standard input.
+    pub fn bring_secret(&self) -> Option<Cmd> {
+        let name = self.by.secret();
+        let file = self.secret_file().display().to_string();
+        (self.by != JoinBy::Password).then(|| Cmd::new(Program::Install, ["--mode=0600", "/dev/stdin", &file]).secret(name, 0))
+    }
+
+    /// A `net` command of the account that joins, which reads a configuration of its own. `None`: nobody was named.
+    pub fn net(&self, words: &[&str]) -> Option<Cmd> {
+        let mut args: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        args.push(format!("--configfile={}", self.scratch.display()));
+        let account = self.account.clone()?;
+        if self.by == JoinBy::Ticket {
+            let file = self.secret_file();
+            // Joining and leaving want the name of the account beside its ticket; a search says nothing and fails with it (measured, 4.17).
+            if matches!(words, [_, "join" | "leave", ..]) {
+                let realm = self.domain.domain.realm();
+                let account = if account.contains('@') { account } else { format!("{account}@{realm}") };
+                args.extend(["-N".into(), "-U".into(), account]);
+            }
+            // Without the variable the option is refused, without the option the variable is passed by.
+            args.extend(["--use-kerberos=required".into(), format!("--use-krb5-ccache=FILE:{}", file.display())]);
+            return Some(Cmd::new(Program::Net, args).within_ms(60_000).krb5_config(&self.krb5).krb5_ccache(file));
+        }
+        args.extend(["-U".to_owned(), account]);
+        Some(Cmd::new(Program::Net, args).secret(self.by.secret(), 1).within_ms(60_000).krb5_config(&self.krb5))
+    }
 }
 
 /// What becomes of a computer account.
@@ -610,7 +677,8 @@ impl fmt::Display for Effect {
             Effect::Join(j) => {
                 write!(f, "join {} as {}", j.domain.domain, j.domain.computer)?;
                 j.domain.ou.iter().try_for_each(|ou| write!(f, " in {ou}"))?;
-                j.account.iter().try_for_each(|a| write!(f, ", by {a} < (secret password)"))
+                j.account.iter().try_for_each(|a| write!(f, ", by {a}"))?;
+                write!(f, " < (secret {})", j.by.secret())
             }
             Effect::Unjoin { by, account, secrets } => {
                 let what = match account {

@@ -15,7 +15,6 @@ use crate::journal::event::{Event, Outcome};
 use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
 use crate::observe;
-use crate::plan::PASSWORD;
 use crate::plan::proof::PROBE_SECRET;
 use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
 use crate::plan::substrate::lxc::mark;
@@ -189,8 +188,8 @@ impl OpRun {
     }
 
     fn goes_with_its_place(&self, s: &StepState) -> bool {
-        // These are the node's, whatever place they are about.
-        let outside = matches!(s.step.watch, Watch::Record(_) | Watch::SameHash(_) | Watch::Tree(_));
+        // These are the node's, whatever place they are about; and the computer account of a member is the domain's.
+        let outside = matches!(s.step.watch, Watch::Record(_) | Watch::SameHash(_) | Watch::Tree(_) | Watch::Member(_));
         let Place::Ct(vmid) = s.step.place else { return false };
         let makes = |o: &StepState| matches!(o.step.effect, Effect::CreateGuest { vmid: v, .. } if v == vmid);
         !outside && self.journal.state().steps.iter().any(|o| makes(o) && o.before == Some(Seen::Absent))
@@ -722,7 +721,6 @@ fn uses_secret(effect: &Effect, name: &str) -> bool {
     match effect {
         Effect::Run(cmd) => matches!(&cmd.stdin, crate::effect::Stdin::Secret { name: n, .. } if n == name),
         Effect::WriteCredentials { secret, .. } => secret == name,
-        Effect::FindDomain(_) | Effect::Join(_) | Effect::Unjoin { .. } => name == PASSWORD,
         _ => false,
     }
 }

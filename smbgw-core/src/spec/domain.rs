@@ -9,7 +9,7 @@ use crate::error::Problem;
 use crate::types::{DnsDomain, NodeName, UserName, shorten};
 
 /// The properties, in the order of the table.
-pub const PROPERTIES: [&str; 4] = ["domain", "smbgw-ad-ou", "smbgw-idmap", "smbgw-ad-fallback"];
+pub const PROPERTIES: [&str; 5] = ["domain", "smbgw-ad-ou", "smbgw-idmap", "smbgw-ad-fallback", "smbgw-ad-dns"];
 
 /// Those that cannot be changed while the gateway is in a domain, with what to do instead.
 pub const FIXED: [(&str, &str); 3] = [
@@ -104,6 +104,8 @@ pub struct DomainSpec {
     pub range: IdRange,
     /// Local users who may log in while no domain controller answers.
     pub fallback: Vec<UserName>,
+    /// It registers its addresses in the domain's DNS.
+    pub dns: bool,
 }
 
 /// A computer's name from a host name: what Samba would take too, if it is a name that a domain accepts.
@@ -151,7 +153,14 @@ impl DomainSpec {
                 Err(e) => keep("smbgw-ad-fallback", e.to_string()),
             }
         }
-        let spec = domain.zip(computer).map(|(domain, computer)| Self { domain, computer, ou, range, fallback });
+        let dns = get("smbgw-ad-dns").is_none_or(|t| match super::section::parse_bool(t) {
+            Some(b) => b,
+            None => {
+                keep("smbgw-ad-dns", format!("{:?} is neither yes nor no", shorten(t)));
+                true
+            }
+        });
+        let spec = domain.zip(computer).map(|(domain, computer)| Self { domain, computer, ou, range, fallback, dns });
         (spec, problems)
     }
 

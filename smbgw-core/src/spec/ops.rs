@@ -51,6 +51,8 @@ const fn run(
 }
 
 const PASSWORD: &[&str] = &["password"];
+/// What a gateway is joined by: one of them, named by the parameter `by`.
+const JOIN: &[&str] = &["password", "ticket", "offline-join"];
 
 /// All operations. Every run also takes `actor` (who asked) and `lock-wait-ms`. With `defer`, what takes longer than a hook has is recorded
 /// and left to the worker.
@@ -99,20 +101,20 @@ pub const OPERATIONS: &[Operation] = &[
         "Give everything in a tree the numbers of an unprivileged container, or take them back.",
     ),
     Operation {
-        secrets: PASSWORD,
+        secrets: JOIN,
         ..run(
             "ad.join",
-            &["username"],
-            &["gateway", "domain", "smbgw-ad-ou", "smbgw-idmap"],
+            &[],
+            &["gateway", "username", "by", "domain", "smbgw-ad-ou", "smbgw-idmap", "smbgw-ad-dns"],
             "Make a gateway a member of a domain, or one again; the account is used once and not kept.",
         )
     },
     Operation {
-        secrets: PASSWORD,
+        secrets: JOIN,
         ..run(
             "ad.leave",
             &["username"],
-            &["gateway", "keep-account"],
+            &["gateway", "by", "keep-account"],
             "Take a gateway out of its domain and delete its computer account.",
         )
     },

@@ -597,7 +597,8 @@ impl Record {
     /// named for it may, and only while no domain controller answers.
     pub fn is_shut_out(&self, user: &str) -> bool {
         let open = |m: &Member| m.fallback.is_some() && self.fallback_users().contains(&user);
-        let domain = self.member.as_ref().filter(|m| m.is_joined()).is_some_and(|m| !open(m));
+        // One that has left its domain, or is about to join, is no gateway of local users either.
+        let domain = self.member.as_ref().is_some_and(|m| m.state != MemberState::Found && !open(m));
         domain || self.users.get(user).is_some_and(|u| u.disabled)
     }
 

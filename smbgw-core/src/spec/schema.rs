@@ -163,6 +163,7 @@ pub const PROPERTIES: &[Property] = &[
         None,
         "Local users who may log in while no domain controller answers, as anna,ben; default: none.",
     ),
+    ours("smbgw-ad-dns", Form::Bool, Some("1"), "Whether the gateway registers its addresses in the domain's DNS when it joins."),
     ours(
         "smbgw-idmap",
         Form::Text,

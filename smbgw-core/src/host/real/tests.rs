@@ -12,7 +12,7 @@ fn sh(script: &str) -> RealJob {
 
 fn sh_with(script: &str, input: Option<&[u8]>, timeout: Duration) -> RealJob {
     let args = ["-c".to_owned(), script.to_owned()];
-    spawn(&Start { path: Path::new("/bin/sh"), args: &args, input, timeout, daemon: false, krb5_config: None })
+    spawn(&Start { path: Path::new("/bin/sh"), args: &args, input, timeout, daemon: false, krb5: [("", None); 2] })
         .expect("sh starts")
 }
 
@@ -184,7 +184,7 @@ fn descriptors_do_not_leak_into_the_child() {
         input: Some(b"x"),
         timeout: Duration::from_secs(20),
         daemon: false,
-        krb5_config: None,
+        krb5: [("", None); 2],
     });
     let text = end(&mut job.expect("ls starts")).out();
     assert!(!text.contains("leaky"), "{text}");
@@ -233,7 +233,7 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
         input: None,
         timeout: Duration::from_secs(5),
         daemon: false,
-        krb5_config: None,
+        krb5: [("", None); 2],
     };
     assert_eq!(spawn(&missing).map(drop).expect_err("not there").kind(), Kind::Io);
     let mut stuck = sh_with("exec sleep 1000", None, Duration::from_millis(100));
@@ -263,7 +263,7 @@ fn the_child_dies_with_us_and_a_daemon_does_not() {
             input: None,
             timeout: Duration::from_secs(20),
             daemon: true,
-            krb5_config: None,
+            krb5: [("", None); 2],
         })
         .expect("sh starts");
         let daemon_pid: i32 = end(&mut daemon).out().trim().parse().expect("a pid");
@@ -295,7 +295,7 @@ fn a_program_that_cannot_run_says_why() {
     let file = dir.path().join("not-a-program");
     fs::write(&file, "no magic").expect("writes");
     for path in [Path::new("/nonexistent"), &file, dir.path()] {
-        let start = Start { path, args: &[], input: None, timeout: Duration::from_secs(5), daemon: false, krb5_config: None };
+        let start = Start { path, args: &[], input: None, timeout: Duration::from_secs(5), daemon: false, krb5: [("", None); 2] };
         let e = spawn(&start).map(drop).expect_err("cannot run");
         assert_eq!(e.kind(), Kind::Io);
         assert!(e.to_string().contains(&path.display().to_string()), "{e}");
@@ -307,7 +307,7 @@ fn a_program_that_cannot_run_says_why() {
         input: None,
         timeout: Duration::from_secs(5),
         daemon: false,
-        krb5_config: None,
+        krb5: [("", None); 2],
     };
     assert!(spawn(&start).is_err());
 }
@@ -321,7 +321,7 @@ fn arguments_arrive_literally() {
         input: None,
         timeout: Duration::from_secs(5),
         daemon: false,
-        krb5_config: None,
+        krb5: [("", None); 2],
     };
     let output = end(&mut spawn(&start).expect("starts"));
     assert_eq!(output.out(), "a b||$(id)|'\"\\|\n|ü🦀|--|");
@@ -367,7 +367,7 @@ fn where_the_kernel_gives_no_pidfd_the_rest_still_holds() {
 fn a_daemon_that_does_not_get_ready_in_time_is_ended_with_its_children() {
     let args = ["-c".to_owned(), "sleep 1000 & echo $!; wait".to_owned()];
     let timeout = Duration::from_millis(300);
-    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true, krb5_config: None };
+    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true, krb5: [("", None); 2] };
     let output = end(&mut spawn(&start).expect("sh starts"));
     assert!(output.timed_out);
     let child: i32 = output.out().trim().parse().expect("a pid");

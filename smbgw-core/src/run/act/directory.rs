@@ -11,8 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::facts::Effective;
 use crate::observe;
 use crate::plan::directory::{krb5_conf, make_keytab, scratch};
-use crate::plan::step::{Joining, Parting};
-use crate::plan::{PASSWORD, samba};
+use crate::plan::samba;
+use crate::plan::step::{JoinBy, Joining, Parting};
 use crate::spec::record::{Member, MemberState};
 use crate::types::{DomainAccount, Workgroup};
 
@@ -26,6 +26,7 @@ pub(super) fn find(j: &Joining) -> Flow {
         before::before_join(j),
         Box::new(move |tools, notes| {
             tools.host.remove(&wanted.scratch)?;
+            tools.host.remove(&wanted.secret_file())?;
             notes.check()?;
             let name = notes.workgroup.as_deref().unwrap_or_default().to_uppercase();
             let workgroup = Workgroup::new(&name)?;
@@ -38,7 +39,8 @@ pub(super) fn find(j: &Joining) -> Flow {
                     computer: wanted.domain.computer.clone(),
                     range: wanted.domain.range,
                     state: MemberState::Found,
-                    account_before: notes.computer.is_some(),
+                    // Who gives a blob has made the account.
+                    account_before: notes.computer.is_some() || wanted.by == JoinBy::Offline,
                     started_winbindd: kept(|m| m.started_winbindd),
                     enabled_winbindd: kept(|m| m.enabled_winbindd),
                     added_names: kept(|m| m.added_names),
@@ -57,16 +59,18 @@ fn put_conf(tools: &Tools<'_>, path: &Path, text: &str) -> Result<()> {
     tools.host.write_private(&FileSpec { path: path.to_owned(), content: text.to_owned(), mode: 0o600, uid: 0, gid: 0 })
 }
 
-/// A `net ads` command as the account that joins, which reads a configuration of its own.
+/// A command of the account that joins or leaves.
 fn net(j: &Joining, words: &[&str]) -> Result<Cmd> {
-    let account = j
-        .account
-        .as_deref()
-        .ok_or_else(|| Error::property("username", format!("is needed: an account of {} that may do this", j.domain.domain)))?;
-    let mut args: Vec<String> = vec!["ads".into()];
-    args.extend(words.iter().map(|w| (*w).to_owned()));
-    args.extend(["-U".into(), account.to_owned(), format!("--configfile={}", j.scratch.display())]);
-    Ok(Cmd::new(Program::Net, args).secret(PASSWORD, 1).within_ms(60_000).krb5_config(&j.krb5))
+    j.net(words)
+        .ok_or_else(|| Error::property("username", format!("is needed: an account of {} that may do this", j.domain.domain)))
+}
+
+/// Brings a ticket or a blob in first, where there is one.
+fn with_secret(j: &Joining, then: impl FnOnce(&Tools<'_>) -> Result<Flow> + 'static, tools: &Tools<'_>) -> Result<Flow> {
+    match j.bring_secret() {
+        None => then(tools),
+        Some(cmd) => Ok(Flow::Run(cmd, Box::new(move |tools, _| then(tools)))),
+    }
 }
 
 /// An exit status that is no error by itself: what was said decides.
@@ -93,10 +97,24 @@ fn failed(what: &str, cmd: &Cmd, out: &crate::host::Output, reason: Reason) -> E
 pub(super) fn join(tools: &Tools<'_>, j: &Joining) -> Result<Flow> {
     put_conf(tools, &j.scratch, &j.conf)?;
     let ou = j.domain.ou.as_ref().map(|ou| format!("createcomputer={ou}"));
-    let words: Vec<&str> = std::iter::once("join").chain(ou.as_deref()).collect();
-    let cmd = net(j, &words)?;
-    let j = j.clone();
-    Ok(Flow::Run(
+    let mut words = vec!["ads", "join"];
+    words.extend((!j.domain.dns).then_some("--no-dns-updates"));
+    words.extend(ou.as_deref());
+    let cmd = match j.by {
+        JoinBy::Offline => {
+            let file = format!("loadfile={}", j.secret_file().display());
+            let conf = format!("--configfile={}", j.scratch.display());
+            Cmd::new(Program::Net, ["offlinejoin", "requestodj", &file, &conf]).within_ms(30_000).krb5_config(&j.krb5)
+        }
+        JoinBy::Password | JoinBy::Ticket => net(j, &words)?,
+    };
+    let by = j.clone();
+    with_secret(j, move |_| Ok(joined(by, cmd)), tools)
+}
+
+/// Runs the join itself, and looks at the account that came of it.
+fn joined(j: Joining, cmd: Cmd) -> Flow {
+    Flow::Run(
         lenient(cmd.clone()),
         Box::new(move |_, out| {
             if let Some(reason) = judge(&cmd, &out) {
@@ -118,6 +136,7 @@ pub(super) fn join(tools: &Tools<'_>, j: &Joining) -> Result<Flow> {
                         lenient(cmd.clone()),
                         Box::new(move |tools, out| {
                             tools.host.remove(&j.scratch)?;
+                            tools.host.remove(&j.secret_file())?;
                             if let Some(reason) = judge(&cmd, &out) {
                                 return Err(failed("the keytab could not be written", &cmd, &out, reason));
                             }
@@ -134,39 +153,58 @@ pub(super) fn join(tools: &Tools<'_>, j: &Joining) -> Result<Flow> {
                 }),
             ))
         }),
-    ))
+    )
 }
 
 /// Takes a join back, or leaves.
 pub(super) fn unjoin(tools: &Tools<'_>, j: &Joining, parting: Parting, secrets: Option<(PathBuf, PathBuf)>) -> Result<Flow> {
     let words: &[&str] = match parting {
         Parting::LeaveAlone => return out(tools, secrets.as_ref()),
-        Parting::Keep => &["leave", "--keep-account"],
-        Parting::Delete => &["leave"],
+        Parting::Keep => &["ads", "leave", "--keep-account"],
+        Parting::Delete => &["ads", "leave"],
     };
     put_conf(tools, &j.scratch, &j.conf)?;
     let cmd = net(j, words)?;
-    let (j, domain) = (j.clone(), j.domain.domain.clone());
-    Ok(Flow::Run(
+    // Its records in DNS belong to the account: nobody else could take them away.
+    let conf = format!("--configfile={}", j.scratch.display());
+    let unregister = Cmd::new(Program::Net, ["ads", "dns", "unregister", &j.domain.host(), "--machine-pass", &conf]);
+    let unregister = lenient(unregister.within_ms(20_000).krb5_config(&j.krb5));
+    let by = j.clone();
+    let then = move |_: &Tools<'_>| Ok(Flow::Run(unregister, Box::new(move |_, _| Ok(left(by, cmd, secrets)))));
+    with_secret(j, then, tools)
+}
+
+/// Runs the leaving itself.
+fn left(j: Joining, cmd: Cmd, secrets: Option<(PathBuf, PathBuf)>) -> Flow {
+    let domain = j.domain.domain.clone();
+    Flow::Run(
         lenient(cmd.clone()),
         Box::new(move |tools, said| {
             tools.host.remove(&j.scratch)?;
+            tools.host.remove(&j.secret_file())?;
             match judge(&cmd, &said) {
                 // Not joined: it did not come to that, or somebody was quicker.
                 None | Some(Reason::NotJoined | Reason::MachineAccountGone) => out(tools, secrets.as_ref()),
                 Some(reason) => Err(failed(&format!("{domain} could not be left"), &cmd, &said, reason)),
             }
         }),
-    ))
+    )
 }
 
-/// What of a membership is on the machine itself.
+/// What of a membership is on the machine itself. The secrets from before are copied: the step that put them by takes them away, if it was
+/// one of this operation.
 fn out(tools: &Tools<'_>, secrets: Option<&(PathBuf, PathBuf)>) -> Result<Flow> {
     if let Some((before, live)) = secrets {
         if tools.host.exists(before)? {
-            tools.host.rename(before, live)?;
+            let words = ["--mode=0600".to_owned(), before.display().to_string(), live.display().to_string()];
+            let back = Cmd::new(Program::Install, words);
+            return Ok(Flow::Run(back, Box::new(|tools, _| without(tools))));
         }
     }
+    without(tools)
+}
+
+fn without(tools: &Tools<'_>) -> Result<Flow> {
     tools.host.remove(Path::new(samba::KEYTAB))?;
     change_record(tools, |r| {
         if let Some(m) = r.member.as_mut() {
