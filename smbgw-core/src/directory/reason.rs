@@ -446,4 +446,13 @@ mod tests {
             assert!(!a.means().is_empty() && !a.remedy().is_empty() && !a.means().ends_with('.'), "{a:?}");
         }
     }
+
+    #[test]
+    fn the_manual_has_every_reason() {
+        let manual = include_str!("../../../docs/AD.md");
+        for r in Reason::ALL {
+            let row = format!("| `{}` | {} | {} |", r.code(), r.means(), r.remedy());
+            assert!(manual.contains(&row), "docs/AD.md lacks: {row}");
+        }
+    }
 }

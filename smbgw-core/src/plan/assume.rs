@@ -2,15 +2,15 @@
 //! Looking ahead: facts as if a step had been done, so that the next phase can be planned without doing it.
 
 use super::common::record_or_new;
-use super::step::{Effect, Seen, Step, Watch};
+use super::step::{Effect, Joining, Seen, Step, Watch};
 use super::{samba, template};
 use crate::effect::{Cmd, Daemon, Place, Program};
 use crate::error::Result;
 use crate::facts::{ConfFile, Facts, GuestSeen, PassdbUser, UnixGroup, UnixUser};
 use crate::format::guest_conf::GuestConf;
 use crate::spec::Security;
-use crate::spec::record::Key;
-use crate::types::{VmId, sha256_hex};
+use crate::spec::record::{Key, KnownAccount, MemberState};
+use crate::types::{DomainAccount, VmId, sha256_hex};
 
 /// Changes facts as if a step had been done.
 pub fn assume(facts: &mut Facts, step: &Step) -> Result<()> {
@@ -70,7 +70,34 @@ pub fn assume(facts: &mut Facts, step: &Step) -> Result<()> {
                 q.limit = *limit;
             }
         }
+        Effect::FindDomain(j) => found(facts, j)?,
+        Effect::Join(_) => {
+            if let Some(m) = facts.record.as_mut().and_then(|r| r.member.as_mut()) {
+                (m.state, m.sid) = (MemberState::Joined, Some(ANY_SID.to_owned()));
+            }
+        }
+        Effect::KnowAccounts(list) => {
+            let known = |(account, group): &(DomainAccount, bool)| {
+                (account.folded(), KnownAccount { account: account.clone(), sid: ANY_SID.to_owned(), group: *group })
+            };
+            facts.record.iter_mut().for_each(|r| r.accounts.extend(list.iter().map(known)));
+        }
         _ => assume_account(facts, step),
+    }
+    Ok(())
+}
+
+/// Stands for SIDs that only the domain knows.
+const ANY_SID: &str = "S-1-5-21-0-0-0-0";
+
+/// A domain with the NetBIOS name that most have, in which the computer has no account.
+fn found(facts: &mut Facts, j: &Joining) -> Result<()> {
+    let name: String = j.domain.domain.realm().split('.').next().unwrap_or_default().chars().take(15).collect();
+    let member = serde_json::json!({
+        "domain": j.domain.domain, "workgroup": name, "computer": j.domain.computer, "range": j.domain.range, "state": MemberState::Found,
+    });
+    if let Some(r) = facts.record.as_mut() {
+        r.set_part(&Key::Member, Some(&member))?;
     }
     Ok(())
 }

@@ -545,7 +545,7 @@ fn change_secret(m: &mut Machine) {
 /// A password that nobody has had before.
 fn secret(m: &mut Machine) -> String {
     m.random = m.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    format!("machine-{:016x}", m.random)
+    format!("sim-secret-{:016x}", m.random)
 }
 
 // ---- net ---------------------------------------------------------------------------------------------------------------
