@@ -61,6 +61,7 @@ fn scene(name: &str) -> SimHost {
     let host = machine();
     match name {
         "stock" => {}
+        "domain" => common::domain(&host),
         "foreign" => smb_conf(&host, |t| format!("{t}{FOREIGN}")),
         "strict foreign" => smb_conf(&host, |_| format!("{STRICT}{FOREIGN}")),
         "furnished" => furnished(&host),
@@ -128,7 +129,8 @@ fn intent(request: &Value, facts: &Facts) -> Result<(Intent, Vec<String>)> {
     let mut section = wanted;
     section.extend(checked.effective.clone());
     section.remove("password");
-    let password = checked.spec.first_user.is_some();
+    let password = checked.spec.first_user.is_some() || checked.spec.join.is_some();
+    section.retain(|k, _| k != "username" || checked.spec.join.is_none());
     let spec = Box::new(checked.spec);
     let intent = if op == "share.create" {
         Intent::Create { spec, section, password }

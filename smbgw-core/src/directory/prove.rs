@@ -189,11 +189,20 @@ pub fn names_of(known: &BTreeMap<String, KnownAccount>, paths: &Paths) -> Inquir
     inquiry
 }
 
-/// The keys with which smbd opens tickets.
+/// The keys for others, which the gateway keeps of itself. Whatever is wrong with them, they can be made anew.
 fn keytab(inquiry: &mut Inquiry, paths: &Paths, member: &Member) {
-    let principal = member.principal();
-    ask(inquiry, "keytab", list_keytab(paths).within_ms(20_000), move |out| {
-        let own = out.out().lines().filter(|l| l.to_lowercase().contains(&principal.to_lowercase())).count();
-        (own > 0).then(|| format!("{own} keys of {principal}"))
+    let (cmd, principal) = (list_keytab(paths).within_ms(20_000), member.principal().to_lowercase());
+    inquiry.then(move |_, _| {
+        let asked = cmd.clone();
+        Ok(Some((
+            cmd,
+            Box::new(move |inquiry, _, out| {
+                let keys = out.out().lines().filter(|l| l.to_lowercase().contains(&principal)).count();
+                let reason = (out.status != 0 || keys == 0).then_some(Reason::KeytabMissing);
+                let saw = if reason.is_none() { format!("{keys} keys of the computer") } else { evidence(&asked, out) };
+                inquiry.note("keytab", asked.to_string(), saw, reason);
+                Ok(())
+            }),
+        )))
     });
 }

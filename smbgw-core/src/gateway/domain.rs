@@ -113,7 +113,7 @@ impl Context {
     }
 
     fn health_file(&self, gateway: &GatewayId) -> PathBuf {
-        self.native.run_dir.join("domain").join(format!("{gateway}.json"))
+        self.native.run_dir.join("membership").join(format!("{gateway}.json"))
     }
 
     /// What is known of a gateway's membership since the node started.

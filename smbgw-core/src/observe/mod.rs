@@ -598,14 +598,19 @@ fn present(there: bool) -> Seen {
     if there { Seen::Present } else { Seen::Absent }
 }
 
+/// Asks which computer account's secret Samba holds for a domain.
+pub fn trust_cmd(workgroup: &Workgroup) -> Cmd {
+    Cmd::new(Program::Net, ["primarytrust".to_owned(), "dumpinfo".to_owned(), format!("--workgroup={workgroup}")])
+}
+
 /// The computer account whose secret Samba holds for a domain. Asks no domain controller.
 fn member(host: &dyn Host, workgroup: &Workgroup) -> Result<Seen> {
-    let cmd = Cmd::new(Program::Net, ["primarytrust".to_owned(), "dumpinfo".to_owned(), format!("--workgroup={workgroup}")]);
+    let cmd = trust_cmd(workgroup);
     let out = ask(host, &cmd)?;
     match net_ads::parse_trust(&out.out()) {
         Some((account, sid)) => Ok(Seen::Member { account, sid }),
         // Only its own words say that there is none: a program that was killed says nothing.
-        None if out.status != 0 && directory_is_unknown(&out) => Ok(Seen::Absent),
+        None if no_trust(&out) => Ok(Seen::Absent),
         None => Err(Error::new(Kind::Service, "Samba does not say whether it is a member of the domain").story(|s| {
             s.command = Some(cmd.to_string());
             s.exit = Some(out.status.to_string());
@@ -614,8 +619,9 @@ fn member(host: &dyn Host, workgroup: &Workgroup) -> Result<Seen> {
     }
 }
 
-fn directory_is_unknown(out: &Output) -> bool {
-    [out.out(), out.err()].iter().any(|t| t.contains("Unable to fetch the information for domain"))
+/// Samba's words for that it holds none.
+pub fn no_trust(out: &Output) -> bool {
+    out.status != 0 && [out.out(), out.err()].iter().any(|t| t.contains("Unable to fetch the information for domain"))
 }
 
 /// Where a daemon keeps its pid.

@@ -353,7 +353,8 @@ fn join(intent: &Intent, m: &Member, seen: &DirectoryFacts, facts: &Facts, steps
     let title = format!("join the domain as {}", m.computer);
     steps.push(
         Step::new("directory/join", title, Watch::Member(m.workgroup.clone()), Effect::Join(by))
-            .undo(Undo::Do(vec![undo]))
+            // Two, so that an undo that was cut short is done again as a whole, although Samba may have left already.
+            .undo(Undo::Do(vec![undo, Effect::Remove(samba::KEYTAB.into())]))
             .long(),
     );
     Ok(())

@@ -86,7 +86,11 @@ pub fn files(spec: &ShareSpec, section: &Section, facts: &Facts, create: bool) -
     if facts.record.as_ref().is_some_and(|r| r.removed.contains_key(id)) {
         steps.push(accounts::record("files/removed", format!("share {id} is wanted again"), Key::Removed(id.into()), None));
     }
-    keep_settings(settings_to_be(section, facts), facts, &mut steps);
+    let settings = settings_to_be(id, section, facts);
+    if spec.domain.is_some() {
+        local_users_stay_named(spec, &settings, facts)?;
+    }
+    keep_settings(settings, facts, &mut steps);
     if let Some(guest) = &spec.guest {
         warnings.extend(substrate::warnings(spec, guest, facts));
     }
@@ -130,12 +134,48 @@ fn owner_to_be(now: TreeOwner, gid: u32, mount: Option<Mount>) -> TreeOwner {
     }
 }
 
-/// The gateway's settings: what the section states over what was there.
-fn settings_to_be(section: &Section, facts: &Facts) -> Section {
+/// The gateway's settings: what the section states over what was there. Whom a domain's gateway lets in besides counts only as long as a
+/// section says so.
+fn settings_to_be(id: &str, section: &Section, facts: &Facts) -> Section {
     let mut all = facts.record.as_ref().map(|r| r.settings.clone()).unwrap_or_default();
+    let others = facts.record.iter().flat_map(|r| &r.shares).filter(|(o, e)| *o != id && e.state != ShareState::Deleting);
+    if others.map(|(_, e)| &e.section).all(|s| !s.contains_key(FALLBACK)) {
+        all.remove(FALLBACK);
+    }
     all.extend(settings::stated(section));
     all
 }
+
+/// Local users of a gateway in a domain are named by its sections, or by no share.
+fn local_users_stay_named(spec: &ShareSpec, settings: &Section, facts: &Facts) -> Result<()> {
+    let list = settings.get(FALLBACK).map_or("", String::as_str);
+    let named: Vec<&str> = list.split([',', ' ', ';']).collect();
+    let mut all = vec![(spec.id.to_string(), spec.access.clone())];
+    for (id, e) in facts
+        .record
+        .iter()
+        .flat_map(|r| r.shares.iter())
+        .filter(|(i, e)| *i != spec.id.as_str() && e.state != ShareState::Deleting)
+    {
+        if let Some(r) = &facts.record {
+            all.push((id.clone(), samba::spec_of(id, e, r)?.access));
+        }
+    }
+    for (id, access) in all {
+        if let Some(Who::User(u)) =
+            access.entries().map(|(w, _)| w).find(|w| matches!(w, Who::User(u) if !named.contains(&u.as_str())))
+        {
+            let why = format!(
+                "share {id} names the local user {u}, who cannot log in to a gateway of a domain unless {FALLBACK} names {u}"
+            );
+            return Err(Error::property("smbgw-access", why));
+        }
+    }
+    Ok(())
+}
+
+/// Local users who may log in while no domain controller answers.
+const FALLBACK: &str = "smbgw-ad-fallback";
 
 /// The gateway's settings, where they differ from those in the record.
 pub fn keep_settings(settings: Section, facts: &Facts, steps: &mut Vec<Step>) {

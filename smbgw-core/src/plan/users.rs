@@ -254,7 +254,7 @@ pub fn user_password(name: &UserName, facts: &Facts) -> Steps {
         Watch::Nothing,
         Effect::PutHashBy(name.to_string()),
     );
-    let steps = vec![
+    let mut steps = vec![
         by.undo(Undo::None("it is dropped when the operation is over".into())),
         Step::new(
             "identity/passdb",
@@ -265,6 +265,15 @@ pub fn user_password(name: &UserName, facts: &Facts) -> Steps {
         .undo(Undo::Do(vec![undo])),
         keep_hash(name),
     ];
+    // A new password by root enables the account (measured, 4.17).
+    if record(facts)?.is_shut_out(name.as_str()) {
+        let cmd = accounts::samba(facts, Program::Smbpasswd, &["-d", name.as_str()]);
+        let (title, watch) = (format!("{name} may not log in"), Watch::SambaUser(name.to_string()));
+        steps.push(
+            Step::new("identity/gate", title, watch, Effect::Run(cmd))
+                .undo(Undo::None("the account is as it was, with its flags".into())),
+        );
+    }
     Ok((steps, Vec::new()))
 }
 

@@ -613,6 +613,8 @@ pub(super) fn net(m: &mut Machine, words: &[String], stdin: &[u8]) -> Said {
     match (given.word(0), given.word(1)) {
         ("cache", "flush") => Said::ok(""),
         ("primarytrust", "dumpinfo") => trust(&m.world, given.value("workgroup").unwrap_or(&asked.config.global("workgroup"))),
+        // Records of members are not kept here.
+        ("ads", "dns") => Said::ok(""),
         ("ads", "lookup") => lookup(&m.world, &asked),
         ("ads", "info") => info(m, &asked),
         ("ads", "search") => search(&m.world, &asked, given.word(2), given.words.get(3..).unwrap_or_default()),

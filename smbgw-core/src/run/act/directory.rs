@@ -158,11 +158,23 @@ fn joined(j: Joining, cmd: Cmd) -> Flow {
 
 /// Takes a join back, or leaves.
 pub(super) fn unjoin(tools: &Tools<'_>, j: &Joining, parting: Parting, secrets: Option<(PathBuf, PathBuf)>) -> Result<Flow> {
-    let words: &[&str] = match parting {
+    let words: &'static [&'static str] = match parting {
         Parting::LeaveAlone => return out(tools, secrets.as_ref()),
         Parting::Keep => &["ads", "leave", "--keep-account"],
         Parting::Delete => &["ads", "leave"],
     };
+    let asked = lenient(observe::trust_cmd(&member(tools)?.workgroup));
+    let j = j.clone();
+    Ok(Flow::Run(
+        asked,
+        Box::new(move |tools, said| {
+            // It did not come to a join, or it was left already: then nobody has to be asked for his password.
+            if observe::no_trust(&said) { out(tools, secrets.as_ref()) } else { part(tools, &j, words, secrets) }
+        }),
+    ))
+}
+
+fn part(tools: &Tools<'_>, j: &Joining, words: &[&str], secrets: Option<(PathBuf, PathBuf)>) -> Result<Flow> {
     put_conf(tools, &j.scratch, &j.conf)?;
     let cmd = net(j, words)?;
     // Its records in DNS belong to the account: nobody else could take them away.

@@ -313,6 +313,46 @@ sub lookup {
     return { state => $rcode == 0 && $count ? 'answer' : 'none', rcode => $rcode, count => $count };
 }
 
+# The box asks a name server of its own instead, which answers everything with this number (2: it failed, 5: it refuses), until
+# heal_names(). It ends with the box.
+my ($liar, $resolver);
+
+sub bad_names {
+    my ($rcode) = @_;
+    $resolver //= Lab::Box::slurp('/etc/resolv.conf');
+    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.53', LocalPort => 53, Proto => 'udp') or die "no name server of our own: $!\n";
+    $liar = fork() // die "cannot fork: $!\n";
+    if (!$liar) {
+        my $question;
+        while (defined($socket->recv($question, 4096))) {
+            # the question as it came, as an answer with that code
+            substr($question, 2, 2, pack('n', 0x8180 | $rcode)) if length($question) >= 12;
+            $socket->send($question);
+        }
+        POSIX::_exit(0);
+    }
+    Lab::Box::spew('/etc/resolv.conf', "search $DNS_DOMAIN\nnameserver 127.0.0.53\n", 0644);
+    return;
+}
+
+# The box has no name server at all, until heal_names().
+sub no_names {
+    $resolver //= Lab::Box::slurp('/etc/resolv.conf');
+    Lab::Box::spew('/etc/resolv.conf', "search $DNS_DOMAIN\n", 0644);
+    return;
+}
+
+sub heal_names {
+    Lab::Box::spew('/etc/resolv.conf', $resolver, 0644) if defined($resolver);
+    undef($resolver);
+    if (defined($liar)) {
+        kill('KILL', $liar);
+        waitpid($liar, 0);
+        undef($liar);
+    }
+    return;
+}
+
 # --- the member as an administrator prepares it -----------------------------------------------------------------------
 
 # The box asks the controller, and its own name is found with its domain, at the address on the bridge.
@@ -379,6 +419,16 @@ sub sid { my ($name) = @_; my $a = account($name); return defined($a) ? $a->{obj
 
 # Sets attributes of an account as they are: name => value, or a list, or undef for none.
 sub set_attributes { my ($name, %values) = @_; return _ask('set', name => $name, values => \%values) }
+
+# The same for any entry, by its name below the domain; '' is the domain itself.
+sub set_entry { my ($below, %values) = @_; return _ask('set_entry', below => $below, values => \%values) }
+
+# Accounts made from here on have this relative identifier and those after it.
+sub next_rid {
+    my ($rid) = @_;
+    my $pool = $rid + (($rid + 499) << 32);
+    return set_entry("CN=RID Set,CN=\U$NAME\E,OU=Domain Controllers", rIDAllocationPool => "$pool", rIDPreviousAllocationPool => "$pool", rIDNextRID => $rid - 1);
+}
 
 sub spn_add { my ($name, @spns) = @_; return _ask('spn', name => $name, spns => \@spns, add => JSON::PP::true) }
 sub spn_remove { my ($name, @spns) = @_; return _ask('spn', name => $name, spns => \@spns, add => JSON::PP::false) }
@@ -577,9 +627,17 @@ def account(name):
     return a
 
 
-def set(name, values):
+def set_at(dn, values):
     for key, value in values.items():
-        replace(need(name).dn, key, [] if value is None else [str(v) for v in value] if isinstance(value, list) else str(value))
+        replace(dn, key, [] if value is None else [str(v) for v in value] if isinstance(value, list) else str(value))
+
+
+def set(name, values):
+    set_at(need(name).dn, values)
+
+
+def set_entry(below, values):
+    set_at(ldb.Dn(db(), (below + "," if below else "") + BASE), values)
 
 
 def spn(name, spns, add):
@@ -637,7 +695,7 @@ def services(there):
             modify(ldb.Dn(db(), dn), dnsRecord=(ldb.FLAG_MOD_REPLACE, _services.pop(dn)))
 
 
-KNOWN = {f.__name__: f for f in (user, group, ou, computer, member, password, rename, delete, enable, delegate, account, set, spn, addresses, set_addresses, services)}
+KNOWN = {f.__name__: f for f in (user, group, ou, computer, member, password, rename, delete, enable, delegate, account, set, set_entry, spn, addresses, set_addresses, services)}
 for line in sys.stdin:
     request = json.loads(line)
     try:

@@ -53,6 +53,12 @@ sub pid {
     return -d "/proc/$pid" ? $pid : undef;
 }
 
+# winbindd's, of the box itself: a domain controller has one of its own.
+sub winbindd_pid {
+    my ($pid) = Lab::Box::slurp('/run/samba/winbindd.pid') =~ m/(\d+)/ or return undef;
+    return Lab::Box::slurp("/proc/$pid/comm") =~ m/\Awinbindd/ ? $pid : undef;
+}
+
 sub listening {
     my $tcp = Lab::Box::slurp('/proc/net/tcp') . Lab::Box::slurp('/proc/net/tcp6');
     return $tcp =~ m/:01BD 0+:0000 0A/ ? 1 : 0;
@@ -159,6 +165,26 @@ sub round_trip {
     return $back eq $text ? 'OK' : 'what comes back is not what was sent';
 }
 
+# A ticket of Kerberos, in a cache that by_ticket() takes; dies with what kinit said. The principal has its realm.
+sub ticket {
+    my ($principal, $password) = @_;
+    my $cache = "FILE:/run/lab/ticket.$$." . $serial++;
+    my $r = Lab::Box::run(['kinit', '-c', $cache, $principal], stdin => "$password\n");
+    die "no ticket for $principal: $r->{all}\n" if !defined($r->{rc}) || $r->{rc} != 0;
+    return $cache;
+}
+
+# One visit with a ticket, as client(). The server is called by the name that the ticket is for, and found at the address.
+sub by_ticket {
+    my ($cache, $host, $share, $commands, %o) = @_;
+    # only the option keeps it from asking for a password, only the variable makes it use the ticket
+    my @kerberos = ('--use-kerberos=required', "--use-krb5-ccache=$cache");
+    my $r = Lab::Box::run(['smbclient', '-s', '/dev/null', @kerberos, '-I', $o{address} // '127.0.0.1', "//$host/$share", '-m', 'SMB3_11', '-c', $commands], env => { KRB5CCNAME => $cache }, timeout => $o{timeout} // 20);
+    my ($status) = $r->{all} =~ m/(NT_STATUS_\w+)/;
+    $status //= defined($r->{rc}) && $r->{rc} == 0 ? 'OK' : 'FAILED';
+    return { ok => $status eq 'OK' ? 1 : 0, status => $status, out => $r->{all} =~ s/\r//gr, ms => $r->{ms}, rc => $r->{rc} };
+}
+
 sub put {
     my ($user, $password, $share, $name, $text) = @_;
     my $from = "/run/lab/put.$$." . $serial++;
@@ -210,7 +236,7 @@ sub hold {
     Lab::Box::spew($self->{log}, '');
     $self->{pid} = fork() // die "cannot fork: $!\n";
     if (!$self->{pid}) {
-        eval { _hold($self->{log}, $credentials, $share, $source, "held-$user.txt"); 1 } or print STDERR $@;
+        eval { _hold($self->{log}, $credentials, $share, $source, 'held-' . ($user =~ s/\W/-/gr) . '.txt'); 1 } or print STDERR $@;
         POSIX::_exit(0);
     }
     $self->{started} = Lab::Box::until_true(sub { $self->writes() || $self->ended() });
