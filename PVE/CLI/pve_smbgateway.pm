@@ -781,7 +781,8 @@ sub cmd_ad_whoami {
         print "$doc->{name}\n  SID     $doc->{sid}\n  number  ", $doc->{number} // 'outside of the range of the gateway', "\n";
         print "  groups  ", join(', ', map { $_->{name} // $_->{sid} } @{ $doc->{groups} }), "\n";
         for my $s (@{ $doc->{shares} }) {
-            print "  share   $s->{id}: ", defined($s->{level}) ? "$s->{level}, by " . join(', ', @{ $s->{by} }) : 'no access: neither the account nor a group of it is named', "\n";
+            my $why = $doc->{disabled} ? 'the account is disabled' : 'neither the account nor a group of it is named';
+            print "  share   $s->{id}: ", defined($s->{level}) ? "$s->{level}, by " . join(', ', @{ $s->{by} }) : "no access: $why", "\n";
         }
     };
     return $doc;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::format::net_ads;
 use crate::host::Host;
 use crate::net::{DnsAsk, DnsKind, DnsSaid, Reach, SrvRecord};
-use crate::plan::step::Joining;
+use crate::plan::step::{JoinBy, Joining};
 use crate::types::DnsDomain;
 
 /// How long one question on the network may take; a run has to come back to its caller every second.
@@ -252,7 +252,11 @@ impl Asker {
                 Box::new(move |inquiry, _, out| {
                     if let Some(reason) = judge(&asked, out) {
                         inquiry.note("account", asked.to_string(), evidence(&asked, out), Some(reason));
-                        inquiry.enough();
+                        let untold = matches!(reason, Reason::AccountRevoked | Reason::Unclear);
+                        match self.by_smb(inquiry, &j).filter(|_| untold) {
+                            Some(cmd) => what_exactly(inquiry, cmd),
+                            None => inquiry.enough(),
+                        }
                         return Ok(());
                     }
                     let entry = net_ads::parse_search(&out.out()).into_iter().find(|e| e.contains_key("distinguishedName"));
@@ -270,6 +274,19 @@ impl Asker {
                 }),
             )))
         });
+    }
+
+    /// A log-in of the account by SMB and NTLM.
+    fn by_smb(&self, inquiry: &Inquiry, j: &Joining) -> Option<Cmd> {
+        let (account, controller) = (j.account.clone().filter(|_| j.by == JoinBy::Password)?, inquiry.notes.controller()?);
+        let account = match &inquiry.notes.workgroup {
+            Some(w) if !account.contains('@') => format!("{w}/{account}"),
+            _ => account,
+        };
+        let mut words = vec![format!("//{}/IPC$", controller.name), "-U".to_owned(), account];
+        words.extend(["--use-kerberos=off", "-m", "SMB3_11", "-t", "10", "-c", "exit"].map(str::to_owned));
+        words.push(format!("--configfile={}", self.scratch.display()));
+        Some(Cmd::new(Program::Smbclient, words).secret(j.by.secret(), 1).within_ms(20_000).krb5_config(&self.krb5))
     }
 
     /// Whether the organizational unit is there.
@@ -299,6 +316,29 @@ impl Asker {
             )))
         });
     }
+}
+
+/// Kerberos does not say what is wrong with an account (RFC 4120: `KDC_ERR_CLIENT_REVOKED` is for all of it), and SMB does.
+fn what_exactly(inquiry: &mut Inquiry, cmd: Cmd) {
+    let asked = cmd.clone();
+    let question: Question = Box::new(move |_, _| {
+        Ok(Some((
+            cmd,
+            Box::new(move |inquiry, _, out| {
+                use Reason::{AccountDisabled, AccountExpired, AccountLocked, AccountRestricted, PasswordMustChange};
+                let told = crate::format::ad_error::reason(&said(out)).map(|w| Reason::of(&w, asked.program)).filter(|r| {
+                    matches!(r, AccountDisabled | AccountExpired | AccountLocked | AccountRestricted | PasswordMustChange)
+                });
+                if let (Some(reason), Some(at)) = (told, inquiry.notes.findings.iter().rposition(|f| f.check == "account")) {
+                    inquiry.notes.findings.remove(at);
+                    inquiry.note("account", asked.to_string(), evidence(&asked, out), Some(reason));
+                }
+                inquiry.enough();
+                Ok(())
+            }),
+        )))
+    });
+    inquiry.first(vec![question]);
 }
 
 fn first_label(realm: &str) -> String {

@@ -149,7 +149,15 @@ impl Context {
         }
         let domain = domain.ok_or_else(|| Error::property("domain", "no section of the gateway names one; give --domain"))?;
         let scratch: PathBuf = scratch(&asked.paths).with_file_name("check.conf");
-        Ok(Joining { domain, conf: String::new(), scratch, account: None, by: JoinBy::Password, krb5: krb5_conf(&asked.paths) })
+        Ok(Joining {
+            domain,
+            conf: String::new(),
+            scratch,
+            account: None,
+            by: JoinBy::Password,
+            krb5: krb5_conf(&asked.paths),
+            workgroup: None,
+        })
     }
 
     /// `ad.users`, `ad.groups`: accounts of the domain by name.

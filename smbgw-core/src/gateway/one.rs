@@ -331,6 +331,7 @@ impl One {
                 self.last = v["result"].take();
                 self.results.push(self.last.clone());
                 self.forget_former();
+                self.forget_membership();
                 Ok(Progress::Working(json!({"events": v["events"]})))
             }
             Ok(OpProgress::Failed(v, e)) => {
@@ -470,6 +471,19 @@ impl One {
         };
         if let Err(e) = forget() {
             tracing::warn!(error = %chain(&e), "former hashes stay in the gateway record until the next reconcile");
+        }
+    }
+
+    /// What is known of the health of a membership goes with it.
+    fn forget_membership(&self) {
+        let member = |r: &Record| r.member.as_ref().is_some_and(|m| m.is_joined());
+        match observe::record(&*self.context.host, &self.paths) {
+            Ok(r) if !r.as_ref().is_some_and(member) => {
+                if let Err(e) = self.context.forget_health(&self.paths.gateway) {
+                    tracing::warn!(error = %chain(&e), "what was known of a former membership stays until the next start of the node");
+                }
+            }
+            _ => {}
         }
     }
 

@@ -88,8 +88,8 @@ fn joining(
         Some(m) => samba::joining_conf(m, facts.paths.mode, &facts.effective)?,
         None => String::new(),
     };
-    let domain = domain.clone();
-    Ok(Box::new(Joining { domain, conf, scratch: scratch(&facts.paths), account, by, krb5: krb5_conf(&facts.paths) }))
+    let (domain, workgroup) = (domain.clone(), member.map(|m| m.workgroup.clone()));
+    Ok(Box::new(Joining { domain, conf, scratch: scratch(&facts.paths), account, by, krb5: krb5_conf(&facts.paths), workgroup }))
 }
 
 // ---- before ------------------------------------------------------------------------------------------------------------
@@ -97,7 +97,9 @@ fn joining(
 /// Looks for the domain that a share's gateway shall be a member of, unless it is one.
 pub fn find(spec: &ShareSpec, secret: bool, facts: &Facts) -> Steps {
     let Some(domain) = &spec.domain else { return Ok((Vec::new(), Vec::new())) };
-    if facts.record.as_ref().and_then(|r| r.member.as_ref()).is_some_and(Member::is_joined) {
+    let member = facts.record.as_ref().and_then(|r| r.member.as_ref());
+    // Who has left on purpose comes back when he is told to.
+    if member.is_some_and(|m| m.is_joined() || (m.state == MemberState::Left && spec.join.is_none())) {
         return Ok((Vec::new(), Vec::new()));
     }
     find_again(domain, spec.join.as_ref(), secret.then_some(JoinBy::Password), facts)
@@ -381,9 +383,10 @@ fn unknown_accounts(r: &Record, m: &Member) -> Result<Vec<(DomainAccount, bool)>
     if wrong.is_empty() { Ok(unknown) } else { Err(Error::invalid("smbgw-access", wrong)) }
 }
 
-/// The membership is shown to be good.
-pub fn prove(facts: &Facts) -> Steps {
-    let Some(m) = facts.record.as_ref().and_then(|r| r.member.as_ref()).filter(|m| m.is_joined()) else {
+/// A new membership is shown to be good. How an old one is, the worker says: a share must be changeable while no domain controller answers.
+pub fn prove(intent: &Intent, facts: &Facts) -> Steps {
+    let new = matches!(intent, Intent::AdJoin { .. }) || intent.spec().is_some_and(|s| s.join.is_some());
+    let Some(m) = facts.record.as_ref().and_then(|r| r.member.as_ref()).filter(|m| new && m.is_joined()) else {
         return Ok((Vec::new(), Vec::new()));
     };
     let title = format!("prove that the gateway is a good member of {}", m.domain);

@@ -230,7 +230,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
                 .undo(Undo::Restore),
         );
     }
-    winbindd(facts, record, member, anew, &mut steps);
+    winbindd(intent, facts, record, member, anew, &mut steps);
     if !facts.smbd_running {
         if !record.started_smbd && facts.own.is_none() {
             steps.push(accounts::record(
@@ -286,13 +286,17 @@ fn tells_anew(facts: &Facts, record: &Record, member: &Member, security: Securit
 }
 
 /// winbindd runs where the gateway is in a domain, before smbd asks it.
-fn winbindd(facts: &Facts, record: &Record, member: Option<&Member>, anew: bool, steps: &mut Vec<Step>) {
+fn winbindd(intent: &Intent, facts: &Facts, record: &Record, member: Option<&Member>, anew: bool, steps: &mut Vec<Step>) {
     let runs = winbindd_runs(facts);
     let watch = Watch::Daemon(Daemon::Winbindd);
     match member {
         None if runs && record.member.as_ref().is_some_and(|m| m.started_winbindd) => {
             let title = "stop winbindd: the gateway is in no domain";
-            let undo = Undo::Do(vec![start(facts, Daemon::Winbindd, false)]);
+            // It does not start without the secret, which is gone when the gateway has left.
+            let undo = match intent {
+                Intent::AdLeave { .. } => Undo::None("it does not run without a membership: pve-smbgateway ad join".into()),
+                _ => Undo::Do(vec![start(facts, Daemon::Winbindd, false)]),
+            };
             steps.push(Step::new("samba/winbindd", title, watch, stop(facts, Daemon::Winbindd)).want(Seen::Absent).undo(undo));
         }
         None => {}

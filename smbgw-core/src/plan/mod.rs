@@ -243,7 +243,8 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         // With its last share a container goes, and one that does not run is told when it starts.
         ("samba", Intent::Delete { id, .. }) if substrate::goes_with(id, facts) || !facts.reachable => common::nothing(),
         ("samba", _) => live::go_live(intent, facts),
-        ("proof", Intent::Create { spec, .. } | Intent::Update { spec, .. }) => proof::proof(spec, facts),
+        ("proof", Intent::Create { spec, .. }) => proof::proof(spec, false, facts),
+        ("proof", Intent::Update { spec, .. }) => proof::proof(spec, spec.join.is_none(), facts),
         ("proof", Intent::GatewayUpgrade(_)) => proof::all(facts),
         ("intent", Intent::Delete { id, actor }) => share::delete_intent(id, actor, facts),
         ("identity", Intent::Delete { id, .. }) => users::drop_accounts(id, facts),
@@ -277,7 +278,7 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("directory", _) => directory::become_member(intent, facts),
         ("identity", Intent::AdJoin { .. }) => users::restore_accounts(facts),
         ("member", Intent::AdTestUser { account, share, ntlm }) => directory::test_user(account, share.as_deref(), *ntlm, facts),
-        ("member", _) => directory::prove(facts),
+        ("member", _) => directory::prove(intent, facts),
         ("quota", Intent::Limits(id)) => quota::restore(id, facts),
         ("guest" | "retire", _) => substrate::guest(name, intent, facts),
         ("tree", Intent::TreeShift { path, back }) => substrate::shift(path, *back, facts),

@@ -18,7 +18,9 @@ pub const PROBE_FILE: &str = ".smbgw-probe";
 pub const PROBE_SECRET: &str = "probe";
 
 /// Proves a share, and records that it is ready.
-pub fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
+///
+/// In a domain it needs a domain controller. With `serves` the share was proven before, and one that is away stops no change.
+pub fn proof(spec: &ShareSpec, serves: bool, facts: &Facts) -> Steps {
     let id = spec.id.as_str();
     let mut entry = entry(facts, id)?.clone();
     let mut steps = Vec::new();
@@ -26,7 +28,7 @@ pub fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
     let served = !spec.disabled && spec.node.as_str() == facts.node && samba::tree_holds(spec, &entry.tree, facts).is_ok();
     if served {
         steps.extend(match record(facts)?.member.as_ref().filter(|m| m.is_joined()) {
-            Some(m) => by_ticket(spec, m, facts),
+            Some(m) => by_ticket(spec, m, serves, facts),
             None => by_account(spec, entry.gid, facts)?,
         });
     }
@@ -41,7 +43,7 @@ pub fn proof(spec: &ShareSpec, facts: &Facts) -> Steps {
 }
 
 /// The file round trip of a client that says by `words` who it is.
-fn round_trip(spec: &ShareSpec, server: &str, words: &[&str], facts: &Facts) -> Step {
+fn round_trip(spec: &ShareSpec, server: &str, words: &[&str], may_wait: bool, facts: &Facts) -> Step {
     let dir = facts.paths.run_dir.join("probe");
     let (source, copy) = (dir.join("source"), dir.join("copy"));
     let port = facts.effective.global.get("smb ports").and_then(|p| p.split([' ', ',']).find(|w| !w.is_empty())).unwrap_or("445");
@@ -58,14 +60,14 @@ fn round_trip(spec: &ShareSpec, server: &str, words: &[&str], facts: &Facts) -> 
         "proof/round-trip",
         format!("log in to [{}], write, read back, remove", spec.share),
         Watch::InTree(samba::served_path(spec), PROBE_FILE.into()),
-        Effect::RoundTrip { client, source, copy },
+        Effect::RoundTrip { client, source, copy, may_wait },
     )
     .undo(Undo::Restore)
 }
 
 /// In a domain the gateway's own computer account logs in to it, with a ticket: no account is made, and Kerberos is proven too.
-fn by_ticket(spec: &ShareSpec, member: &Member, facts: &Facts) -> Vec<Step> {
-    vec![round_trip(spec, &member.host(), &["-I", "127.0.0.1", "--machine-pass", "--use-kerberos=required"], facts)]
+fn by_ticket(spec: &ShareSpec, member: &Member, serves: bool, facts: &Facts) -> Vec<Step> {
+    vec![round_trip(spec, &member.host(), &["-I", "127.0.0.1", "--machine-pass", "--use-kerberos=required"], serves, facts)]
 }
 
 /// A throw-away local account logs in.
@@ -84,7 +86,7 @@ fn by_account(spec: &ShareSpec, gid: u32, facts: &Facts) -> Result<Vec<Step>> {
         Step::new("proof/credentials", "write its credentials for the client", Watch::File(auth.clone()), credentials)
             .undo(Undo::Do(vec![Effect::Remove(auth.clone())])),
     );
-    steps.push(round_trip(spec, "127.0.0.1", &["-A", &auth.display().to_string()], facts));
+    steps.push(round_trip(spec, "127.0.0.1", &["-A", &auth.display().to_string()], false, facts));
     steps.push(
         Step::new("proof/forget", "remove the credentials", Watch::File(auth.clone()), Effect::Remove(auth))
             .want(Seen::Absent)
@@ -107,7 +109,7 @@ pub fn all(facts: &Facts) -> Steps {
     let r = record(facts)?;
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     for (id, e) in r.shares.iter().filter(|(_, e)| e.state != ShareState::Deleting) {
-        let (more, words) = proof(&samba::spec_of(id, e, r)?, facts)?;
+        let (more, words) = proof(&samba::spec_of(id, e, r)?, false, facts)?;
         steps.extend(more.into_iter().map(|mut s| {
             s.id = format!("{}.{id}", s.id);
             s

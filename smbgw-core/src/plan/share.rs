@@ -162,12 +162,18 @@ fn local_users_stay_named(spec: &ShareSpec, settings: &Section, facts: &Facts) -
         }
     }
     for (id, access) in all {
-        if let Some(Who::User(u)) =
-            access.entries().map(|(w, _)| w).find(|w| matches!(w, Who::User(u) if !named.contains(&u.as_str())))
-        {
-            let why = format!(
-                "share {id} names the local user {u}, who cannot log in to a gateway of a domain unless {FALLBACK} names {u}"
-            );
+        for (who, _) in access.entries() {
+            let why = match who {
+                Who::User(u) if !named.contains(&u.as_str()) => format!(
+                    "share {id} names the local user {u}, who cannot log in to a gateway of a domain unless {FALLBACK} names {u}"
+                ),
+                Who::Group(g) if list.is_empty() => {
+                    format!(
+                        "share {id} names the local group {g}, and local users cannot log in to a gateway of a domain unless {FALLBACK} names them"
+                    )
+                }
+                _ => continue,
+            };
             return Err(Error::property("smbgw-access", why));
         }
     }

@@ -396,6 +396,9 @@ pub enum Effect {
         source: FileSpec,
         /// Where what is read back goes.
         copy: PathBuf,
+        /// That no domain controller can be used is no failure.
+        #[serde(default)]
+        may_wait: bool,
     },
 }
 
@@ -436,6 +439,9 @@ pub struct Joining {
     pub by: JoinBy,
     /// Our own Kerberos configuration.
     pub krb5: PathBuf,
+    /// The domain's NetBIOS name, once it is known.
+    #[serde(default)]
+    pub workgroup: Option<crate::types::Workgroup>,
 }
 
 /// What a join is done with.

@@ -163,7 +163,8 @@ pub(super) fn unjoin(tools: &Tools<'_>, j: &Joining, parting: Parting, secrets: 
         Parting::Keep => &["ads", "leave", "--keep-account"],
         Parting::Delete => &["ads", "leave"],
     };
-    let asked = lenient(observe::trust_cmd(&member(tools)?.workgroup));
+    let Some(workgroup) = &j.workgroup else { return out(tools, secrets.as_ref()) };
+    let asked = lenient(observe::trust_cmd(workgroup));
     let j = j.clone();
     Ok(Flow::Run(
         asked,
@@ -218,6 +219,10 @@ fn out(tools: &Tools<'_>, secrets: Option<&(PathBuf, PathBuf)>) -> Result<Flow> 
 
 fn without(tools: &Tools<'_>) -> Result<Flow> {
     tools.host.remove(Path::new(samba::KEYTAB))?;
+    // An earlier undo may have got further than this one.
+    if observe::record(tools.on_node(), tools.paths)?.is_none() {
+        return Ok(Flow::Finished);
+    }
     change_record(tools, |r| {
         if let Some(m) = r.member.as_mut() {
             (m.state, m.sid, m.joined_ms) = (MemberState::Found, None, 0);
@@ -252,6 +257,11 @@ pub(super) fn know(tools: &Tools<'_>, list: &[(DomainAccount, bool)]) -> Result<
             Ok(Flow::Finished)
         }),
     ))
+}
+
+/// Whether a client that failed had no domain controller.
+pub(super) fn is_outage(out: &crate::host::Output) -> bool {
+    crate::format::ad_error::reason(&crate::directory::said(out)).is_some_and(|w| Reason::of(&w, Program::Smbclient).is_outage())
 }
 
 /// A client logs in and looks into a share.
