@@ -337,6 +337,7 @@ fn a_failing_undo_is_stuck_and_repair_finishes_it() {
                 // A reload that failed is only noted: smbd looks at its files by itself before the next client.
                 let reload = Cmd::new(Program::Smbcontrol, ["all", "reload-config"]);
                 let _ = (&host as &dyn Host).run(&reload, &Secrets::default());
+                host.reload_guests();
                 let judged = judged.and_then(|()| scene.settled(&host, forward));
                 wrong.note(scene, &what, judged.map_err(|w| format!("{w}\n  after {}", story(&e))));
             }

@@ -797,8 +797,14 @@ impl Context {
                 given.insert(name.to_owned(), v);
             }
         }
-        let joined = record.member.is_some_and(|m| m.is_joined());
-        let known = Known { joined, settings: settings.clone(), ..Known::default() };
+        let member = record.member.filter(|m| m.is_joined());
+        let mut known = Known { joined: member.is_some(), settings: settings.clone(), ..Known::default() };
+        // Half way back to where it was the settings may be gone already, and the membership not.
+        if let Some(m) = member.filter(|_| !settings.contains_key("domain")) {
+            known.settings.extend(given.clone());
+            known.settings.insert("domain".into(), m.domain.to_string());
+            known.settings.insert("smbgw-idmap".into(), m.range.to_string());
+        }
         let frozen = crate::spec::settings::frozen(&given, &known);
         settings.extend(given);
         let host = match paths.mode {

@@ -542,6 +542,10 @@ impl OpRun {
         if self.goes_with_its_place(s) || self.place_is_gone(step)? {
             return Ok(Vec::new());
         }
+        // What was noted in a record went with it.
+        if matches!(step.watch, Watch::Record(_)) && observe::record(&*self.host, &self.paths)?.is_none() {
+            return Ok(Vec::new());
+        }
         let now = self.see(step, false)?;
         // A container that is gone, whoever destroyed it, can be neither started nor stopped: the worker builds it anew.
         if matches!((&step.watch, &now), (Watch::Guest(_), Seen::Absent)) {

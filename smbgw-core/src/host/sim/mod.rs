@@ -285,6 +285,13 @@ impl SimHost {
         assert!(samba::start_smbd(&mut self.0.borrow_mut()), "smb.conf cannot be loaded");
     }
 
+    /// The smbd of each container looks at its files, as it does by itself before the next client.
+    pub fn reload_guests(&self) {
+        for guest in self.0.borrow_mut().world.guests.values_mut() {
+            samba::reload(&mut guest.world);
+        }
+    }
+
     /// Starts winbindd as at boot; whether it came up.
     pub fn start_winbindd(&self) -> bool {
         guests::inside(&mut self.0.borrow_mut(), self.1, |m| Ok(domain::start_winbindd(m))).unwrap_or(false)

@@ -94,7 +94,7 @@ pub(super) fn stop_smbd(world: &mut World) {
     world.files.take(PID_FILE);
 }
 
-fn reload(world: &mut World) {
+pub(super) fn reload(world: &mut World) {
     if let (Some(smbd), Some(config)) = (&mut world.smbd, load(&world.files).config) {
         smbd.config = config;
     }
