@@ -332,6 +332,9 @@ pub struct DirectoryFacts {
     pub secrets_before: bool,
     /// The keytab is there.
     pub keytab: bool,
+    /// The gateway is a member by its record, and Samba has no secret of its computer account: winbindd does not start like that.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// Everything a plan is made from.

@@ -489,7 +489,10 @@ impl One {
 
     /// Refuses to touch what is stuck.
     fn refuse_stuck(&self, op: &str, params: &Value) -> Result<()> {
-        let target = params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default();
+        let target = match op.starts_with("ad.") {
+            true => self.paths.gateway.as_str(),
+            false => params.get("id").or(params.get("name")).and_then(Value::as_str).unwrap_or_default(),
+        };
         let family = |op: &str| op.split('.').next().unwrap_or_default().to_owned();
         let (open, _) = self.context.open(&self.paths)?;
         let Some(o) = open.iter().find(|o| o.is_stuck() && o.target == target && family(&o.op) == family(op)) else {

@@ -404,6 +404,10 @@ fn directory(place: &dyn Host, facts: &Facts) -> Result<DirectoryFacts> {
         secrets: place.exists(Path::new(SECRETS))?,
         secrets_before: place.exists(Path::new(SECRETS_BEFORE))?,
         keytab: place.exists(Path::new(KEYTAB))?,
+        lost: match facts.record.as_ref().and_then(|r| r.member.as_ref()).filter(|m| m.is_joined()) {
+            Some(m) => no_trust(&ask(place, &trust_cmd(&m.workgroup))?),
+            None => false,
+        },
     };
     for path in drop_ins() {
         if let Some(dir) = path.parent().filter(|d| place.exists(d).unwrap_or(false)) {

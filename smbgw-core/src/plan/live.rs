@@ -118,7 +118,13 @@ pub fn hand_edited(facts: &Facts) -> Option<String> {
 /// Brings our file to what the record says, and proves that it is in effect.
 pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     let Some(record) = facts.record.as_ref() else { return Ok((Vec::new(), Vec::new())) };
-    let (shares, warnings) = samba::serving(record, facts)?;
+    let (shares, mut warnings) = samba::serving(record, facts)?;
+    if is_lost(facts) {
+        let gateway = &record.id;
+        warnings.push(format!(
+            "the secret of the gateway's computer account is lost; it gets another with: pve-smbgateway ad join {gateway}"
+        ));
+    }
     let overwrite = matches!(intent, Intent::Repair { overwrite: true });
     if let (Some(why), false) = (hand_edited(facts), overwrite) {
         return Err(Error::new(Kind::Drift, why).remedy(format!("look at the difference with: pve-smbgateway repair {0}; put the file back with: pve-smbgateway repair {0} --overwrite", record.id)));
@@ -274,6 +280,11 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     Ok((steps, warnings))
 }
 
+/// It could not run if it were started: only joining again helps.
+fn is_lost(facts: &Facts) -> bool {
+    facts.directory.as_ref().is_some_and(|d| d.lost)
+}
+
 fn winbindd_runs(facts: &Facts) -> bool {
     facts.directory.as_ref().is_some_and(|d| d.winbindd_running)
 }
@@ -300,6 +311,7 @@ fn winbindd(intent: &Intent, facts: &Facts, record: &Record, member: Option<&Mem
             steps.push(Step::new("samba/winbindd", title, watch, stop(facts, Daemon::Winbindd)).want(Seen::Absent).undo(undo));
         }
         None => {}
+        Some(_) if !runs && is_lost(facts) => {}
         Some(m) if !runs => {
             if !m.started_winbindd {
                 let m = Member { started_winbindd: true, ..m.clone() };

@@ -18,6 +18,7 @@ use crate::observe;
 use crate::plan::proof::PROBE_SECRET;
 use crate::plan::step::{Effect, Seen, Step, Undo, Watch};
 use crate::plan::substrate::lxc::mark;
+use crate::spec::record::Key;
 use crate::spec::section::Mode;
 use crate::types::{VmId, sha256_hex};
 
@@ -546,6 +547,11 @@ impl OpRun {
         if matches!(step.watch, Watch::Record(_)) && observe::record(&*self.host, &self.paths)?.is_none() {
             return Ok(Vec::new());
         }
+        let (undone_before, failed_after) = self.beside(s);
+        // Who was undone since has put back what was there even before this step.
+        if undone_before {
+            return Ok(Vec::new());
+        }
         let now = self.see(step, false)?;
         // A container that is gone, whoever destroyed it, can be neither started nor stopped: the worker builds it anew.
         if matches!((&step.watch, &now), (Watch::Guest(_), Seen::Absent)) {
@@ -554,7 +560,7 @@ impl OpRun {
         // Once the undo has begun, a half-way state is our own doing.
         let half_way = s.progress == StepProgress::Undoing || (s.progress == StepProgress::UndoFailed && !s.drifted);
         // A walk changes the root first or last: for as long as it is not done, that says nothing about what lies below.
-        let untold = matches!(step.watch, Watch::Project(_)) && (s.after.is_none() || half_way);
+        let untold = failed_after || (matches!(step.watch, Watch::Project(_)) && (s.after.is_none() || half_way));
         if now.same(before) && !untold {
             // What is watched is back, but the undo may have ended before the rest of it: a reload, a membership. That is done again.
             return Ok(match &step.undo {
@@ -590,6 +596,23 @@ impl OpRun {
                 all
             }
         })
+    }
+
+    /// Of the other steps that wrote the same part of the record (a join writes the membership, too): whether an earlier one is undone
+    /// already, and whether the undo of a later one failed, so that what stands there now is that one's.
+    fn beside(&self, s: &StepState) -> (bool, bool) {
+        let Watch::Record(key) = &s.step.watch else { return (false, false) };
+        let same = |o: &&StepState| match &o.step.watch {
+            Watch::Record(k) => k == key,
+            Watch::Member(_) => *key == Key::Member,
+            _ => false,
+        };
+        let steps = &self.journal.state().steps;
+        let at = steps.iter().position(|o| std::ptr::eq(o, s)).unwrap_or_default();
+        let undone =
+            |o: &StepState| o.progress == StepProgress::Undone && matches!(o.step.watch, Watch::Record(_)) && o.before.is_some();
+        let failed = |o: &StepState| o.progress == StepProgress::UndoFailed;
+        (steps[..at].iter().filter(same).any(undone), steps[at..].iter().skip(1).filter(same).any(failed))
     }
 
     /// Whether a step acted in a container that is not there any more.
