@@ -282,6 +282,12 @@ impl Cmd {
         self
     }
 
+    /// That it does not end in time is an answer, too.
+    #[must_use]
+    pub fn may_be_silent(self) -> Self {
+        self.also_ok(&[-libc::SIGKILL])
+    }
+
     /// Further exit codes that mean success.
     #[must_use]
     pub fn also_ok(mut self, codes: &[i32]) -> Self {

@@ -327,7 +327,8 @@ fn accounts_that_give_no_access_are_refused() {
 
 #[test]
 fn a_domain_that_is_not_well_is_not_joined() {
-    let cases: [(&str, fn(&SimHost), &str); 5] = [
+    type Change = fn(&SimHost);
+    let cases: [(&str, Change, &str); 5] = [
         ("clock", |h| h.change(|w| w.domain_mut().offset_s = -600), "clock-skew"),
         ("down", |h| h.change(|w| w.set_domain_up(false)), "dns-silent"),
         ("no server", |h| h.change(|w| w.files.take("/etc/resolv.conf")), "dns-no-server"),

@@ -619,7 +619,7 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
             );
         }
     }
-    for (path, _) in &seen.drop_ins {
+    for path in seen.drop_ins.keys() {
         let name = path.parent().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         steps.push(gone(&format!("directory/unit.{name}"), "remove our lines for the unit", path.clone()));
         if let Some(dir) = path.parent() {

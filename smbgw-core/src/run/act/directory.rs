@@ -224,7 +224,8 @@ fn without(tools: &Tools<'_>) -> Result<Flow> {
         return Ok(Flow::Finished);
     }
     change_record(tools, |r| {
-        if let Some(m) = r.member.as_mut() {
+        // What an earlier state was brought back to is not for this step to say.
+        if let Some(m) = r.member.as_mut().filter(|m| m.is_joined()) {
             (m.state, m.sid, m.joined_ms) = (MemberState::Found, None, 0);
         }
         Ok(())
