@@ -5,7 +5,6 @@
 pub mod ad_error;
 pub mod dns;
 pub mod guest_conf;
-pub mod klist;
 pub mod krb5_conf;
 pub mod mountinfo;
 pub mod net_ads;
