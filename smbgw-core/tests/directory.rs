@@ -497,7 +497,6 @@ fn systemd_starts_winbindd_with_our_kerberos_configuration() {
 
 /// What a destroyed container held cannot be brought back without somebody of the domain; the rest of the gateway can.
 #[test]
-#[ignore = "known: winbindd of the new container does not start without the secret, so the repair is taken back, and nobody can join"]
 fn a_container_that_was_destroyed_comes_back_without_its_membership() {
     let host = proxmox();
     member_lxc(&host);

@@ -182,7 +182,7 @@ impl Scene {
     /// Such a gateway becomes a member again when it is told to, as if nothing had been.
     fn comes_back(&self, host: &SimHost) -> Result<(), String> {
         if self.case.is_lxc() && host.world().guests.is_empty() {
-            // Known: a lost container of a member cannot be built anew, since its winbindd does not start without the secret.
+            // That the worker builds it anew, and that it can join then, is tested in directory.rs.
             return Ok(());
         }
         release_locks(host);
