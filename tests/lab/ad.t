@@ -10,18 +10,18 @@ use warnings;
 use File::Basename ();
 use lib File::Basename::dirname(__FILE__) . '/lib';
 
-use POSIX ();
 use Test::More;
 use Time::HiRes ();
 
 use Lab::Box;
+use Lab::Canary;
 use Lab::Domain;
 use Lab::Product;
 use Lab::Smb;
 
 my $why = Lab::Domain::missing();
 Lab::Box::skip_all($why) if defined($why);
-if (!defined(Lab::Box::which('strace'))) { Lab::Box::skip_all("'strace' is not installed") }
+Lab::Canary::ready();
 Lab::Product::enter();
 
 my $log = Lab::Box::listen_to_log();
@@ -34,7 +34,6 @@ my $CANARY = 'Kanarienvogel-4711-' . join('', map { ('a' .. 'z')[rand(26)] } 1 .
 my %PASSWORD = (map { $_ => "Of-$_-1234" } qw(alice bob carol dave));
 my $KEYTAB = '/var/lib/samba/private/smbgw.keytab';
 my $FQDN = "box.$Lab::Domain::DNS_DOMAIN";
-my $TRACE = '/run/lab/execve';
 
 Lab::Domain::ou('Servers');
 Lab::Domain::ou('Servers/Files');
@@ -105,35 +104,12 @@ sub secrets { return [sort(Lab::Box::run(['tdbdump', '/var/lib/samba/private/sec
 
 # --- the password is nowhere ----------------------------------------------------------------------------------------------
 
-# Looks at all processes of the box again and again, and writes down where it sees the canary.
-my $seen = '/run/lab/seen';
-Lab::Box::spew($seen, '');
-my $sampler = fork() // die "cannot fork: $!\n";
-if (!$sampler) {
-    open(my $fh, '>>', $seen) or POSIX::_exit(1);
-    $fh->autoflush(1);
-    while (getppid() != 1) {
-        for my $dir (glob('/proc/[0-9]*')) {
-            for my $part (qw(cmdline environ comm)) {
-                my $text = Lab::Box::slurp("$dir/$part");
-                print {$fh} "$dir/$part: $text\n" if index($text, 'Kanarienvogel') >= 0;
-            }
-        }
-        Time::HiRes::sleep(0.02);
-    }
-    POSIX::_exit(0);
-}
-
-my ($traces, @outputs) = (0);
-
-# The words that record every execve of a call and its children, arguments and environment in full. The tracer runs aside (-D):
-# it stays with a daemon that the command starts.
-sub tracer { return ('strace', '-D', '-f', '--seccomp-bpf', '-v', '-s', '65536', '-o', "$TRACE." . $traces++, '-e', 'trace=execve') }
+my $canary = Lab::Canary::watch('Kanarienvogel');
 
 sub traced {
     my ($words, %o) = @_;
-    my $r = Lab::Product::call($words, wrap => [tracer()], timeout => 120, %o);
-    push @outputs, [$words->[0], $r->{all}];
+    my $r = Lab::Product::call($words, wrap => [$canary->recorder()], timeout => 120, %o);
+    $canary->heard($words->[0], $r->{all});
     return $r;
 }
 
@@ -516,8 +492,8 @@ subtest 'pvesm' => sub {
     Lab::Domain::computer('box', ou => 'Servers/Files');
     my $start = Lab::Product::footprint();
     my @words = ('smbgateway', 'proxmox', '--path', '/srv/proxmox', '--smbgw-mode', 'native', '--domain', $Lab::Domain::DNS_DOMAIN, '--username', 'joiner', '--smbgw-access', 'rw:@EXAMPLE\Staff');
-    my $r = Lab::Product::pvesm(['add', @words], password => $CANARY, wrap => [tracer()]);
-    push @outputs, ['pvesm add', $r->{all}];
+    my $r = Lab::Product::pvesm(['add', @words], password => $CANARY, wrap => [$canary->recorder()]);
+    $canary->heard('pvesm add', $r->{all});
     is($r->{rc}, 0, 'pvesm add, with the account that is there already') or diag($r->{all});
     ok(Lab::Box::until_true(sub { by_password('alice', 'proxmox', 'ls') eq 'OK' }, 40), 'the worker joins') or diag(Lab::Product::words_of(reconcile()));
     is(writes(\&by_kerberos, 'alice', 'proxmox', 'a.txt'), 'OK', 'a user writes with a ticket');
@@ -547,22 +523,10 @@ subtest 'pvesm' => sub {
     unlike(Lab::Box::slurp($Lab::Product::SECTIONS), qr/proxmox/, '... and leaves no section');
 };
 
-# the traps work: a control that both must catch
-my $control = 'Kanarienvogel-Kontrolle';
-Lab::Box::run(['strace', '-D', '-f', '--seccomp-bpf', '-v', '-s', '65536', '-o', "$TRACE.control", '-e', 'trace=execve', 'env', "CONTROL=$control", 'sleep', '0.3']);
-ok(Lab::Box::until_true(sub { index(Lab::Box::slurp("$TRACE.control"), $control) >= 0 }), 'control: the recorder sees argument lists and environments');
-ok(Lab::Box::until_true(sub { index(Lab::Box::slurp($seen), $control) >= 0 }), 'control: the sampler does');
-unlink("$TRACE.control");
-kill('KILL', $sampler);
-waitpid($sampler, 0);
-
 subtest 'the password of the join' => sub {
-    my $execve = join('', map { Lab::Box::slurp($_) } glob("$TRACE.*"));
-    my $joins = () = $execve =~ m/"ads", "join"/g;
+    my $joins = () = $canary->recorded() =~ m/"ads", "join"/g;
     cmp_ok($joins, '>=', 2, "$joins joins were recorded");
-    is_deeply([grep { index($_, $CANARY) >= 0 } split(/\n/, $execve)], [], 'in no argument list and no environment');
-    is(join('', grep { index($_, $control) < 0 } split(/^/m, Lab::Box::slurp($seen))), '', 'never seen in /proc');
-    is_deeply([map { $_->[0] } grep { index($_->[1], $CANARY) >= 0 } @outputs], [], 'no command printed it');
+    $canary->silent($CANARY);
     ok(index($log->(), $CANARY) < 0, 'not in the system log');
 };
 
