@@ -7,11 +7,12 @@ mod common;
 
 use common::{
     IN_DOMAIN, OFFICE, OWN_CONF, PASSWORD, RECORD, context, create, create_lxc, domain, furnished, lxc, machine, member,
-    member_lxc, names, proxmox, reconcile, run, section, sid,
+    member_lxc, names, proxmox, reconcile, run, section, sections, sid,
 };
 use serde_json::{Value, json};
 use smbgw_core::effect::Program;
 use smbgw_core::error::{Error, Kind};
+use smbgw_core::gateway::Progress;
 use smbgw_core::host::sim::{Access, AccountKind, SECRETS, SimHost};
 
 const STRICT: &str = "[global]\n   server min protocol = SMB3_11\n   server signing = mandatory\n   server smb encrypt = desired\n   \
@@ -506,4 +507,33 @@ fn a_container_that_was_destroyed_comes_back_without_its_membership() {
     run(&host, "ad.join", json!({"gateway": "office", "username": "joiner"}), Some(PASSWORD))
         .unwrap_or_else(|e| panic!("{:#}", doc(&e)));
     assert_eq!(host.within(100).access("EXAMPLE\\alice", "office"), Some(Access::Write));
+}
+
+#[test]
+fn a_look_at_the_domain_keeps_nobody_waiting() {
+    let host = machine();
+    member(&host);
+    host.change(|w| w.set_domain_up(false));
+    let wanted = sections(&host);
+    let other = || {
+        let section = section("/srv/office", &with(&[("username", ""), ("smbgw-access", "ro:@EXAMPLE\\staff")]));
+        json!({"id": "office", "section": section, "lock-wait-ms": 0})
+    };
+    let worker = context(&host);
+    let mut run_of_worker = worker.begin("reconcile", &json!({"sections": wanted})).expect("begun");
+    let (mut busy, mut changed) = (0, false);
+    let mut progress = run_of_worker.step().expect("a step");
+    while matches!(progress, Progress::Working(_)) {
+        match run(&host, "share.update", other(), None) {
+            Ok(_) => changed = true,
+            Err(e) if e.kind() == Kind::Busy && !changed => busy += 1,
+            Err(e) if e.kind() == Kind::Busy => {}
+            Err(e) => panic!("{:#}", doc(&e)),
+        }
+        progress = run_of_worker.step().expect("a step");
+    }
+    assert!(busy > 0, "what the worker changes, nobody else does");
+    assert!(changed, "while it asks the domain, others may");
+    assert!(matches!(progress, Progress::Done(_)));
+    assert_eq!(host.access("EXAMPLE\\alice", "office"), Some(Access::Read));
 }

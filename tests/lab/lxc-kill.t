@@ -12,7 +12,6 @@ use warnings;
 use File::Basename ();
 use lib File::Basename::dirname(__FILE__) . '/lib';
 
-use JSON::PP ();
 use Test::More;
 
 use Lab::Box;
@@ -119,19 +118,10 @@ is(works('lab'), 'OK', 'a second share is added') or BAIL_OUT('no second share')
 worker();
 ($writes{remove}) = Lab::Kill::syncs($remove->('lab'));
 worker();
-my $archive = (glob('/var/lib/vz/template/cache/*.tar.zst'))[0];
-my $marker = JSON::PP::decode_json(Lab::Box::slurp("$archive.smbgw.json"));
 my $serial = 0;
 
 # One more template, newer than all before it.
-sub newer {
-    $serial++;
-    my $newer = $archive =~ s/_lab-/_n$serial-/r;
-    symlink(readlink($archive), $newer) or die "$newer: $!\n";
-    my %other = (%$marker, name => "n$serial", archive => File::Basename::basename($newer), 'built-ms' => $marker->{'built-ms'} + 1000 * $serial);
-    Lab::Box::spew("$newer.smbgw.json", JSON::PP::encode_json(\%other), 0644);
-    return;
-}
+sub newer { $serial++; Lab::Guests::newer_template("n$serial", $serial); return }
 
 my $upgrade = sub { return Lab::Product::call(['gateway', 'upgrade', 'files'], timeout => 180, @_) };
 newer();

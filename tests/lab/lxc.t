@@ -243,18 +243,12 @@ subtest 'stopped on purpose it stays stopped' => sub {
 };
 
 subtest 'an upgrade replaces the container and keeps everything else' => sub {
-    my $archive = (glob('/var/lib/vz/template/cache/*.tar.zst'))[0];
-    my $newer = $archive =~ s/_lab-/_newer-/r;
-    symlink(readlink($archive), $newer) or die "$newer: $!\n";
-    my $marker = JSON::PP::decode_json(Lab::Box::slurp("$archive.smbgw.json"));
-    my %other = (%$marker, name => 'newer', archive => File::Basename::basename($newer), 'built-ms' => $marker->{'built-ms'} + 1000);
-    Lab::Box::spew("$newer.smbgw.json", JSON::PP::encode_json(\%other), 0644);
-
-    Lab::Box::spew("$newer.smbgw.json", JSON::PP::encode_json({ %other, sha256 => '0' x 64 }), 0644);
+    my ($marker, $newer) = Lab::Guests::newer_template('newer', 1);
+    Lab::Box::spew("$newer.smbgw.json", JSON::PP::encode_json({ %$marker, sha256 => '0' x 64 }), 0644);
     my $r = Lab::Product::call(['gateway', 'upgrade', 'files'], timeout => 120);
     isnt($r->{rc}, 0, 'an archive that is not what its marker says is refused');
     is(works('anna', 'office'), 'OK', 'the old container serves on');
-    Lab::Box::spew("$newer.smbgw.json", JSON::PP::encode_json(\%other), 0644);
+    Lab::Box::spew("$newer.smbgw.json", JSON::PP::encode_json($marker), 0644);
 
     my $sid = Lab::Guests::exec($first, ['net', 'getlocalsid'])->{out};
     my ($mac) = Lab::Guests::config($first) =~ m/hwaddr=([0-9A-F:]+)/;

@@ -9,13 +9,15 @@ use crate::directory::health::Health;
 use crate::directory::{Asking, Notes, find, prove};
 use crate::error::Result;
 use crate::observe;
-use crate::spec::record::Record;
+use crate::spec::record::{Member, Record};
 
 /// A look that is going on.
 pub(super) struct Care {
     asking: Asking,
     place: crate::effect::Place,
     thorough: bool,
+    /// The membership that is looked at.
+    member: Member,
 }
 
 impl One {
@@ -24,9 +26,9 @@ impl One {
         let c = self.context.clone();
         let facts = observe::quick(&self.machines, &c.node, &self.paths)?;
         let Some(r) = facts.record.as_ref().filter(|r| r.node == c.node) else { return Ok(()) };
-        if r.member.as_ref().is_none_or(|m| !m.is_joined()) {
+        let Some(member) = r.member.as_ref().filter(|m| m.is_joined()) else {
             return c.forget_health(&self.paths.gateway);
-        }
+        };
         // A container that does not run is told of elsewhere.
         if !facts.reachable {
             return Ok(());
@@ -34,36 +36,50 @@ impl One {
         // What can be seen without asking anybody is seen at once.
         let keytab = self.machines.at(facts.place).exists(std::path::Path::new(crate::plan::samba::KEYTAB))?;
         let thorough = !keytab || c.membership_health(&self.paths.gateway).wants_all(c.host.now_ms());
-        self.care = Some(self.look(r, facts.place, thorough));
+        self.care = Some(self.look(r, member, facts.place, thorough));
+        // Domain controllers that do not answer take their time. Nothing is changed meanwhile, and nobody kept waiting.
+        self.let_go();
         Ok(())
     }
 
-    fn look(&self, r: &Record, place: crate::effect::Place, thorough: bool) -> Care {
+    fn look(&self, r: &Record, member: &Member, place: crate::effect::Place, thorough: bool) -> Care {
         let mut inquiry = prove::quick(&self.paths);
-        if let (true, Some(m)) = (thorough, r.member.as_ref()) {
-            inquiry = find::controllers(&m.domain);
-            inquiry.and(prove::all(&self.paths, m));
+        if thorough {
+            inquiry = find::controllers(&member.domain);
+            inquiry.and(prove::all(&self.paths, member));
             inquiry.and(prove::names_of(&r.accounts, &self.paths));
         }
-        Care { asking: Asking::new(inquiry), place, thorough }
+        Care { asking: Asking::new(inquiry), place, thorough, member: member.clone() }
     }
 
     /// Goes on for at most about a second.
     pub(super) fn go_on_caring(&mut self) -> Result<()> {
         let Some(mut care) = self.care.take() else { return Ok(()) };
         let host = self.machines.at(care.place);
-        let Some(notes) = care.asking.poll(&*host, &crate::host::Secrets::default())? else {
+        let asked = care.asking.poll(&*host, &crate::host::Secrets::default());
+        if let Ok(None) = asked {
             self.care = Some(care);
             return Ok(());
-        };
-        let c = self.context.clone();
-        let Some(r) = observe::record(&*c.host, &self.paths)? else { return Ok(()) };
-        if notes.trouble().is_some() && !care.thorough {
-            // The cheap look only says that something is wrong.
-            self.care = Some(self.look(&r, care.place, true));
+        }
+        if !self.take_back()? {
+            // Somebody changes it now: what was seen is of yesterday, and the rest is theirs.
+            self.tasks.clear();
             return Ok(());
         }
-        self.learnt(&r, &notes, care.thorough)
+        let c = self.context.clone();
+        let facts = observe::quick(&self.machines, &c.node, &self.paths)?;
+        let Some(r) = facts.record.as_ref().filter(|r| facts.place == care.place && r.member.as_ref() == Some(&care.member))
+        else {
+            return Ok(());
+        };
+        let Some(notes) = asked? else { return Ok(()) };
+        if notes.trouble().is_some() && !care.thorough {
+            // The cheap look only says that something is wrong.
+            self.care = Some(self.look(r, &care.member, care.place, true));
+            self.let_go();
+            return Ok(());
+        }
+        self.learnt(r, &notes, care.thorough)
     }
 
     fn learnt(&mut self, r: &Record, notes: &Notes, thorough: bool) -> Result<()> {

@@ -94,11 +94,17 @@ pub(super) struct One {
     /// When the snapshots were kept fresh last.
     kept_fresh: i64,
     over: bool,
-    locks: Vec<Box<dyn Lock>>,
+    held: Held,
+}
+
+/// The locks of a gateway, and what they say of who holds them.
+pub(super) struct Held {
+    pub(super) note: String,
+    pub(super) locks: Vec<Box<dyn Lock>>,
 }
 
 impl One {
-    pub(super) fn new(context: Context, machines: Rc<Machines>, paths: Paths, actor: &str, locks: Vec<Box<dyn Lock>>) -> Self {
+    pub(super) fn new(context: Context, machines: Rc<Machines>, paths: Paths, actor: &str, held: Held) -> Self {
         Self {
             kept_fresh: context.host.now_ms(),
             context,
@@ -128,8 +134,23 @@ impl One {
             giving_way: false,
             care: None,
             over: false,
-            locks,
+            held,
         }
+    }
+
+    /// Lets others work at the gateway for as long as nothing is changed.
+    pub(super) fn let_go(&mut self) {
+        self.held.locks.clear();
+    }
+
+    /// Takes the locks back, if nobody works at the gateway now.
+    pub(super) fn take_back(&mut self) -> Result<bool> {
+        match self.context.locks(&self.paths, &self.held.note, Some(0)) {
+            Ok(locks) => self.held.locks = locks,
+            Err(e) if e.kind() == Kind::Busy => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        Ok(true)
     }
 
     /// A hook has seconds. What takes longer is written down, and true is returned: the worker does it.
@@ -237,7 +258,7 @@ impl One {
         self.over = true;
         self.care = None;
         self.current = None;
-        self.locks.clear();
+        self.let_go();
     }
 
     /// Stops and takes everything back; the next steps do it.

@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::many::Many;
-use super::one::{Goal, One, Todo};
+use super::one::{Goal, Held, One, Todo};
 use super::params::{check_params, flag, number, required, text, without_secrets};
 use super::{Context, NODE, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Paths;
+use crate::host::Lock;
 use crate::spec::ops;
 use crate::spec::section::{self, Mode, NATIVE};
 use crate::types::{GatewayId, shorten};
@@ -191,16 +192,22 @@ impl Context {
 
     /// A run on one gateway, with its lock.
     pub(super) fn one(&self, paths: &Paths, op: &str, actor: &str, wait: Option<i64>) -> Result<One> {
+        let note = format!("pid {} {op} by {actor}", self.host.own_process().pid);
+        let locks = self.locks(paths, &note, wait)?;
+        Ok(One::new(self.clone(), Rc::clone(&self.machines()), paths.clone(), actor, Held { note, locks }))
+    }
+
+    /// What must be held while a gateway is changed.
+    pub(super) fn locks(&self, paths: &Paths, note: &str, wait: Option<i64>) -> Result<Vec<Box<dyn Lock>>> {
         let wait = Duration::from_millis(u64::try_from(wait.unwrap_or(10_000)).unwrap_or(0).min(60_000));
         let dir = self.native.run_dir.join("lock");
         self.host.make_dir(&dir, 0o700)?;
-        let note = format!("pid {} {op} by {actor}", self.host.own_process().pid);
-        let mut locks = vec![self.host.lock(&dir.join(paths.gateway.as_str()), &note, wait)?];
+        let mut locks = vec![self.host.lock(&dir.join(paths.gateway.as_str()), note, wait)?];
         // The node's own accounts and smb.conf are nobody's but the native gateway's; a container has its own.
         if paths.mode == Mode::Native {
-            locks.push(self.host.lock(&dir.join(NODE), &note, wait)?);
+            locks.push(self.host.lock(&dir.join(NODE), note, wait)?);
         }
-        Ok(One::new(self.clone(), Rc::clone(&self.machines()), paths.clone(), actor, locks))
+        Ok(locks)
     }
 
     /// The gateways that a reconcile goes through: those with a record, with sections of theirs, or with something open; where only some
