@@ -24,6 +24,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOMAJOR := 0
 CARGO_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 INSTALL := install
+# Labs that run at the same time.
+JOBS ?= 2
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Variables that must survive sudo.
 KEEP := env SMBGW_STAGE=$(STAGE) SMBGW_ALL=$(SMBGW_ALL) CI=$(CI)
@@ -130,9 +132,10 @@ test-perl: stage
 test-pve: stage
 	SMBGW_STAGE=$(STAGE) prove tests/pve/t
 
-# Real Samba in private namespaces, real file systems; needs root.
+# Real Samba in private namespaces, real file systems; needs root. Each file has a machine of its own, so several run at once.
+
 test-lab: stage quota-suite
-	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/lab
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove -j $(JOBS) tests/lab
 
 # Real parts that take long to bring up: a ZFS module and a Ceph cluster are built and cached first.
 test-slow: stage quota-suite

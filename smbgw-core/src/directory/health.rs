@@ -79,6 +79,11 @@ impl Health {
         Reason::ALL.into_iter().find(|r| r.code() == code)
     }
 
+    /// No domain controller answered when somebody looked last.
+    pub fn is_outage(&self) -> bool {
+        self.trouble().is_some_and(Reason::is_outage)
+    }
+
     /// What is known after a look. `verdict`: the worst that was found.
     #[must_use]
     pub fn after(&self, verdict: Option<&Finding>, remarks: Vec<String>, thorough: bool, now: i64) -> Self {
@@ -115,7 +120,7 @@ impl Health {
 
     /// Whether local users are let in or out: true, false, or as it is.
     pub fn fallback(&self, allowed: bool, now: Option<Fallback>, at: i64) -> Option<bool> {
-        let outage = self.trouble().is_some_and(Reason::is_outage);
+        let outage = self.is_outage();
         match now {
             None if allowed && outage && at - self.since_ms >= OUTAGE_MS => Some(true),
             Some(f) if !f.forced && !allowed => Some(false),

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether a membership is good: exit status 0 of a join is not health. Asked after a join, by `ad check`, and by the worker. It changes
-//! nothing.
+//! nothing but what Samba remembers of an outage.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::find::SKEW_S;
+use super::find::{self, SKEW_S};
 use super::{Finding, Inquiry, Reason, evidence, judge};
 use crate::effect::{Cmd, Program};
 use crate::error::Result;
 use crate::facts::Paths;
 use crate::format::net_ads;
-use crate::host::Output;
+use crate::host::{Host, Output};
 use crate::plan::accounts::samba_at;
 use crate::plan::directory::{krb5_conf, list_keytab, wanted_names};
 use crate::spec::record::{KnownAccount, Member};
@@ -54,6 +54,28 @@ pub fn quick(paths: &Paths) -> Inquiry {
 /// A question to winbindd.
 pub fn wbinfo(paths: &Paths, words: &[&str]) -> Cmd {
     cmd(paths, Program::Wbinfo, words)
+}
+
+/// Everything about a membership: the domain, what a good member has, and the names of accounts. `afresh`: not by what Samba
+/// remembers of an outage.
+pub fn whole(paths: &Paths, member: &Member, accounts: &BTreeMap<String, KnownAccount>, afresh: bool) -> Inquiry {
+    let mut inquiry = find::controllers(&member.domain);
+    if afresh {
+        forget(&mut inquiry, paths);
+    }
+    inquiry.and(all(paths, member));
+    inquiry.and(names_of(accounts, paths));
+    inquiry
+}
+
+/// Samba remembers for a minute which domain controllers did not answer (`NEG_CONN_CACHE` in gencache.tdb), and would say so of one that is
+/// back. There is nothing in that cache that it does not find out again.
+fn forget(inquiry: &mut Inquiry, paths: &Paths) {
+    let cmd = cmd(paths, Program::Net, &["cache", "flush"]);
+    inquiry.then(move |inquiry, _| {
+        let back = inquiry.notes.trouble().is_none();
+        Ok(back.then_some((cmd, Box::new(|_: &mut Inquiry, _: &dyn Host, _: &Output| Ok(())) as super::Hear)))
+    });
 }
 
 /// Everything that a good member has.

@@ -84,12 +84,7 @@ impl Context {
         let member = asked.record.member.as_ref().filter(|m| m.is_joined());
         let member = member.filter(|m| domain.as_ref().is_none_or(|d| d.eq_ignore_ascii_case(m.domain.as_str())));
         let notes = match (what.as_str(), member) {
-            ("check", Some(m)) => {
-                let mut inquiry = find::controllers(&m.domain);
-                inquiry.and(prove::all(&asked.paths, m));
-                inquiry.and(prove::names_of(&asked.record.accounts, &asked.paths));
-                asked.run(inquiry)?
-            }
+            ("check", Some(m)) => asked.run(prove::whole(&asked.paths, m, &asked.record.accounts, true))?,
             ("dns", Some(m)) => asked.run(find::controllers(&m.domain))?,
             ("kerberos", _) => asked.run(prove::kerberos(&asked.paths, asked.member()?))?,
             ("time", Some(_)) => asked.run(prove::time(&asked.paths))?,

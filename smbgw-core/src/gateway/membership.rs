@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::one::{One, Todo};
 use crate::directory::health::Health;
-use crate::directory::{Asking, Notes, find, prove};
+use crate::directory::{Asking, Notes, prove};
 use crate::error::Result;
 use crate::observe;
 use crate::spec::record::{Member, Record};
@@ -43,12 +43,12 @@ impl One {
     }
 
     fn look(&self, r: &Record, member: &Member, place: crate::effect::Place, thorough: bool) -> Care {
-        let mut inquiry = prove::quick(&self.paths);
-        if thorough {
-            inquiry = find::controllers(&member.domain);
-            inquiry.and(prove::all(&self.paths, member));
-            inquiry.and(prove::names_of(&r.accounts, &self.paths));
-        }
+        let inquiry = if thorough {
+            let outage = self.context.membership_health(&self.paths.gateway).is_outage();
+            prove::whole(&self.paths, member, &r.accounts, outage)
+        } else {
+            prove::quick(&self.paths)
+        };
         Care { asking: Asking::new(inquiry), place, thorough, member: member.clone() }
     }
 
