@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::directory::health::Health;
 use crate::error::{Error, ErrorDoc, Kind};
 use crate::facts::{Facts, Space};
-use crate::journal::OpState;
+use crate::journal::{OpState, fold};
 use crate::plan::live::hand_edited;
 use crate::plan::quota;
 use crate::plan::samba::{self, access_list};
@@ -311,7 +311,7 @@ pub fn stuck_document(o: &OpState) -> Value {
     let errors: Vec<&ErrorDoc> = o.undo_errors.iter().collect();
     json!({
         "opid": o.opid, "op": o.op, "since": o.last, "error": o.error, "undo-errors": errors,
-        "commands": crate::journal::fold::by_hand(o),
-        "remedy": format!("pve-smbgateway repair {}", o.target),
+        "commands": fold::by_hand(o),
+        "remedy": fold::repair(o),
     })
 }

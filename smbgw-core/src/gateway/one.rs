@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result, chain, chain_with_remedy};
 use crate::facts::{Facts, Paths};
 use crate::host::{Lock, Machines, Secrets};
 use crate::journal::event::Event;
+use crate::journal::fold;
 use crate::journal::store::new_opid;
 use crate::observe::{self, Need};
 use crate::plan::live::hand_edited;
@@ -520,8 +521,7 @@ impl One {
             return Ok(());
         };
         let why = o.undo_errors.first().map(|e| e.message.clone()).unwrap_or_default();
-        Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op))
-            .remedy(format!("pve-smbgateway repair {target}")))
+        Err(Error::new(Kind::Stuck, format!("{target} is stuck since {} ({op} is refused): {why}", o.op)).remedy(fold::repair(o)))
     }
 
     fn result(&mut self) -> Result<Progress> {

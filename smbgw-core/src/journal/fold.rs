@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::event::{Event, Line, Outcome};
 use crate::error::{Error, ErrorDoc, Kind, Result};
 use crate::host::ProcessId;
-use crate::plan::step::{Seen, Step, Undo};
+use crate::plan::step::{Effect, Seen, Step, Undo};
 
 /// How far a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +232,18 @@ pub fn left_over(state: &OpState) -> Vec<String> {
     state.undo_errors.iter().map(|e| format!("not undone: {}", e.message)).collect()
 }
 
-/// What an administrator would type to finish the undo of a stuck operation.
+/// The command that finishes a stuck operation, and whose password it takes.
+pub fn repair(state: &OpState) -> String {
+    let mut failed = state.steps.iter().filter(|s| s.progress == Progress::UndoFailed);
+    let account = failed.find_map(|s| match &s.step.undo {
+        Undo::Do(effects) => effects.iter().find_map(Effect::account_of_undo),
+        _ => None,
+    });
+    let how = account.map(|a| format!(" --password-stdin, with the password of {a}")).unwrap_or_default();
+    format!("pve-smbgateway repair {}{how}", state.target)
+}
+
+/// What an administrator would type to finish the undo of a stuck operation, without us.
 pub fn by_hand(state: &OpState) -> Vec<String> {
     let failed = state.steps.iter().rev().filter(|s| s.progress == Progress::UndoFailed);
     failed

@@ -643,6 +643,22 @@ impl Effect {
                 | Effect::Tag { .. }
         )
     }
+
+    /// The file, put by before, that it brings back.
+    pub fn undoes_with(&self) -> Option<&PathBuf> {
+        match self {
+            Effect::Unjoin { secrets: Some((before, _)), .. } => Some(before),
+            _ => None,
+        }
+    }
+
+    /// The account whose password it takes.
+    pub fn account_of_undo(&self) -> Option<&str> {
+        match self {
+            Effect::Unjoin { by, .. } if by.by == JoinBy::Password => by.account.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Effect {

@@ -552,6 +552,9 @@ impl OpRun {
         if undone_before {
             return Ok(Vec::new());
         }
+        if let Some(later) = self.needed_by(s) {
+            return Err(Error::new(Kind::Conflict, format!("{} stays: it is needed to undo step {later}", step.watch)));
+        }
         let now = self.see(step, false)?;
         // A container that is gone, whoever destroyed it, can be neither started nor stopped: the worker builds it anew.
         if matches!((&step.watch, &now), (Watch::Guest(_), Seen::Absent)) {
@@ -596,6 +599,17 @@ impl OpRun {
                 all
             }
         })
+    }
+
+    /// The later step whose undo failed and, tried again, needs what this one made.
+    fn needed_by(&self, s: &StepState) -> Option<&str> {
+        let Watch::Exists(path) = &s.step.watch else { return None };
+        let needs = |o: &&StepState| match &o.step.undo {
+            Undo::Do(effects) => effects.iter().any(|e| e.undoes_with() == Some(path)),
+            _ => false,
+        };
+        let failed = |o: &&StepState| o.progress == StepProgress::UndoFailed && !std::ptr::eq(*o, s);
+        self.journal.state().steps.iter().filter(failed).find(needs).map(|o| o.step.id.as_str())
     }
 
     /// Of the other steps that wrote the same part of the record (a join writes the membership, too): whether an earlier one is undone
@@ -707,8 +721,7 @@ impl OpRun {
         let mut list: Vec<String> = undone.map(|s| format!("undone: {}", s.step.title)).collect();
         if outcome == Outcome::Stuck {
             list.extend(fold::left_over(state));
-            let remedy =
-                format!("finish it with: pve-smbgateway repair {}; by hand: {}", state.target, fold::by_hand(state).join("; "));
+            let remedy = format!("finish it with: {}; by hand: {}", fold::repair(state), fold::by_hand(state).join("; "));
             return error.as_kind(Kind::Stuck).remedy(remedy).story(|s| s.undone = list);
         }
         error.story(|s| s.undone = list)
