@@ -351,6 +351,22 @@ subtest "the machine's password is changed" => sub {
     }
 };
 
+subtest 'profile high' => sub {
+    call_ok('smbgw-security high', Lab::Product::set('office', { 'smbgw-security' => 'high' }, timeout => 120));
+    is(Lab::Smb::parameter('server smb encrypt'), 'required', 'encryption is required');
+    is(by_kerberos('alice', 'office', 'ls'), 'OK', 'Kerberos works');
+    is(Lab::Smb::parameter('ntlm auth'), 'disabled', '... the gateway itself accepts no NTLM');
+    # which is about its own accounts: those of the domain are judged by the controllers
+    is(by_password('alice', 'office', 'ls'), 'OK', "... NTLM of a domain account is the controllers' to refuse");
+    Lab::Domain::ntlm(0);
+    isnt(by_password('alice', 'office', 'ls'), 'OK', 'which they do where it is disabled there');
+    is(by_kerberos('alice', 'office', 'ls'), 'OK', '... and Kerberos works');
+    is_well('... ad check finds nothing');
+    Lab::Domain::ntlm(1);
+    call_ok('smbgw-security standard', Lab::Product::set('office', { 'smbgw-security' => 'standard' }, timeout => 120));
+    ok(Lab::Box::until_true(sub { by_password('alice', 'office', 'ls') eq 'OK' }, 30), 'back: NTLMv2 works');
+};
+
 subtest 'the domain controller away, and back' => sub {
     my $held = Lab::Smb::hold('EXAMPLE/alice', $PASSWORD{alice}, 'office');
     Lab::Domain::stop();

@@ -248,6 +248,17 @@ sub clock {
     return;
 }
 
+# Whether it lets anybody log in by NTLM, by starting its daemons again.
+sub ntlm {
+    my ($on) = @_;
+    stop();
+    my $conf = "$base/fs/etc/samba/smb.conf";
+    my $text = Lab::Box::slurp($conf) =~ s/^\s*ntlm auth\b.*\n//mr;
+    $text =~ s/^(\[global\]\n)/$1\tntlm auth = disabled\n/m if !$on;
+    Lab::Box::spew($conf, $text, 0644);
+    return again();
+}
+
 # Nothing arrives at the controller or leaves it (1), or everything again (0).
 sub silent { ($silent) = @_; return _filter() }
 
