@@ -362,6 +362,7 @@ our @OPERATIONS = (
         optional => ['sections', 'defer'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'shares', 'storage', 'Datastore.Allocate'],
         description => 'Create a share and prove it by a login.',
     },
     {
@@ -371,6 +372,7 @@ our @OPERATIONS = (
         optional => ['sections', 'defer'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
+        api => ['PUT', 'shares/{id}', 'storage', 'Datastore.Allocate'],
         description => 'Bring a share to a changed section.',
     },
     {
@@ -380,6 +382,7 @@ our @OPERATIONS = (
         optional => ['defer'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['DELETE', 'shares/{id}', 'storage', 'Datastore.Allocate'],
         description => 'Stop serving a share and remove what was made for it; never its data.',
     },
     {
@@ -389,6 +392,7 @@ our @OPERATIONS = (
         optional => ['id', 'gateway', 'overwrite', 'restore', 'sections'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'shares/{id}/repair', 'storage', 'Datastore.Allocate'],
         description => 'Finish or undo what is stuck or interrupted; put back drift.',
     },
     {
@@ -398,6 +402,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'shares/{id}/limits', 'storage', 'Datastore.Allocate'],
         description => 'Set the limits of a share again where somebody changed them.',
     },
     {
@@ -407,6 +412,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/users', 'storage', 'Datastore.Allocate'],
         description => 'Create a local user.',
     },
     {
@@ -416,6 +422,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/users/{user=name}/password', 'storage', 'Datastore.Allocate'],
         description => 'Give a local user another password.',
     },
     {
@@ -425,6 +432,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/users/{user=name}/disable', 'storage', 'Datastore.Allocate'],
         description => 'Disable a local user and end its sessions.',
     },
     {
@@ -434,6 +442,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/users/{user=name}/enable', 'storage', 'Datastore.Allocate'],
         description => 'Enable a disabled user.',
     },
     {
@@ -443,6 +452,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['DELETE', 'gateways/{gateway}/users/{user=name}', 'storage', 'Datastore.Allocate'],
         description => 'Remove a local user; its files stay.',
     },
     {
@@ -452,6 +462,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/groups', 'storage', 'Datastore.Allocate'],
         description => 'Create a local group.',
     },
     {
@@ -461,6 +472,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['DELETE', 'gateways/{gateway}/groups/{group=name}', 'storage', 'Datastore.Allocate'],
         description => 'Remove a local group.',
     },
     {
@@ -470,6 +482,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/groups/{group=name}/members', 'storage', 'Datastore.Allocate'],
         description => 'Put a user into a group.',
     },
     {
@@ -479,6 +492,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['DELETE', 'gateways/{gateway}/groups/{group=name}/members/{user}', 'storage', 'Datastore.Allocate'],
         description => 'Take a user out of a group and end its sessions.',
     },
     {
@@ -488,6 +502,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway=name}/start', 'storage', 'Datastore.Allocate'],
         description => 'Start a gateway\'s container, after looking at its trees.',
     },
     {
@@ -497,6 +512,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway=name}/stop', 'storage', 'Datastore.Allocate'],
         description => 'Stop a gateway\'s container until somebody starts it.',
     },
     {
@@ -506,6 +522,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway=name}/restart', 'storage', 'Datastore.Allocate'],
         description => 'Stop and start a gateway\'s container: what waits for the next start takes effect.',
     },
     {
@@ -515,6 +532,7 @@ our @OPERATIONS = (
         optional => ['template'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway=name}/upgrade', 'storage', 'Datastore.Allocate'],
         description => 'Replace a gateway\'s container by one from a newer template; users, SID and data stay.',
     },
     {
@@ -524,6 +542,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway=name}/adopt', 'storage', 'Datastore.Allocate'],
         description => 'Take the number that an administrator gave a gateway\'s container.',
     },
     {
@@ -533,6 +552,7 @@ our @OPERATIONS = (
         optional => ['suite', 'storage', 'mirror', 'name'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'templates', 'node', 'Sys.Modify'],
         description => 'Build a template for containers.',
     },
     {
@@ -542,6 +562,7 @@ our @OPERATIONS = (
         optional => ['keep'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'templates/prune', 'node', 'Sys.Modify'],
         description => 'Remove templates that no gateway uses, the newest excepted.',
     },
     {
@@ -551,6 +572,7 @@ our @OPERATIONS = (
         optional => ['back'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'shift', 'node', 'Sys.Modify'],
         description => 'Give everything in a tree the numbers of an unprivileged container, or take them back.',
     },
     {
@@ -560,6 +582,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'username', 'by', 'domain', 'smbgw-ad-ou', 'smbgw-idmap', 'smbgw-ad-dns'],
         secrets => ['password', 'ticket', 'offline-join'],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/ad/join', 'storage', 'Datastore.Allocate'],
         description => 'Make a gateway a member of a domain, or one again; the account is used once and not kept.',
     },
     {
@@ -569,6 +592,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'by', 'keep-account'],
         secrets => ['password', 'ticket', 'offline-join'],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/ad/leave', 'storage', 'Datastore.Allocate'],
         description => 'Take a gateway out of its domain and delete its computer account.',
     },
     {
@@ -578,6 +602,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'share', 'ntlm'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/ad/test-user', 'storage', 'Datastore.Allocate'],
         description => 'Let a user of the domain log in to the shares of a gateway with a ticket (or by NTLM), to see whether he can.',
     },
     {
@@ -587,6 +612,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/ad/repair', 'storage', 'Datastore.Allocate'],
         description => 'Put a part of a membership right again: keytab, rotate (the computer\'s password) or names.',
     },
     {
@@ -596,6 +622,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'worker'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'gateways/{gateway}/ad/fallback', 'storage', 'Datastore.Allocate'],
         description => 'Let the local users of smbgw-ad-fallback log in, or not any more; the worker ends only what it began.',
     },
     {
@@ -605,6 +632,7 @@ our @OPERATIONS = (
         optional => ['ids'],
         secrets => [],
         privilege => 'Datastore.Allocate',
+        api => ['POST', 'reconcile', 'node', 'Sys.Modify'],
         description => 'Bring this node to the wanted state and refresh the status snapshots.',
     },
     {
@@ -614,6 +642,7 @@ our @OPERATIONS = (
         optional => ['sections', 'create'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => undef,
         description => 'All problems of a section, and what it would mean.',
     },
     {
@@ -623,6 +652,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['POST', 'plan', 'storage', 'Datastore.Allocate'],
         description => 'What a run would do.',
     },
     {
@@ -632,6 +662,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => undef,
         description => 'The Samba configuration that sections would give.',
     },
     {
@@ -641,6 +672,7 @@ our @OPERATIONS = (
         optional => ['fresh'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'shares/{id}', 'share', 'Datastore.Audit'],
         description => 'The state of a share.',
     },
     {
@@ -650,6 +682,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'shares', 'storage', 'Datastore.Audit'],
         description => 'All shares of this node.',
     },
     {
@@ -659,6 +692,7 @@ our @OPERATIONS = (
         optional => ['id'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'quota', 'storage', 'Datastore.Audit'],
         description => 'Limits of shares, and what is used of them.',
     },
     {
@@ -668,6 +702,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/users', 'storage', 'Datastore.Audit'],
         description => 'Local users.',
     },
     {
@@ -677,6 +712,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/groups', 'storage', 'Datastore.Audit'],
         description => 'Local groups.',
     },
     {
@@ -686,6 +722,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways', 'storage', 'Datastore.Audit'],
         description => 'All gateways, and the containers of this node\'s.',
     },
     {
@@ -695,6 +732,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'templates', 'node', 'Sys.Audit'],
         description => 'Templates for containers on this node.',
     },
     {
@@ -704,6 +742,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'domain', 'what'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/ad/check', 'storage', 'Datastore.Audit'],
         description => 'Whether a domain can be joined, or a membership is good: each look with what it did, saw and means.',
     },
     {
@@ -713,6 +752,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'match', 'limit'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/ad/users', 'storage', 'Datastore.Audit'],
         description => 'Users of the domain.',
     },
     {
@@ -722,6 +762,7 @@ our @OPERATIONS = (
         optional => ['gateway', 'match', 'limit'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/ad/groups', 'storage', 'Datastore.Audit'],
         description => 'Groups of the domain.',
     },
     {
@@ -731,6 +772,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/ad/whoami', 'storage', 'Datastore.Audit'],
         description => 'Who an account of the domain is, and which shares it may use and why.',
     },
     {
@@ -740,6 +782,7 @@ our @OPERATIONS = (
         optional => ['gateway'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'gateways/{gateway}/ad/report', 'storage', 'Datastore.Audit'],
         description => 'Everything about a gateway\'s membership in one document.',
     },
     {
@@ -749,6 +792,7 @@ our @OPERATIONS = (
         optional => ['id', 'since', 'limit'],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'audit', 'node', 'Sys.Audit'],
         description => 'Who did what, when, with which result.',
     },
     {
@@ -758,6 +802,7 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => ['GET', 'schema', 'node', 'Sys.Audit'],
         description => 'The tables of properties and operations.',
     },
     {
@@ -767,7 +812,210 @@ our @OPERATIONS = (
         optional => [],
         secrets => [],
         privilege => 'Datastore.Audit',
+        api => undef,
         description => 'The sections kept in the gateway record.',
+    },
+);
+
+# Parameters of operations beside the properties of a section; "operation:name" where a name means something else there.
+our @PARAMETERS = (
+    {
+        name => 'ad.check:what',
+        type => 'string',
+        enum => ['check', 'dns', 'kerberos', 'time'],
+        description => 'What is looked at; default: everything.',
+    },
+    {
+        name => 'ad.test-user:name',
+        type => 'string',
+        description => 'The user, as DOMAIN\\name or name.',
+    },
+    {
+        name => 'ad.whoami:name',
+        type => 'string',
+        description => 'The account, as DOMAIN\\name or name.',
+    },
+    {
+        name => 'back',
+        type => 'boolean',
+        description => 'Take the numbers back.',
+    },
+    {
+        name => 'by',
+        type => 'string',
+        enum => ['password', 'ticket', 'offline-join'],
+        description => 'What the join is done with; default: password.',
+    },
+    {
+        name => 'domain',
+        type => 'string',
+        description => 'The domain, by its DNS name; default: the one that the gateway is, or shall be, in.',
+    },
+    {
+        name => 'fresh',
+        type => 'boolean',
+        description => 'Look now; otherwise the last snapshot.',
+    },
+    {
+        name => 'gateway',
+        type => 'string',
+        description => 'The gateway.',
+    },
+    {
+        name => 'group',
+        type => 'string',
+        description => 'The group.',
+    },
+    {
+        name => 'group.create:name',
+        type => 'string',
+        description => 'The group.',
+    },
+    {
+        name => 'id',
+        type => 'string',
+        description => 'The storage id of a share.',
+    },
+    {
+        name => 'ids',
+        type => 'string',
+        description => 'Only these shares, separated by commas.',
+    },
+    {
+        name => 'keep',
+        type => 'integer',
+        description => 'How many of the newest stay; default: 1.',
+    },
+    {
+        name => 'keep-account',
+        type => 'boolean',
+        description => 'The computer account stays, disabled.',
+    },
+    {
+        name => 'limit',
+        type => 'integer',
+        description => 'At most so many; default: 200.',
+    },
+    {
+        name => 'match',
+        type => 'string',
+        description => 'Only names with this in them; * stands for any text.',
+    },
+    {
+        name => 'mirror',
+        type => 'string',
+        description => 'Debian\'s mirror; default: that of the node.',
+    },
+    {
+        name => 'name',
+        type => 'string',
+        description => 'The name.',
+    },
+    {
+        name => 'ntlm',
+        type => 'boolean',
+        description => 'By NTLM instead of Kerberos.',
+    },
+    {
+        name => 'offline-join',
+        type => 'string',
+        description => 'What net offlinejoin provision or djoin wrote, as one line of base64.',
+    },
+    {
+        name => 'on',
+        type => 'boolean',
+        description => 'Let them log in, or not any more.',
+    },
+    {
+        name => 'overwrite',
+        type => 'boolean',
+        description => 'Put back what was changed by hand.',
+    },
+    {
+        name => 'password',
+        type => 'string',
+        description => 'The password.',
+    },
+    {
+        name => 'path',
+        type => 'string',
+        description => 'The tree.',
+    },
+    {
+        name => 'share',
+        type => 'string',
+        description => 'One share; default: all of the gateway.',
+    },
+    {
+        name => 'since',
+        type => 'integer',
+        description => 'Only what began after this moment, in milliseconds since the epoch.',
+    },
+    {
+        name => 'smbgw-ad-dns',
+        type => 'string',
+        description => 'Whether the gateway registers its addresses in the domain\'s DNS.',
+    },
+    {
+        name => 'smbgw-ad-ou',
+        type => 'string',
+        description => 'Where the computer account is made, as Servers/Files.',
+    },
+    {
+        name => 'smbgw-idmap',
+        type => 'string',
+        description => 'Numbers of the domain\'s accounts, as FIRST-LAST.',
+    },
+    {
+        name => 'storage',
+        type => 'string',
+        description => 'Where the template is kept; default: the first storage for templates.',
+    },
+    {
+        name => 'suite',
+        type => 'string',
+        description => 'Debian\'s release; default: that of the node.',
+    },
+    {
+        name => 'template',
+        type => 'string',
+        description => 'The template; default: the newest.',
+    },
+    {
+        name => 'template.build:name',
+        type => 'string',
+        description => 'Its name; default: version and date.',
+    },
+    {
+        name => 'ticket',
+        type => 'string',
+        description => 'A Kerberos credentials cache, as one line of base64.',
+    },
+    {
+        name => 'user',
+        type => 'string',
+        description => 'The user.',
+    },
+    {
+        name => 'user.create:name',
+        type => 'string',
+        description => 'The user.',
+    },
+    {
+        name => 'username',
+        type => 'string',
+        description => 'The account of the domain that may do it.',
+    },
+    {
+        name => 'vmid',
+        type => 'integer',
+        description => 'The number that the container has now.',
+    },
+    {
+        name => 'what',
+        type => 'string',
+        enum => ['keytab', 'rotate', 'names'],
+        description => 'What is put right.',
     },
 );
 
@@ -776,6 +1024,13 @@ sub property {
     my ($name) = @_;
     for my $p (@PROPERTIES) { return $p if $p->{name} eq $name }
     return undef;
+}
+
+# A parameter of an operation by name, or undef.
+sub parameter {
+    my ($op, $name) = @_;
+    my %by = map { $_->{name} => $_ } @PARAMETERS;
+    return $by{"$op:$name"} // $by{$name};
 }
 
 # What the storage plugin declares: our own properties only. A core one declared again stops every Proxmox daemon.

@@ -47,6 +47,17 @@ sub api {
 
 sub type { return PVE::SMBGateway::Config::TYPE }
 
+# /nodes/{node}/smbgateway. There is no place for the API of others, but Proxmox's function can be called for its class: as a function, because
+# that class may still be in the making, and says then that it inherits nothing. What goes wrong must not keep the plugin from
+# registering: then there is no API of ours, and everything else works.
+our $API = eval {
+    local $SIG{__DIE__} = 'DEFAULT';
+    require PVE::RESTHandler;
+    require PVE::API2::SMBGateway;
+    PVE::RESTHandler::register_method('PVE::API2::Nodes::Nodeinfo', { subclass => 'PVE::API2::SMBGateway', path => 'smbgateway' });
+    1;
+} || do { warn "the API of the SMB gateway is not available: $@"; 0 };
+
 sub plugindata {
     return {
         content => [{ none => 1, iso => 1, backup => 1 }, { none => 1 }],

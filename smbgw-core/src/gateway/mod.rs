@@ -30,7 +30,7 @@ use crate::quota::Figures;
 use crate::run::reconcile::section_mode;
 use crate::spec::record::{Member, Record, ShareEntry, ShareState, TreeId, TreeOwner};
 use crate::spec::section::{self, Checked, JoinAccount, Known, Mode, NATIVE, Section, Sections, Surroundings};
-use crate::spec::{DomainSpec, ShareSpec, ops, schema};
+use crate::spec::{DomainSpec, ShareSpec, ops, routes, schema};
 use crate::status::{self, Hot, Look, STALE_MS};
 use crate::types::{DomainAccount, GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
 
@@ -308,7 +308,9 @@ impl Context {
     pub fn query(&self, op: &str, params: &Value) -> Result<Value> {
         check_params(op, params, ops::Effect::Query)?;
         match op {
-            "schema" => Ok(json!({"properties": schema::document(), "operations": ops::document()})),
+            "schema" => {
+                Ok(json!({"properties": schema::document(), "operations": ops::document(), "parameters": routes::document()}))
+            }
             "check" => self.check(params),
             "plan" => self.plan(params),
             "render" => self.render(params),

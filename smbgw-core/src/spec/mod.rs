@@ -6,7 +6,9 @@ pub mod access;
 pub mod domain;
 pub mod guest;
 pub mod ops;
+
 pub mod record;
+pub mod routes;
 pub mod schema;
 pub mod section;
 pub mod settings;

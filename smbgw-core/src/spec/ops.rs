@@ -4,6 +4,8 @@
 
 use serde_json::{Value, json};
 
+use super::routes;
+
 /// Whether an operation changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -170,12 +172,14 @@ pub fn operation(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|o| o.name == name)
 }
 
-/// The table as a document: `[{name, effect, required, optional, secrets, privilege, description}]`.
+/// The table as a document: `[{name, effect, required, optional, secrets, privilege, description, api}]`; `api` is method, path,
+/// what the privilege is asked on (`share`, `storage` or `node`), and the privilege.
 pub fn document() -> Value {
     let list = OPERATIONS.iter().map(|o| {
         json!({
             "name": o.name, "effect": if o.effect == Effect::Run { "run" } else { "query" }, "required": o.required,
             "optional": o.optional, "secrets": o.secrets, "privilege": o.privilege, "description": o.text,
+            "api": routes::route(o.name),
         })
     });
     Value::Array(list.collect())

@@ -6,6 +6,8 @@ package PVE::JSONSchema;
 use strict;
 use warnings;
 
+use JSON::PP ();
+
 use PVE::Exception qw(raise_param_exc);
 use PVE::Tools;
 
@@ -49,6 +51,7 @@ register_format('pve-node', \&pve_verify_node_name);
 register_format('pve-configid', _matching(qr/\A[a-z][a-z0-9_-]+\z/i, 'invalid configuration ID'));
 
 register_standard_option('pve-storage-id', { type => 'string', format => 'pve-storage-id', description => 'The storage identifier.' });
+register_standard_option('pve-node', { type => 'string', format => 'pve-node', description => 'The cluster node name.' });
 register_standard_option('pve-node-list', { type => 'string', format => 'pve-node-list', description => 'List of cluster node names.' });
 
 sub parse_storage_id {
@@ -107,6 +110,31 @@ sub check_prop {
         if defined($schema->{maxLength}) && length($value) > $schema->{maxLength};
     if (defined($schema->{format}) && !ref($schema->{format})) {
         eval { check_format($schema->{format}, $value); 1 } or $complain->("invalid format - $@" =~ s/\s+\z//r);
+    }
+    return;
+}
+
+# What a method gives against what it says that it gives; dies with the first thing that differs.
+sub check_returned {
+    my ($value, $schema, $path) = @_;
+    $path //= 'result';
+    my $type = ($schema // {})->{type} // return;
+    return if !defined($value) && $schema->{optional};
+    die "$path is missing\n" if !defined($value) && $type ne 'null';
+    if ($type eq 'object') {
+        die "$path is no object\n" if ref($value) ne 'HASH';
+        my $properties = $schema->{properties} // return;
+        check_returned($value->{$_}, $properties->{$_}, "$path.$_") for sort keys %$properties;
+        my @unknown = grep { !$properties->{$_} } sort keys %$value;
+        die "$path has '$unknown[0]', of which the schema does not know\n" if @unknown && defined($schema->{additionalProperties}) && !$schema->{additionalProperties};
+    } elsif ($type eq 'array') {
+        die "$path is no list\n" if ref($value) ne 'ARRAY';
+        check_returned($value->[$_], $schema->{items}, $path . "[$_]") for 0 .. $#$value;
+    } else {
+        die "$path is no $type\n" if ref($value) && !JSON::PP::is_bool($value);
+        my %errors;
+        check_prop($value, $schema, $path, \%errors) if $type ne 'null';
+        die "$_: $errors{$_}\n" for sort keys %errors;
     }
     return;
 }

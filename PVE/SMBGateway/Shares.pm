@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+package PVE::SMBGateway::Shares;
+
+# Shares of Proxmox's storage configuration: created, changed and removed through its own API, so that storage.cfg, its lock and the order
+# of hooks are Proxmox's; and the work that a hook leaves to the worker, done here for whoever waits for it. It must not know who asks
+# (the command, a task), nor how anything is shown.
+
+use strict;
+use warnings;
+
+use Time::HiRes ();
+
+use PVE::SMBGateway::Config;
+use PVE::SMBGateway::Error;
+use PVE::SMBGateway::Native;
+use PVE::SMBGateway::Worker;
+
+# Calls a method of Proxmox's storage API: 'create', 'update' or 'delete', with its parameters. Hooks run in this process. Returns the result
+# of the share's operation.
+#   on_event => sub      events of the hooks' runs, and of the worker's work
+#   wait => 0            what the hook left to the worker is left to it
+#   actor => user        for the worker's work
+#   said => sub          called with the warnings that the hook has printed already
+sub change {
+    my ($method, $param, %o) = @_;
+    my $id = $param->{storage};
+    PVE::SMBGateway::Config::on_proxmox()
+        or PVE::SMBGateway::Error->throw('unsupported', 'this machine has no storage stack of Proxmox VE');
+    if ($method ne 'create') {
+        my $section = PVE::SMBGateway::Config::sections()->{$id};
+        no_share($id) if !$section || $section->{type} ne PVE::SMBGateway::Config::TYPE;
+    }
+    my ($result, @held);
+    my $ok = eval {
+        local $PVE::SMBGateway::Native::ON_EVENT = $o{on_event};
+        local $PVE::SMBGateway::Native::ON_RESULT = sub { my ($op, $done) = @_; $result = { %$done } if $op =~ m/\Ashare\./ };
+        local $PVE::SMBGateway::Worker::HELD = \@held;
+        PVE::API2::Storage::Config->$method($param);
+        1;
+    };
+    my $error = $@;
+    $result //= { id => $id };
+    $o{said}->(@{ $result->{warnings} // [] }) if $o{said};
+    my $waits = $ok && ($result->{state} // '') =~ m/\A(?:provisioning|recorded|deleting)\z/;
+    if (!$waits || !($o{wait} // 1)) {
+        PVE::SMBGateway::Worker::start($_) for @held;
+        die $error if !$ok;
+        return $result;
+    }
+    return _follow($id, $result, %o);
+}
+
+sub no_share {
+    my ($id) = @_;
+    PVE::SMBGateway::Error->throw('not-found', "there is no SMB share with the storage id '$id'", remedy => "see 'pve-smbgateway list'");
+}
+
+# The worker's work for one share, in the foreground. Whoever is at its gateway already is watched.
+sub _follow {
+    my ($id, $result, %o) = @_;
+    my $gateway = ($result->{section} // {})->{'smbgw-gateway'};
+    my $shown = '';
+    while (1) {
+        my $worked = eval {
+            PVE::SMBGateway::Native::run(
+                'reconcile', { ids => [$id], sections => PVE::SMBGateway::Config::sections(), 'lock-wait-ms' => 500, (defined($o{actor}) ? (actor => $o{actor}) : ()) },
+                on_event => $o{on_event}, keep_signal => $o{keep_signal},
+            );
+        };
+        if (!$worked) {
+            my $error = PVE::SMBGateway::Error->from($@);
+            die $error if $error->kind() ne 'busy';
+        }
+        my ($done) = reverse grep { ref($_) eq 'HASH' && ($_->{id} // '') eq $id } @{ ($worked // {})->{shares} // [] };
+        _unfinished($id, $result, $done->{error}) if $done && ref($done->{error}) eq 'HASH';
+        return { %$result, %$done, warnings => [@{ $result->{warnings} // [] }, @{ $done->{warnings} // [] }] } if $done;
+
+        my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $id }) };
+        my $state = ($doc // {})->{state} // ($result->{state} eq 'deleting' ? 'removed' : $result->{state});
+        _unfinished($id, $result, $doc->{error}) if $state eq 'failed';
+        $gateway //= ($doc // {})->{gateway};
+        my $busy = !$worked || grep { !defined($gateway) || $_ eq $gateway } @{ $worked->{busy} // [] };
+        return { %$result, state => $state } if !$busy;
+
+        my $step = (ref(($doc // {})->{operation}) eq 'HASH' ? $doc->{operation}->{step} : undef) // 'waiting for the gateway';
+        if ($step ne $shown) {
+            $shown = $step;
+            $o{on_event}->({ event => 'elsewhere', step => $step }) if $o{on_event};
+        }
+        Time::HiRes::sleep(1);
+    }
+}
+
+# What was recorded could not be done. It stays wanted.
+sub _unfinished {
+    my ($id, $result, $doc) = @_;
+    my %problems = map { $_->{property} => $_->{message} } @{ $doc->{problems} // [] };
+    PVE::SMBGateway::Error->throw(
+        $doc->{kind} // 'internal', $doc->{message} // 'unknown failure',
+        code => $doc->{code}, problems => \%problems, detail => $doc,
+        remedy => join("\n  ", grep { defined } $doc->{remedy}, $result->{state} eq 'deleting'
+            ? "the storage is removed from the configuration; the worker tries again, 'pve-smbgateway reconcile $id' does it now"
+            : "the storage is in the configuration; the worker tries again, 'pve-smbgateway reconcile $id' does it now, 'pve-smbgateway delete $id' gives up"),
+    );
+}
+
+1;

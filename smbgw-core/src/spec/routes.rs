@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where operations are in Proxmox's API, below `/nodes/{node}/smbgateway`, and what their parameters are: the API module, its reference and
+//! its tests are made from these tables. It must not know how an operation is carried out.
+
+use serde_json::{Value, json};
+
+/// On which object of Proxmox's permissions an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// `/storage/ID`
+    Share,
+    /// `/storage`
+    Storage,
+    /// `/nodes/NODE`
+    Node,
+}
+
+/// An operation in the API.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// The operation.
+    pub op: &'static str,
+    /// GET, POST, PUT, DELETE.
+    pub method: &'static str,
+    /// Below `/nodes/{node}/smbgateway`. `{word=parameter}`: the word stands in the path for that parameter of the operation.
+    pub path: &'static str,
+    /// What the privilege is asked on.
+    pub at: At,
+    /// In Proxmox's words.
+    pub privilege: &'static str,
+}
+
+const AUDIT: &str = "Datastore.Audit";
+const ALLOCATE: &str = "Datastore.Allocate";
+
+const fn get(op: &'static str, path: &'static str) -> Route {
+    Route { op, method: "GET", path, at: At::Storage, privilege: AUDIT }
+}
+
+const fn post(op: &'static str, path: &'static str) -> Route {
+    Route { op, method: "POST", path, at: At::Storage, privilege: ALLOCATE }
+}
+
+const fn delete(op: &'static str, path: &'static str) -> Route {
+    Route { op, method: "DELETE", path, at: At::Storage, privilege: ALLOCATE }
+}
+
+const fn of_share(route: Route) -> Route {
+    Route { at: At::Share, ..route }
+}
+
+const fn of_node(route: Route, privilege: &'static str) -> Route {
+    Route { at: At::Node, privilege, ..route }
+}
+
+/// All of them.
+pub const ROUTES: &[Route] = &[
+    get("list", "shares"),
+    post("share.create", "shares"),
+    of_share(get("status", "shares/{id}")),
+    // As in Proxmox's own storage API: whoever changes or removes a definition needs the privilege on all of them.
+    Route { op: "share.update", method: "PUT", path: "shares/{id}", at: At::Storage, privilege: ALLOCATE },
+    delete("share.delete", "shares/{id}"),
+    post("share.repair", "shares/{id}/repair"),
+    post("share.limits", "shares/{id}/limits"),
+    post("plan", "plan"),
+    get("quota", "quota"),
+    get("gateways", "gateways"),
+    post("gateway.start", "gateways/{gateway=name}/start"),
+    post("gateway.stop", "gateways/{gateway=name}/stop"),
+    post("gateway.restart", "gateways/{gateway=name}/restart"),
+    post("gateway.upgrade", "gateways/{gateway=name}/upgrade"),
+    post("gateway.adopt", "gateways/{gateway=name}/adopt"),
+    get("users", "gateways/{gateway}/users"),
+    post("user.create", "gateways/{gateway}/users"),
+    delete("user.remove", "gateways/{gateway}/users/{user=name}"),
+    post("user.password", "gateways/{gateway}/users/{user=name}/password"),
+    post("user.disable", "gateways/{gateway}/users/{user=name}/disable"),
+    post("user.enable", "gateways/{gateway}/users/{user=name}/enable"),
+    get("groups", "gateways/{gateway}/groups"),
+    post("group.create", "gateways/{gateway}/groups"),
+    delete("group.remove", "gateways/{gateway}/groups/{group=name}"),
+    post("group.add-member", "gateways/{gateway}/groups/{group=name}/members"),
+    delete("group.remove-member", "gateways/{gateway}/groups/{group=name}/members/{user}"),
+    get("ad.check", "gateways/{gateway}/ad/check"),
+    get("ad.report", "gateways/{gateway}/ad/report"),
+    get("ad.users", "gateways/{gateway}/ad/users"),
+    get("ad.groups", "gateways/{gateway}/ad/groups"),
+    get("ad.whoami", "gateways/{gateway}/ad/whoami"),
+    post("ad.join", "gateways/{gateway}/ad/join"),
+    post("ad.leave", "gateways/{gateway}/ad/leave"),
+    post("ad.test-user", "gateways/{gateway}/ad/test-user"),
+    post("ad.repair", "gateways/{gateway}/ad/repair"),
+    post("ad.fallback", "gateways/{gateway}/ad/fallback"),
+    of_node(get("templates", "templates"), "Sys.Audit"),
+    of_node(post("template.build", "templates"), "Sys.Modify"),
+    of_node(post("template.prune", "templates/prune"), "Sys.Modify"),
+    of_node(post("tree.shift", "shift"), "Sys.Modify"),
+    of_node(get("audit", "audit"), "Sys.Audit"),
+    of_node(post("reconcile", "reconcile"), "Sys.Modify"),
+    of_node(get("schema", "schema"), "Sys.Audit"),
+];
+
+/// Operations that are in no API, and why.
+pub const INTERNAL: &[(&str, &str)] = &[
+    ("check", "what it finds, create, update and plan say as well"),
+    ("render", "for tests and support: the configuration as it would be written"),
+    ("sections", "for `repair --restore`, which is root's alone"),
+];
+
+/// What a parameter takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// `string`, `integer`, `boolean`.
+    pub kind: &'static str,
+    /// The only values, if there is a list of them.
+    pub values: &'static [&'static str],
+    /// For people.
+    pub text: &'static str,
+}
+
+const fn text(name: &'static str, text: &'static str) -> Parameter {
+    Parameter { name, kind: "string", values: &[], text }
+}
+
+const fn number(name: &'static str, text: &'static str) -> Parameter {
+    Parameter { name, kind: "integer", values: &[], text }
+}
+
+const fn flag(name: &'static str, text: &'static str) -> Parameter {
+    Parameter { name, kind: "boolean", values: &[], text }
+}
+
+const fn word(name: &'static str, values: &'static [&'static str], text: &'static str) -> Parameter {
+    Parameter { name, kind: "string", values, text }
+}
+
+/// What requests can have beside the properties of a section, in the order of their names. Where two operations mean different things by one
+/// name, the operation stands before it.
+pub const PARAMETERS: &[Parameter] = &[
+    word("ad.check:what", &["check", "dns", "kerberos", "time"], "What is looked at; default: everything."),
+    text("ad.test-user:name", "The user, as DOMAIN\\name or name."),
+    text("ad.whoami:name", "The account, as DOMAIN\\name or name."),
+    flag("back", "Take the numbers back."),
+    word("by", &["password", "ticket", "offline-join"], "What the join is done with; default: password."),
+    text("domain", "The domain, by its DNS name; default: the one that the gateway is, or shall be, in."),
+    flag("fresh", "Look now; otherwise the last snapshot."),
+    text("gateway", "The gateway."),
+    text("group", "The group."),
+    text("group.create:name", "The group."),
+    text("id", "The storage id of a share."),
+    text("ids", "Only these shares, separated by commas."),
+    number("keep", "How many of the newest stay; default: 1."),
+    flag("keep-account", "The computer account stays, disabled."),
+    number("limit", "At most so many; default: 200."),
+    text("match", "Only names with this in them; * stands for any text."),
+    text("mirror", "Debian's mirror; default: that of the node."),
+    text("name", "The name."),
+    flag("ntlm", "By NTLM instead of Kerberos."),
+    text("offline-join", "What net offlinejoin provision or djoin wrote, as one line of base64."),
+    flag("on", "Let them log in, or not any more."),
+    flag("overwrite", "Put back what was changed by hand."),
+    text("password", "The password."),
+    text("path", "The tree."),
+    text("share", "One share; default: all of the gateway."),
+    number("since", "Only what began after this moment, in milliseconds since the epoch."),
+    text("smbgw-ad-dns", "Whether the gateway registers its addresses in the domain's DNS."),
+    text("smbgw-ad-ou", "Where the computer account is made, as Servers/Files."),
+    text("smbgw-idmap", "Numbers of the domain's accounts, as FIRST-LAST."),
+    text("storage", "Where the template is kept; default: the first storage for templates."),
+    text("suite", "Debian's release; default: that of the node."),
+    text("template", "The template; default: the newest."),
+    text("template.build:name", "Its name; default: version and date."),
+    text("ticket", "A Kerberos credentials cache, as one line of base64."),
+    text("user", "The user."),
+    text("user.create:name", "The user."),
+    text("username", "The account of the domain that may do it."),
+    number("vmid", "The number that the container has now."),
+    word("what", &["keytab", "rotate", "names"], "What is put right."),
+];
+
+/// Parameters that the one who calls puts together himself: sections of the storage configuration, and what is between hooks, worker and us.
+pub const ASSEMBLED: &[&str] = &["section", "sections", "defer", "worker", "params", "op", "create", "restore"];
+
+/// A parameter of an operation.
+pub fn parameter(op: &str, name: &str) -> Option<&'static Parameter> {
+    let own = format!("{op}:{name}");
+    PARAMETERS.iter().find(|p| p.name == own).or_else(|| PARAMETERS.iter().find(|p| p.name == name))
+}
+
+/// The route of an operation as a document, `null` where it has none.
+pub fn route(op: &str) -> Value {
+    let Some(r) = ROUTES.iter().find(|r| r.op == op) else { return Value::Null };
+    let at = match r.at {
+        At::Share => "share",
+        At::Storage => "storage",
+        At::Node => "node",
+    };
+    json!([r.method, r.path, at, r.privilege])
+}
+
+/// The parameters as a document.
+pub fn document() -> Value {
+    let list = PARAMETERS.iter().map(|p| {
+        let mut doc = json!({"name": p.name, "type": p.kind, "description": p.text});
+        if !p.values.is_empty() {
+            doc["enum"] = json!(p.values);
+        }
+        doc
+    });
+    Value::Array(list.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ops::OPERATIONS;
+    use crate::spec::schema;
+
+    /// Parameters in a path, as (word in the path, parameter).
+    fn in_path(path: &str) -> Vec<(&str, &str)> {
+        let words = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
+        words.map(|w| w.split_once('=').unwrap_or((w, w))).collect()
+    }
+
+    #[test]
+    fn every_operation_has_one_route_or_a_reason() {
+        for o in OPERATIONS {
+            let routes = ROUTES.iter().filter(|r| r.op == o.name).count();
+            let internal = INTERNAL.iter().filter(|(op, _)| *op == o.name).count();
+            assert_eq!(routes + internal, 1, "{}", o.name);
+        }
+        for op in ROUTES.iter().map(|r| r.op).chain(INTERNAL.iter().map(|(op, _)| *op)) {
+            assert!(OPERATIONS.iter().any(|o| o.name == op), "{op} is no operation");
+        }
+    }
+
+    #[test]
+    fn every_parameter_is_described_and_those_in_paths_exist() {
+        for r in ROUTES {
+            let o = OPERATIONS.iter().find(|o| o.name == r.op).expect("an operation");
+            let all: Vec<&str> = o.required.iter().chain(o.optional).chain(o.secrets).copied().collect();
+            for (_, parameter) in in_path(r.path) {
+                assert!(all.contains(&parameter), "{} has no {parameter}", r.op);
+            }
+            for name in all.iter().filter(|n| !ASSEMBLED.contains(n)) {
+                assert!(parameter(r.op, name).is_some(), "{}: {name}", r.op);
+            }
+        }
+        for p in PARAMETERS {
+            let (op, name) = p.name.split_once(':').map_or((None, p.name), |(op, name)| (Some(op), name));
+            let used = |o: &&crate::spec::ops::Operation| {
+                op.is_none_or(|op| o.name == op) && o.required.iter().chain(o.optional).chain(o.secrets).any(|n| *n == name)
+            };
+            let word = ROUTES.iter().any(|r| in_path(r.path).iter().any(|(w, _)| *w == name));
+            assert!(OPERATIONS.iter().any(|o| used(&o)) || word, "{} is nobody's", p.name);
+        }
+        let mut names: Vec<&str> = PARAMETERS.iter().map(|p| p.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, PARAMETERS.iter().map(|p| p.name).collect::<Vec<_>>());
+    }
+
+    /// What Proxmox's REST handler refuses at registration: one place in a path with two names, or with a name and a fixed word.
+    #[test]
+    fn paths_can_be_registered_together() {
+        let mut seen: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+        let mut leaves = Vec::new();
+        for r in ROUTES {
+            let mut at = String::new();
+            for part in r.path.split('/') {
+                let word = part.split(['{', '=', '}']).find(|p| !p.is_empty()).expect("a word").to_owned();
+                let place = if part.starts_with('{') { format!("{{{word}}}") } else { "fixed".to_owned() };
+                let known = seen.entry(at.clone()).or_insert_with(|| place.clone());
+                assert_eq!(*known, place, "{}", r.path);
+                at.push('/');
+                at.push_str(&if part.starts_with('{') { place } else { word });
+            }
+            leaves.push(format!("{} {at}", r.method));
+        }
+        let all = leaves.len();
+        leaves.sort();
+        leaves.dedup();
+        assert_eq!(leaves.len(), all, "two routes are the same");
+    }
+
+    #[test]
+    fn properties_keep_their_words() {
+        for p in PARAMETERS.iter().filter(|p| p.name.starts_with("smbgw-")) {
+            assert!(schema::property(p.name).is_some(), "{}", p.name);
+        }
+    }
+}
