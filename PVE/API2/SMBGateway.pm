@@ -257,7 +257,8 @@ sub _method {
         name => $name, path => $path, method => $verb, protected => 1, proxyto => 'node', description => $o->{description},
         permissions => _permissions($o->{name}, $at, $privilege),
         parameters => { additionalProperties => 0, properties => \%properties },
-        returns => $run ? { type => 'string', description => 'The id of the task.' } : $o->{name} eq 'list' ? { type => 'array', items => { type => 'object' } } : { type => 'object' },
+        # the list of shares is one for whoever calls, as all lists of Proxmox's API are
+        returns => $run ? { type => 'string', description => 'The id of the task.' } : $o->{name} eq 'list' ? $o->{returns}->{properties}->{shares} : $o->{returns},
         code => sub {
             my ($param) = @_;
             my $params = _operation_params($o, $word, $param);

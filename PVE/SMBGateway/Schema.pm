@@ -364,6 +364,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'shares', 'storage', 'Datastore.Allocate'],
         description => 'Create a share and prove it by a login.',
+        returns => undef,
     },
     {
         name => 'share.update',
@@ -374,6 +375,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['PUT', 'shares/{id}', 'storage', 'Datastore.Allocate'],
         description => 'Bring a share to a changed section.',
+        returns => undef,
     },
     {
         name => 'share.delete',
@@ -384,6 +386,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['DELETE', 'shares/{id}', 'storage', 'Datastore.Allocate'],
         description => 'Stop serving a share and remove what was made for it; never its data.',
+        returns => undef,
     },
     {
         name => 'share.repair',
@@ -394,6 +397,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'shares/{id}/repair', 'storage', 'Datastore.Allocate'],
         description => 'Finish or undo what is stuck or interrupted; put back drift.',
+        returns => undef,
     },
     {
         name => 'share.limits',
@@ -404,6 +408,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'shares/{id}/limits', 'storage', 'Datastore.Allocate'],
         description => 'Set the limits of a share again where somebody changed them.',
+        returns => undef,
     },
     {
         name => 'user.create',
@@ -414,6 +419,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/users', 'storage', 'Datastore.Allocate'],
         description => 'Create a local user.',
+        returns => undef,
     },
     {
         name => 'user.password',
@@ -424,6 +430,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/users/{user=name}/password', 'storage', 'Datastore.Allocate'],
         description => 'Give a local user another password.',
+        returns => undef,
     },
     {
         name => 'user.disable',
@@ -434,6 +441,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/users/{user=name}/disable', 'storage', 'Datastore.Allocate'],
         description => 'Disable a local user and end its sessions.',
+        returns => undef,
     },
     {
         name => 'user.enable',
@@ -444,6 +452,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/users/{user=name}/enable', 'storage', 'Datastore.Allocate'],
         description => 'Enable a disabled user.',
+        returns => undef,
     },
     {
         name => 'user.remove',
@@ -454,6 +463,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['DELETE', 'gateways/{gateway}/users/{user=name}', 'storage', 'Datastore.Allocate'],
         description => 'Remove a local user; its files stay.',
+        returns => undef,
     },
     {
         name => 'group.create',
@@ -464,6 +474,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/groups', 'storage', 'Datastore.Allocate'],
         description => 'Create a local group.',
+        returns => undef,
     },
     {
         name => 'group.remove',
@@ -474,6 +485,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['DELETE', 'gateways/{gateway}/groups/{group=name}', 'storage', 'Datastore.Allocate'],
         description => 'Remove a local group.',
+        returns => undef,
     },
     {
         name => 'group.add-member',
@@ -484,6 +496,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/groups/{group=name}/members', 'storage', 'Datastore.Allocate'],
         description => 'Put a user into a group.',
+        returns => undef,
     },
     {
         name => 'group.remove-member',
@@ -494,6 +507,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['DELETE', 'gateways/{gateway}/groups/{group=name}/members/{user}', 'storage', 'Datastore.Allocate'],
         description => 'Take a user out of a group and end its sessions.',
+        returns => undef,
     },
     {
         name => 'gateway.start',
@@ -504,6 +518,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway=name}/start', 'storage', 'Datastore.Allocate'],
         description => 'Start a gateway\'s container, after looking at its trees.',
+        returns => undef,
     },
     {
         name => 'gateway.stop',
@@ -514,6 +529,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway=name}/stop', 'storage', 'Datastore.Allocate'],
         description => 'Stop a gateway\'s container until somebody starts it.',
+        returns => undef,
     },
     {
         name => 'gateway.restart',
@@ -524,6 +540,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway=name}/restart', 'storage', 'Datastore.Allocate'],
         description => 'Stop and start a gateway\'s container: what waits for the next start takes effect.',
+        returns => undef,
     },
     {
         name => 'gateway.upgrade',
@@ -534,6 +551,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway=name}/upgrade', 'storage', 'Datastore.Allocate'],
         description => 'Replace a gateway\'s container by one from a newer template; users, SID and data stay.',
+        returns => undef,
     },
     {
         name => 'gateway.adopt',
@@ -544,6 +562,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway=name}/adopt', 'storage', 'Datastore.Allocate'],
         description => 'Take the number that an administrator gave a gateway\'s container.',
+        returns => undef,
     },
     {
         name => 'template.build',
@@ -554,6 +573,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'templates', 'node', 'Sys.Modify'],
         description => 'Build a template for containers.',
+        returns => undef,
     },
     {
         name => 'template.prune',
@@ -564,6 +584,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'templates/prune', 'node', 'Sys.Modify'],
         description => 'Remove templates that no gateway uses, the newest excepted.',
+        returns => undef,
     },
     {
         name => 'tree.shift',
@@ -574,6 +595,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'shift', 'node', 'Sys.Modify'],
         description => 'Give everything in a tree the numbers of an unprivileged container, or take them back.',
+        returns => undef,
     },
     {
         name => 'ad.join',
@@ -584,6 +606,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/ad/join', 'storage', 'Datastore.Allocate'],
         description => 'Make a gateway a member of a domain, or one again; the account is used once and not kept.',
+        returns => undef,
     },
     {
         name => 'ad.leave',
@@ -594,6 +617,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/ad/leave', 'storage', 'Datastore.Allocate'],
         description => 'Take a gateway out of its domain and delete its computer account.',
+        returns => undef,
     },
     {
         name => 'ad.test-user',
@@ -604,6 +628,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/ad/test-user', 'storage', 'Datastore.Allocate'],
         description => 'Let a user of the domain log in to the shares of a gateway with a ticket (or by NTLM), to see whether he can.',
+        returns => undef,
     },
     {
         name => 'ad.repair',
@@ -614,6 +639,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/ad/repair', 'storage', 'Datastore.Allocate'],
         description => 'Put a part of a membership right again: keytab, rotate (the computer\'s password) or names.',
+        returns => undef,
     },
     {
         name => 'ad.fallback',
@@ -624,6 +650,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/ad/fallback', 'storage', 'Datastore.Allocate'],
         description => 'Let the local users of smbgw-ad-fallback log in, or not any more; the worker ends only what it began.',
+        returns => undef,
     },
     {
         name => 'reconcile',
@@ -634,6 +661,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'reconcile', 'node', 'Sys.Modify'],
         description => 'Bring this node to the wanted state and refresh the status snapshots.',
+        returns => undef,
     },
     {
         name => 'check',
@@ -644,6 +672,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => undef,
         description => 'All problems of a section, and what it would mean.',
+        returns => undef,
     },
     {
         name => 'plan',
@@ -654,6 +683,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['POST', 'plan', 'storage', 'Datastore.Allocate'],
         description => 'What a run would do.',
+        returns => { additionalProperties => '0', description => 'What would be done.', properties => { op => { description => 'The operation.', type => 'string' }, phases => { description => 'In this order.', items => { additionalProperties => '0', description => 'A phase.', properties => { name => { description => 'Its name.', type => 'string' }, steps => { description => 'Its steps.', items => { additionalProperties => '0', description => 'A step.', properties => { class => { description => 'How long it may take.', enum => ['quick', 'long'], type => 'string' }, effect => { description => 'What is done.', type => 'string' }, id => { description => 'Its name.', type => 'string' }, place => { description => 'Where it acts.', type => 'string' }, title => { description => 'For people.', type => 'string' }, undo => { description => 'How that is taken back, or why not.', type => 'string' } }, type => 'object' }, type => 'array' } }, type => 'object' }, type => 'array' }, target => { description => 'What it is about.', optional => '1', type => 'string' }, text => { description => 'The same for people.', type => 'string' }, warnings => { description => 'What is worth a word.', items => { description => 'A warning.', type => 'string' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'render',
@@ -664,6 +694,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => undef,
         description => 'The Samba configuration that sections would give.',
+        returns => undef,
     },
     {
         name => 'status',
@@ -674,6 +705,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'shares/{id}', 'share', 'Datastore.Audit'],
         description => 'The state of a share.',
+        returns => { additionalProperties => '0', description => 'The state of a share.', properties => { access => { description => 'Who may what.', items => { additionalProperties => '0', description => 'An entry.', properties => { level => { description => 'ro, rw or full.', type => 'string' }, who => { description => 'User or group.', type => 'string' } }, type => 'object' }, type => 'array' }, active => { description => 'The tree can be reached and is the recorded one.', type => 'boolean' }, 'age-ms' => { description => 'How long ago.', optional => '1', type => 'integer' }, at => { description => 'When it was looked at, milliseconds since the epoch.', type => 'integer' }, committed => { description => 'The section has been seen once.', type => 'boolean' }, container => { additionalProperties => '0', description => 'The container, in mode lxc.', optional => '1', properties => { cores => { description => 'Processors.', optional => '1', type => 'string' }, hostname => { description => 'Its host name.', optional => '1', type => 'string' }, memory => { description => 'MiB.', optional => '1', type => 'string' }, net => { description => 'Its interface, as in its configuration.', optional => '1', type => 'string' }, pending => { description => 'What waits for its next start.', items => { description => 'A setting.', type => 'string' }, type => 'array' }, running => { description => 'It runs.', type => 'boolean' }, stopped => { description => 'It was stopped on purpose.', type => 'boolean' }, template => { description => 'What it was made from.', optional => '1', type => 'string' }, unprivileged => { description => 'Its root is nobody on the node.', type => 'boolean' }, vmid => { description => 'Its number.', optional => '1', type => 'integer' } }, type => 'object' }, directory => { additionalProperties => '0', description => 'The membership of a domain.', optional => '1', properties => { attempts => { description => 'Repairs that were tried, by code.', type => 'object' }, computer => { description => 'The gateway\'s name in it.', type => 'string' }, domain => { description => 'DNS name.', type => 'string' }, evidence => { description => 'What was seen of it.', type => 'string' }, fallback => { description => 'Local users may log in: since when, and whether somebody said so.', optional => '1', type => 'object' }, healthy => { description => 'Absent while nobody has looked.', optional => '1', type => 'boolean' }, looked => { description => 'When somebody looked last.', type => 'integer' }, range => { description => 'Numbers of its accounts, FIRST-LAST.', type => 'string' }, reason => { description => 'The code of what is wrong.', optional => '1', type => 'string' }, remarks => { description => 'What is worth a word and no trouble.', items => { description => 'A remark.', type => 'string' }, type => 'array' }, since => { description => 'Since when, milliseconds since the epoch.', type => 'integer' }, state => { description => 'How far it is.', enum => ['found', 'joined', 'left'], type => 'string' }, workgroup => { description => 'NetBIOS name of the domain.', type => 'string' } }, type => 'object' }, drift => { description => 'What was changed by somebody else.', items => { description => 'A difference.', type => 'string' }, type => 'array' }, 'effective-drift' => { description => 'The same, of Samba\'s effective configuration.', items => { description => 'A difference.', type => 'string' }, optional => '1', type => 'array' }, error => { description => 'Why it could not be built.', optional => '1', type => 'object' }, fsid => { description => 'Its number in hex; 0 if it has none that lasts.', type => 'string' }, gateway => { description => 'The gateway.', type => 'string' }, id => { description => 'The storage id.', type => 'string' }, 'in-config' => { description => 'It was there at the last reconcile.', optional => '1', type => 'boolean' }, limited => { description => 'What the storage status needs of it.', optional => '1', type => 'object' }, local => { description => 'Its file system is local ext4, XFS or btrfs.', type => 'boolean' }, mode => { description => 'Where Samba runs.', enum => ['native', 'lxc'], type => 'string' }, mount => { description => 'Which mount point the tree is, and whose numbers are on the disk.', optional => '1', type => 'object' }, node => { description => 'The node that serves it.', type => 'string' }, operation => { description => 'What is going on: operation, since when, at which step.', optional => '1', type => 'object' }, path => { description => 'The tree.', type => 'string' }, profile => { description => 'The option set.', optional => '1', type => 'string' }, quota => { additionalProperties => '0', description => 'The limit.', optional => '1', properties => { at => { description => 'When it was looked at, milliseconds since the epoch.', type => 'integer' }, files => { description => 'Files; absent where the file system does not count them.', optional => '1', type => 'integer' }, free => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' }, 'lag-ms' => { description => 'How old the figures of the file system are at most.', type => 'integer' }, limit => { description => 'Bytes.', optional => '1', type => 'integer' }, means => { description => 'By what: a project, qgroup, dataset, directory, device.', optional => '1', type => 'string' }, object => { description => 'Which one.', optional => '1', type => 'string' }, used => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' } }, type => 'object' }, schema => { description => '1.', type => 'integer' }, security => { description => 'The security profile.', optional => '1', type => 'string' }, served => { description => 'Our configuration has the share.', type => 'boolean' }, share => { description => 'The name that clients see.', type => 'string' }, smbd => { additionalProperties => '0', description => 'The server.', properties => { running => { description => 'It runs.', type => 'boolean' } }, type => 'object' }, space => { additionalProperties => '0', description => 'Of the file system, or of the limit.', optional => '1', properties => { avail => { description => 'Bytes.', type => 'integer' }, total => { description => 'Bytes.', type => 'integer' }, used => { description => 'Bytes.', type => 'integer' } }, type => 'object' }, state => { description => 'See the manual.', enum => ['ready', 'building', 'provisioning', 'failed', 'deleting', 'disabled', 'offline', 'degraded', 'vanished', 'stuck'], type => 'string' }, stuck => { description => 'What could be neither finished nor taken back, and what finishes it.', optional => '1', type => 'object' }, warnings => { description => 'What is worth a word.', items => { description => 'A warning.', type => 'string' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'list',
@@ -684,6 +716,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'shares', 'storage', 'Datastore.Audit'],
         description => 'All shares of this node.',
+        returns => { additionalProperties => '0', description => 'Shares.', properties => { shares => { description => 'Shares of the node.', items => { additionalProperties => '0', description => 'The state of a share.', properties => { access => { description => 'Who may what.', items => { additionalProperties => '0', description => 'An entry.', properties => { level => { description => 'ro, rw or full.', type => 'string' }, who => { description => 'User or group.', type => 'string' } }, type => 'object' }, type => 'array' }, active => { description => 'The tree can be reached and is the recorded one.', type => 'boolean' }, 'age-ms' => { description => 'How long ago.', optional => '1', type => 'integer' }, at => { description => 'When it was looked at, milliseconds since the epoch.', type => 'integer' }, committed => { description => 'The section has been seen once.', type => 'boolean' }, container => { additionalProperties => '0', description => 'The container, in mode lxc.', optional => '1', properties => { cores => { description => 'Processors.', optional => '1', type => 'string' }, hostname => { description => 'Its host name.', optional => '1', type => 'string' }, memory => { description => 'MiB.', optional => '1', type => 'string' }, net => { description => 'Its interface, as in its configuration.', optional => '1', type => 'string' }, pending => { description => 'What waits for its next start.', items => { description => 'A setting.', type => 'string' }, type => 'array' }, running => { description => 'It runs.', type => 'boolean' }, stopped => { description => 'It was stopped on purpose.', type => 'boolean' }, template => { description => 'What it was made from.', optional => '1', type => 'string' }, unprivileged => { description => 'Its root is nobody on the node.', type => 'boolean' }, vmid => { description => 'Its number.', optional => '1', type => 'integer' } }, type => 'object' }, directory => { additionalProperties => '0', description => 'The membership of a domain.', optional => '1', properties => { attempts => { description => 'Repairs that were tried, by code.', type => 'object' }, computer => { description => 'The gateway\'s name in it.', type => 'string' }, domain => { description => 'DNS name.', type => 'string' }, evidence => { description => 'What was seen of it.', type => 'string' }, fallback => { description => 'Local users may log in: since when, and whether somebody said so.', optional => '1', type => 'object' }, healthy => { description => 'Absent while nobody has looked.', optional => '1', type => 'boolean' }, looked => { description => 'When somebody looked last.', type => 'integer' }, range => { description => 'Numbers of its accounts, FIRST-LAST.', type => 'string' }, reason => { description => 'The code of what is wrong.', optional => '1', type => 'string' }, remarks => { description => 'What is worth a word and no trouble.', items => { description => 'A remark.', type => 'string' }, type => 'array' }, since => { description => 'Since when, milliseconds since the epoch.', type => 'integer' }, state => { description => 'How far it is.', enum => ['found', 'joined', 'left'], type => 'string' }, workgroup => { description => 'NetBIOS name of the domain.', type => 'string' } }, type => 'object' }, drift => { description => 'What was changed by somebody else.', items => { description => 'A difference.', type => 'string' }, type => 'array' }, 'effective-drift' => { description => 'The same, of Samba\'s effective configuration.', items => { description => 'A difference.', type => 'string' }, optional => '1', type => 'array' }, error => { description => 'Why it could not be built.', optional => '1', type => 'object' }, fsid => { description => 'Its number in hex; 0 if it has none that lasts.', type => 'string' }, gateway => { description => 'The gateway.', type => 'string' }, id => { description => 'The storage id.', type => 'string' }, 'in-config' => { description => 'It was there at the last reconcile.', optional => '1', type => 'boolean' }, limited => { description => 'What the storage status needs of it.', optional => '1', type => 'object' }, local => { description => 'Its file system is local ext4, XFS or btrfs.', type => 'boolean' }, mode => { description => 'Where Samba runs.', enum => ['native', 'lxc'], type => 'string' }, mount => { description => 'Which mount point the tree is, and whose numbers are on the disk.', optional => '1', type => 'object' }, node => { description => 'The node that serves it.', type => 'string' }, operation => { description => 'What is going on: operation, since when, at which step.', optional => '1', type => 'object' }, path => { description => 'The tree.', type => 'string' }, profile => { description => 'The option set.', optional => '1', type => 'string' }, quota => { additionalProperties => '0', description => 'The limit.', optional => '1', properties => { at => { description => 'When it was looked at, milliseconds since the epoch.', type => 'integer' }, files => { description => 'Files; absent where the file system does not count them.', optional => '1', type => 'integer' }, free => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' }, 'lag-ms' => { description => 'How old the figures of the file system are at most.', type => 'integer' }, limit => { description => 'Bytes.', optional => '1', type => 'integer' }, means => { description => 'By what: a project, qgroup, dataset, directory, device.', optional => '1', type => 'string' }, object => { description => 'Which one.', optional => '1', type => 'string' }, used => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' } }, type => 'object' }, schema => { description => '1.', type => 'integer' }, security => { description => 'The security profile.', optional => '1', type => 'string' }, served => { description => 'Our configuration has the share.', type => 'boolean' }, share => { description => 'The name that clients see.', type => 'string' }, smbd => { additionalProperties => '0', description => 'The server.', properties => { running => { description => 'It runs.', type => 'boolean' } }, type => 'object' }, space => { additionalProperties => '0', description => 'Of the file system, or of the limit.', optional => '1', properties => { avail => { description => 'Bytes.', type => 'integer' }, total => { description => 'Bytes.', type => 'integer' }, used => { description => 'Bytes.', type => 'integer' } }, type => 'object' }, state => { description => 'See the manual.', enum => ['ready', 'building', 'provisioning', 'failed', 'deleting', 'disabled', 'offline', 'degraded', 'vanished', 'stuck'], type => 'string' }, stuck => { description => 'What could be neither finished nor taken back, and what finishes it.', optional => '1', type => 'object' }, warnings => { description => 'What is worth a word.', items => { description => 'A warning.', type => 'string' }, type => 'array' } }, type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'quota',
@@ -694,6 +727,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'quota', 'storage', 'Datastore.Audit'],
         description => 'Limits of shares, and what is used of them.',
+        returns => { additionalProperties => '0', description => 'Limits.', properties => { node => { description => 'The node.', type => 'string' }, shares => { description => 'Shares of the node.', items => { additionalProperties => '0', description => 'A share.', properties => { at => { description => 'When it was looked at, milliseconds since the epoch.', type => 'integer' }, 'file-system' => { description => 'Its type.', type => 'string' }, files => { description => 'Files; absent where the file system does not count them.', optional => '1', type => 'integer' }, free => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' }, gateway => { description => 'The gateway.', type => 'string' }, id => { description => 'The storage id.', type => 'string' }, 'lag-ms' => { description => 'How old the figures of the file system are at most.', type => 'integer' }, limit => { description => 'Bytes.', optional => '1', type => 'integer' }, means => { description => 'By what: a project, qgroup, dataset, directory, device.', optional => '1', type => 'string' }, object => { description => 'Which one.', optional => '1', type => 'string' }, path => { description => 'The tree.', type => 'string' }, reachable => { description => 'It is there.', type => 'boolean' }, used => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' }, users => { description => 'Limits of users.', items => { additionalProperties => '0', description => 'A user with a limit.', properties => { limit => { description => 'Bytes.', type => 'integer' }, name => { description => 'The user.', type => 'string' }, uid => { description => 'Its number.', type => 'integer' }, used => { description => 'Bytes; absent if unknown.', optional => '1', type => 'integer' } }, type => 'object' }, type => 'array' } }, type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'users',
@@ -704,6 +738,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/users', 'storage', 'Datastore.Audit'],
         description => 'Local users.',
+        returns => { additionalProperties => '0', description => 'Local users.', properties => { gateway => { description => 'The gateway.', type => 'string' }, node => { description => 'The node.', type => 'string' }, users => { description => 'All of them.', items => { additionalProperties => '0', description => 'A user.', properties => { disabled => { description => 'It cannot log in.', type => 'boolean' }, groups => { description => 'Its groups.', items => { description => 'A group.', type => 'string' }, type => 'array' }, name => { description => 'The user.', type => 'string' }, password => { description => 'It has one.', type => 'boolean' }, rid => { description => 'The last part of its SID.', type => 'integer' }, uid => { description => 'Its number.', type => 'integer' } }, type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'groups',
@@ -714,6 +749,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/groups', 'storage', 'Datastore.Audit'],
         description => 'Local groups.',
+        returns => { additionalProperties => '0', description => 'Local groups.', properties => { gateway => { description => 'The gateway.', type => 'string' }, groups => { description => 'All of them.', items => { additionalProperties => '0', description => 'A group.', properties => { gid => { description => 'Its number.', type => 'integer' }, members => { description => 'Its members.', items => { description => 'A user.', type => 'string' }, type => 'array' }, name => { description => 'The group.', type => 'string' } }, type => 'object' }, type => 'array' }, node => { description => 'The node.', type => 'string' } }, type => 'object' },
     },
     {
         name => 'gateways',
@@ -724,6 +760,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways', 'storage', 'Datastore.Audit'],
         description => 'All gateways, and the containers of this node\'s.',
+        returns => { additionalProperties => '0', description => 'Gateways.', properties => { gateways => { description => 'All of the cluster.', items => { additionalProperties => '0', description => 'A gateway.', properties => { container => { additionalProperties => '0', description => 'The container, in mode lxc.', optional => '1', properties => { cores => { description => 'Processors.', optional => '1', type => 'string' }, hostname => { description => 'Its host name.', optional => '1', type => 'string' }, memory => { description => 'MiB.', optional => '1', type => 'string' }, net => { description => 'Its interface, as in its configuration.', optional => '1', type => 'string' }, pending => { description => 'What waits for its next start.', items => { description => 'A setting.', type => 'string' }, type => 'array' }, running => { description => 'It runs.', type => 'boolean' }, stopped => { description => 'It was stopped on purpose.', type => 'boolean' }, template => { description => 'What it was made from.', optional => '1', type => 'string' }, unprivileged => { description => 'Its root is nobody on the node.', type => 'boolean' }, vmid => { description => 'Its number.', optional => '1', type => 'integer' } }, type => 'object' }, directory => { additionalProperties => '0', description => 'The membership of a domain.', optional => '1', properties => { attempts => { description => 'Repairs that were tried, by code.', type => 'object' }, computer => { description => 'The gateway\'s name in it.', type => 'string' }, domain => { description => 'DNS name.', type => 'string' }, evidence => { description => 'What was seen of it.', type => 'string' }, fallback => { description => 'Local users may log in: since when, and whether somebody said so.', optional => '1', type => 'object' }, healthy => { description => 'Absent while nobody has looked.', optional => '1', type => 'boolean' }, looked => { description => 'When somebody looked last.', type => 'integer' }, range => { description => 'Numbers of its accounts, FIRST-LAST.', type => 'string' }, reason => { description => 'The code of what is wrong.', optional => '1', type => 'string' }, remarks => { description => 'What is worth a word and no trouble.', items => { description => 'A remark.', type => 'string' }, type => 'array' }, since => { description => 'Since when, milliseconds since the epoch.', type => 'integer' }, state => { description => 'How far it is.', enum => ['found', 'joined', 'left'], type => 'string' }, workgroup => { description => 'NetBIOS name of the domain.', type => 'string' } }, type => 'object' }, gateway => { description => 'The gateway.', type => 'string' }, mode => { description => 'Where Samba runs.', enum => ['native', 'lxc'], type => 'string' }, node => { description => 'The node that it is on.', type => 'string' }, 'samba-running' => { description => 'smbd runs, where it can be looked at.', optional => '1', type => 'boolean' }, shares => { description => 'Its shares.', items => { description => 'A storage id.', type => 'string' }, type => 'array' }, users => { description => 'How many local users it has.', type => 'integer' }, uuid => { description => 'What marks what belongs to it.', type => 'string' } }, type => 'object' }, type => 'array' }, node => { description => 'The node.', type => 'string' } }, type => 'object' },
     },
     {
         name => 'templates',
@@ -734,6 +771,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'templates', 'node', 'Sys.Audit'],
         description => 'Templates for containers on this node.',
+        returns => { additionalProperties => '0', description => 'Templates for containers.', properties => { node => { description => 'The node.', type => 'string' }, templates => { description => 'Those of the node.', items => { additionalProperties => '0', description => 'A template.', properties => { arch => { description => 'The architecture.', type => 'string' }, archive => { description => 'The file.', type => 'string' }, 'built-ms' => { description => 'When, milliseconds since the epoch.', type => 'integer' }, 'built-on' => { description => 'Where.', type => 'string' }, hand => { description => 'Which smbgw-guest is in it.', optional => '1', type => 'string' }, 'in-use' => { description => 'A gateway was made from it.', type => 'boolean' }, name => { description => 'Its name.', type => 'string' }, path => { description => 'Where it is.', optional => '1', type => 'string' }, present => { description => 'It is there.', type => 'boolean' }, samba => { description => 'The version of Samba in it.', type => 'string' }, schema => { description => '1.', type => 'integer' }, sha256 => { description => 'Of the archive.', type => 'string' }, storage => { description => 'The storage.', type => 'string' }, suite => { description => 'Debian\'s release.', type => 'string' }, version => { description => 'Of the product that built it.', type => 'string' } }, type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'ad.check',
@@ -744,6 +782,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/ad/check', 'storage', 'Datastore.Audit'],
         description => 'Whether a domain can be joined, or a membership is good: each look with what it did, saw and means.',
+        returns => { additionalProperties => '0', description => 'Whether a domain can be joined, or a membership is good.', properties => { checks => { description => 'Look by look.', items => { additionalProperties => '0', description => 'One look.', properties => { check => { description => 'What was looked at.', type => 'string' }, did => { description => 'What was done.', type => 'string' }, means => { description => 'What that means.', type => 'string' }, ok => { description => 'It is as it must be.', type => 'boolean' }, reason => { description => 'The code.', optional => '1', type => 'string' }, remedy => { description => 'What helps.', optional => '1', type => 'string' }, saw => { description => 'What was seen.', type => 'string' } }, type => 'object' }, type => 'array' }, controllers => { description => 'Domain controllers that were looked at.', items => { additionalProperties => '0', description => 'A domain controller.', properties => { address => { description => 'Its address.', optional => '1', type => 'string' }, good => { description => 'Every port that is needed answers.', type => 'boolean' }, name => { description => 'Its name.', type => 'string' } }, type => 'object' }, type => 'array' }, gateway => { description => 'The gateway.', type => 'string' }, member => { description => 'The membership as it is recorded.', optional => '1', type => 'object' }, 'offset-s' => { description => 'How far the clocks are apart, in seconds.', optional => '1', type => 'integer' }, ok => { description => 'Nothing is in the way.', type => 'boolean' }, site => { description => 'The site that the domain takes the machine to be in.', optional => '1', type => 'string' }, workgroup => { description => 'NetBIOS name of the domain, where it was asked for.', optional => '1', type => 'string' } }, type => 'object' },
     },
     {
         name => 'ad.users',
@@ -754,6 +793,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/ad/users', 'storage', 'Datastore.Audit'],
         description => 'Users of the domain.',
+        returns => { additionalProperties => '0', description => 'Accounts of the domain.', properties => { accounts => { description => 'In the order of their names.', items => { additionalProperties => '0', description => 'An account.', properties => { name => { description => 'DOMAIN\\name.', type => 'string' }, number => { description => 'uid or gid; absent if it lies outside of the range.', optional => '1', type => 'integer' }, sid => { description => 'Its SID.', type => 'string' } }, type => 'object' }, type => 'array' }, domain => { description => 'Its domain.', type => 'string' }, gateway => { description => 'The gateway.', type => 'string' }, more => { description => 'There are more.', type => 'boolean' } }, type => 'object' },
     },
     {
         name => 'ad.groups',
@@ -764,6 +804,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/ad/groups', 'storage', 'Datastore.Audit'],
         description => 'Groups of the domain.',
+        returns => { additionalProperties => '0', description => 'Accounts of the domain.', properties => { accounts => { description => 'In the order of their names.', items => { additionalProperties => '0', description => 'An account.', properties => { name => { description => 'DOMAIN\\name.', type => 'string' }, number => { description => 'uid or gid; absent if it lies outside of the range.', optional => '1', type => 'integer' }, sid => { description => 'Its SID.', type => 'string' } }, type => 'object' }, type => 'array' }, domain => { description => 'Its domain.', type => 'string' }, gateway => { description => 'The gateway.', type => 'string' }, more => { description => 'There are more.', type => 'boolean' } }, type => 'object' },
     },
     {
         name => 'ad.whoami',
@@ -774,6 +815,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/ad/whoami', 'storage', 'Datastore.Audit'],
         description => 'Who an account of the domain is, and which shares it may use and why.',
+        returns => { additionalProperties => '0', description => 'Who an account is.', properties => { disabled => { description => 'It is disabled in the domain.', type => 'boolean' }, gateway => { description => 'The gateway.', type => 'string' }, groups => { description => 'Groups that count when it logs in.', items => { additionalProperties => '0', description => 'A group.', properties => { name => { description => 'Its name, if it is one of the domain.', optional => '1', type => 'string' }, sid => { description => 'Its SID.', type => 'string' } }, type => 'object' }, type => 'array' }, kind => { description => 'What it is.', enum => ['user', 'group'], type => 'string' }, name => { description => 'DOMAIN\\name.', type => 'string' }, number => { description => 'uid or gid; absent if it lies outside of the range.', optional => '1', type => 'integer' }, shares => { description => 'All shares of the gateway.', items => { additionalProperties => '0', description => 'A share.', properties => { by => { description => 'By which entries of its access list.', items => { description => 'An entry.', type => 'string' }, type => 'array' }, id => { description => 'The storage id.', type => 'string' }, level => { description => 'ro, rw or full; absent: no access.', optional => '1', type => 'string' }, share => { description => 'Its name.', type => 'string' } }, type => 'object' }, type => 'array' }, sid => { description => 'Its SID.', type => 'string' } }, type => 'object' },
     },
     {
         name => 'ad.report',
@@ -784,6 +826,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'gateways/{gateway}/ad/report', 'storage', 'Datastore.Audit'],
         description => 'Everything about a gateway\'s membership in one document.',
+        returns => { additionalProperties => '0', description => 'Everything about a membership.', properties => { accounts => { description => 'Accounts that shares name.', items => { additionalProperties => '0', description => 'An account.', properties => { group => { description => 'It is a group.', type => 'boolean' }, name => { description => 'DOMAIN\\name.', type => 'string' }, number => { description => 'uid or gid; absent if it lies outside of the range.', optional => '1', type => 'integer' }, sid => { description => 'Its SID.', type => 'string' } }, type => 'object' }, type => 'array' }, checks => { description => 'Look by look.', items => { additionalProperties => '0', description => 'One look.', properties => { check => { description => 'What was looked at.', type => 'string' }, did => { description => 'What was done.', type => 'string' }, means => { description => 'What that means.', type => 'string' }, ok => { description => 'It is as it must be.', type => 'boolean' }, reason => { description => 'The code.', optional => '1', type => 'string' }, remedy => { description => 'What helps.', optional => '1', type => 'string' }, saw => { description => 'What was seen.', type => 'string' } }, type => 'object' }, type => 'array' }, controllers => { description => 'Domain controllers that were looked at.', items => { additionalProperties => '0', description => 'A domain controller.', properties => { address => { description => 'Its address.', optional => '1', type => 'string' }, good => { description => 'Every port that is needed answers.', type => 'boolean' }, name => { description => 'Its name.', type => 'string' } }, type => 'object' }, type => 'array' }, directory => { additionalProperties => '0', description => 'The membership of a domain.', properties => { attempts => { description => 'Repairs that were tried, by code.', type => 'object' }, computer => { description => 'The gateway\'s name in it.', type => 'string' }, domain => { description => 'DNS name.', type => 'string' }, evidence => { description => 'What was seen of it.', type => 'string' }, fallback => { description => 'Local users may log in: since when, and whether somebody said so.', optional => '1', type => 'object' }, healthy => { description => 'Absent while nobody has looked.', optional => '1', type => 'boolean' }, looked => { description => 'When somebody looked last.', type => 'integer' }, range => { description => 'Numbers of its accounts, FIRST-LAST.', type => 'string' }, reason => { description => 'The code of what is wrong.', optional => '1', type => 'string' }, remarks => { description => 'What is worth a word and no trouble.', items => { description => 'A remark.', type => 'string' }, type => 'array' }, since => { description => 'Since when, milliseconds since the epoch.', type => 'integer' }, state => { description => 'How far it is.', enum => ['found', 'joined', 'left'], type => 'string' }, workgroup => { description => 'NetBIOS name of the domain.', type => 'string' } }, type => 'object' }, 'fallback-users' => { description => 'Local users that may log in during an outage.', items => { description => 'A user.', type => 'string' }, type => 'array' }, gateway => { description => 'The gateway.', type => 'string' }, member => { description => 'The membership as it is recorded.', optional => '1', type => 'object' }, numbers => { description => 'Ranges of numbers: of the domain, and of built-in groups.', type => 'object' }, 'offset-s' => { description => 'How far the clocks are apart, in seconds.', optional => '1', type => 'integer' }, ok => { description => 'Nothing is in the way.', type => 'boolean' }, shares => { description => 'Shares of the gateway.', items => { additionalProperties => '0', description => 'A share.', properties => { access => { description => 'Who may what, as in the section.', optional => '1', type => 'string' }, id => { description => 'The storage id.', type => 'string' } }, type => 'object' }, type => 'array' }, site => { description => 'The site that the domain takes the machine to be in.', optional => '1', type => 'string' }, workgroup => { description => 'NetBIOS name of the domain, where it was asked for.', optional => '1', type => 'string' } }, type => 'object' },
     },
     {
         name => 'audit',
@@ -794,6 +837,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'audit', 'node', 'Sys.Audit'],
         description => 'Who did what, when, with which result.',
+        returns => { additionalProperties => '0', description => 'Who did what, when, with which result.', properties => { entries => { description => 'The latest first.', items => { additionalProperties => '0', description => 'An operation.', properties => { actor => { description => 'Who asked.', type => 'string' }, at => { description => 'When it began, milliseconds since the epoch.', type => 'integer' }, changed => { description => 'What was changed.', items => { description => 'A step.', type => 'string' }, type => 'array' }, error => { description => 'What failed.', optional => '1', type => 'string' }, gateway => { description => 'The gateway.', type => 'string' }, op => { description => 'What it was.', type => 'string' }, opid => { description => 'The operation.', type => 'string' }, result => { description => 'done, undone, stuck or open.', type => 'string' }, resumed => { description => 'Who took it up again.', items => { description => 'Who, when.', type => 'object' }, type => 'array' }, target => { description => 'What it was about.', type => 'string' }, undo => { description => 'What was taken back.', items => { additionalProperties => '0', description => 'A step that was taken back.', properties => { at => { description => 'When.', type => 'integer' }, error => { description => 'Why it failed.', optional => '1', type => 'string' }, result => { description => 'undone, nothing to undo, or failed.', type => 'string' }, step => { description => 'Which.', type => 'string' } }, type => 'object' }, type => 'array' }, until => { description => 'When it ended.', optional => '1', type => 'integer' } }, type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'schema',
@@ -804,6 +848,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'schema', 'node', 'Sys.Audit'],
         description => 'The tables of properties and operations.',
+        returns => { additionalProperties => '0', description => 'The tables.', properties => { operations => { description => 'All of them.', items => { description => 'An operation.', type => 'object' }, type => 'array' }, parameters => { description => 'Of operations.', items => { description => 'A parameter.', type => 'object' }, type => 'array' }, properties => { description => 'Of a section.', items => { description => 'A property.', type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'sections',
@@ -814,6 +859,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => undef,
         description => 'The sections kept in the gateway record.',
+        returns => undef,
     },
 );
 

@@ -8,6 +8,7 @@ pub mod guest;
 pub mod ops;
 
 pub mod record;
+pub mod results;
 pub mod routes;
 pub mod schema;
 pub mod section;

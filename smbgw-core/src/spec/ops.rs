@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::routes;
+use super::{results, routes};
 
 /// Whether an operation changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,14 +172,15 @@ pub fn operation(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|o| o.name == name)
 }
 
-/// The table as a document: `[{name, effect, required, optional, secrets, privilege, description, api}]`; `api` is method, path,
+/// The table as a document: `[{name, effect, required, optional, secrets, privilege, description, api,
+/// returns}]`; `returns` is what a query answers, `api` is method, path,
 /// what the privilege is asked on (`share`, `storage` or `node`), and the privilege.
 pub fn document() -> Value {
     let list = OPERATIONS.iter().map(|o| {
         json!({
             "name": o.name, "effect": if o.effect == Effect::Run { "run" } else { "query" }, "required": o.required,
             "optional": o.optional, "secrets": o.secrets, "privilege": o.privilege, "description": o.text,
-            "api": routes::route(o.name),
+            "api": routes::route(o.name), "returns": results::schema(o.name),
         })
     });
     Value::Array(list.collect())

@@ -238,6 +238,15 @@ mod tests {
     }
 
     #[test]
+    fn every_query_of_the_api_says_what_it_answers() {
+        for r in ROUTES {
+            let o = OPERATIONS.iter().find(|o| o.name == r.op).expect("an operation");
+            let query = o.effect == crate::spec::ops::Effect::Query;
+            assert_eq!(crate::spec::results::schema(r.op).is_some(), query, "{}", r.op);
+        }
+    }
+
+    #[test]
     fn every_parameter_is_described_and_those_in_paths_exist() {
         for r in ROUTES {
             let o = OPERATIONS.iter().find(|o| o.name == r.op).expect("an operation");
