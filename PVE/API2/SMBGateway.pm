@@ -173,7 +173,8 @@ sub _task {
             print 'what helps: ' . $error->remedy() . "\n" if length($error->remedy() // '');
             die $error->message() . "\n";
         }
-        _warn($_) for @{ (ref($result) eq 'HASH' ? $result->{warnings} : undef) // [] };
+        my %said;
+        _warn($_) for grep { !$said{$_}++ } @{ (ref($result) eq 'HASH' ? $result->{warnings} : undef) // [] };
         return;
     });
 }

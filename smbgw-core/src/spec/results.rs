@@ -286,7 +286,8 @@ fn users() -> Value {
 
 fn groups() -> Value {
     let one = object(
-        &[("name", text("The group.")), ("gid", number("Its number.")), ("members", list(text("A user."), "Its members."))],
+        &[("name", text("The group.")),
+            ("unix", text("Its name for the system.")), ("gid", number("Its number.")), ("members", list(text("A user."), "Its members."))],
         "A group.",
     );
     object(&[gateway(), ("node", text("The node.")), ("groups", list(one, "All of them."))], "Local groups.")
@@ -303,7 +304,6 @@ fn gateways() -> Value {
             ("users", number("How many local users it has.")),
             ("container", maybe(container())),
             ("samba-running", maybe(flag("smbd runs, where it can be looked at."))),
-            ("directory", maybe(directory())),
         ],
         "A gateway.",
     );

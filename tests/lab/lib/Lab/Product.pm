@@ -102,6 +102,19 @@ sub pvesm {
     return Lab::Box::run([@{ $o{wrap} // [] }, $^X, $PVESM, @words], stdin => $o{stdin}, timeout => $o{timeout} // 60, env => { %env, %{ $o{env} // {} } });
 }
 
+# Calls Proxmox's API shell, as pvesm().
+my $PVESH = "$Lab::Box::ROOT/tests/pve/pvesh";
+
+sub pvesh {
+    my ($words, %o) = @_;
+    my @words = @$words;
+    if (defined($o{password})) {
+        push @words, '--password', '-';
+        $o{stdin} = "$o{password}\n";
+    }
+    return Lab::Box::run([@{ $o{wrap} // [] }, $^X, $PVESH, @words], stdin => $o{stdin}, timeout => $o{timeout} // 60, env => { %env, %{ $o{env} // {} } });
+}
+
 # Calls the command with words, and gives what Lab::Box::run() gives, and the parts of its JSON answer: success, data, error
 # (hash with message, kind, …). Options: stdin => text, password => text (by --password-stdin), wrap => [words] before the
 # command, text => 1 for the answer as people see it, timeout.

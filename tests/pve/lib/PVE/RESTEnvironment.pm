@@ -32,8 +32,9 @@ sub fork_worker {
     mkdir($dir);
     local $SIG{TERM} = 'IGNORE';
     pipe(my $ready, my $go) or die "pipe: $!\n";
+    my $now = time();
     my $pid = fork() // die "unable to fork worker - $!";
-    my $upid = sprintf('UPID:%s:%08X:%08X:%08X:%s:%s:%s:', $ENV{PVE_STANDIN_NODE} // 'box', $pid || $$, 0, time(), $type, $id, $user);
+    my $upid = sprintf('UPID:%s:%08X:%08X:%08X:%s:%s:%s:', $ENV{PVE_STANDIN_NODE} // 'box', $pid || $$, 0, $now, $type, $id, $user);
     if ($pid) {
         close($go);
         readline($ready);
