@@ -53,7 +53,7 @@ for my $command (qw(plan create set delete status list shift audit resume repair
 for my $bad (['nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'], ['gateway'], ['gateway', 'start'], ['gateway', 'adopt', 'g'], ['template', 'list', 'x'], ['template', 'build', '--keep', '1'], ['template', 'prune', '--keep', 'all'], ['shift'], ['gateway', 'start', 'g', '--template', 't'],
     ['list', 'x1'], ['set', 'a1'], ['list', '--output-format', 'xml'], ['plan', 'create', 'a1', 'b1']) {
     $got = run($bad);
-    is($got->{code}, 1, join(' ', @$bad) . ': exit 1');
+    is($got->{code}, 64, join(' ', @$bad) . ': exit 64');
     like($got->{err}, qr/^pve-smbgateway: [a-z'-].*\n  (?:usage: |see )/, 'says what is wrong and what would be right');
     is_deeply(begun($got), [], 'does nothing');
 }
@@ -190,7 +190,7 @@ is($got->{code}, 2, 'not found: exit 2');
 is($got->{json}->{success}, JSON::PP::false(), 'JSON: no success');
 is($got->{json}->{error}->{kind}, 'not-found', 'error');
 $got = run(['nonsense', '--output-format', 'json']);
-is($got->{json}->{error}->{kind}, 'invalid', 'errors of the command line in JSON, too');
+is($got->{json}->{error}->{kind}, 'usage', 'errors of the command line in JSON, too');
 
 # --- signals
 for my $signal (qw(TERM INT)) {
