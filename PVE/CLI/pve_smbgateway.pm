@@ -351,7 +351,7 @@ sub cmd_limits {
 sub cmd_render {
     my ($run, $gateway) = @_;
     my $doc = PVE::SMBGateway::Native::query('render', { sections => PVE::SMBGateway::Config::sections(), defined($gateway) ? (gateway => $gateway) : () });
-    $run->{print} = sub { my ($text) = grep { defined && !ref } @$doc{qw(conf text)}; print defined($text) ? $text =~ s/\n*\z/\n/r : tree($doc) };
+    $run->{print} = sub { print $_[0]->{text} =~ s/\n*\z/\n/r };
     return $doc;
 }
 

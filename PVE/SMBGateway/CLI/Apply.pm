@@ -326,13 +326,15 @@ sub _look {
         return undef;
     };
     for my $item (grep { $_->{action} =~ m/\A(?:create|change)\z/ } @$items) {
+        # the machine still has the share that goes first; what is wrong with this one is found when its turn comes
+        next if $item->{waits};
+        my %asked = (id => $item->{id}, section => $item->{section}, sections => $after);
         my $create = $item->{action} eq 'create';
-        my $doc = $ask->($item, 'check', { id => $item->{id}, section => $item->{section}, sections => $after, $create ? (create => JSON::PP::true()) : () }) or next;
+        my $doc = $ask->($item, 'check', { %asked, $create ? (create => JSON::PP::true()) : () }) or next;
         push @problems, map { { where => "shares.$item->{id}.$_->{property}", text => $_->{message} } } @{ $doc->{problems} // [] };
         push @warnings, map { "$item->{id}: $_" } @{ $doc->{warnings} // [] };
-        # a plan looks at the machine as it is: not where another share has to go first
-        next if @{ $doc->{problems} // [] } || $item->{waits};
-        $ask->($item, 'plan', { op => $create ? 'share.create' : 'share.update', params => { id => $item->{id}, section => $item->{section}, sections => $after } });
+        # for a create the check has looked at the machine as well
+        $ask->($item, 'plan', { op => 'share.update', params => \%asked }) if !$create && !@{ $doc->{problems} // [] };
     }
     return { problems => \@problems, warnings => \@warnings, accounts => { map { $_ => _accounts($_) } @$gateways } };
 }

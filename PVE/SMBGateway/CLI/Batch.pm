@@ -87,7 +87,8 @@ sub run {
         my $bits = '';
         vec($bits, fileno($_->{from}), 1) = 1 for @children;
         next if select($bits, undef, undef, undef) <= 0;
-        for my $child (grep { vec($bits, fileno($_->{from}), 1) } @children) {
+        my @heard = grep { vec($bits, fileno($_->{from}), 1) } @children;
+        for my $child (@heard) {
             my $n = sysread($child->{from}, $child->{text}, 65536, length($child->{text}));
             next if !defined($n) && $!{EINTR};
             while ($child->{text} =~ s/\A(.*)\n//) {

@@ -175,7 +175,7 @@ sub no_share {
 sub _proxmox {
     my ($run, $method, $param) = @_;
     eval { require PVE::RPCEnvironment; PVE::RPCEnvironment->setup_default_cli_env(); 1 }
-        or PVE::SMBGateway::Error->throw('service', 'cannot act as root@pam: ' . ($@ =~ s/\s+\z//r), remedy => 'run it as root')
+        or PVE::SMBGateway::Error->throw('unreachable', 'cannot act as root@pam: ' . ($@ =~ s/\s+\z//r), remedy => 'run it as root')
         if PVE::SMBGateway::Config::on_proxmox() && !$ENV{SMBGW_NO_RPCENV};
     if ($method ne 'create') {
         my $section = PVE::SMBGateway::Config::sections()->{ $param->{storage} };
@@ -189,7 +189,7 @@ sub _proxmox {
         with_signals($run, sub { PVE::API2::Storage::Config->$method($param) // {} });
         return 1;
     }) };
-    my $error = $@;
+    my $error = $ok ? undef : _away($@);
     $result //= { id => $id };
     # the hook has said these
     $run->{said} = { map { $_ => 1 } @{ $result->{warnings} // [] } };
@@ -200,6 +200,14 @@ sub _proxmox {
         return $result;
     }
     return _follow($run, $id, $result);
+}
+
+# What Proxmox says when its cluster file system is away or refuses to be written is an error of its own.
+sub _away {
+    my ($thrown) = @_;
+    return $thrown if ref($thrown) || $thrown !~ m/no quorum|ipcc_send_rec|Connection refused|Transport endpoint is not connected|storage\.cfg': (?:Permission denied|Device or resource busy)/;
+    return PVE::SMBGateway::Error->new('unreachable', 'Proxmox VE cannot change its storage configuration: ' . ($thrown =~ s/\s+\z//r),
+        remedy => "look at 'systemctl status pve-cluster' and 'pvecm status', then run the command again");
 }
 
 # The worker's work for one share, in the foreground. Whoever is at its gateway already is watched.
