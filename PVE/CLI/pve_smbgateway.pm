@@ -329,7 +329,7 @@ sub _candidate {
     no_share($id) if !$old && !%$given;
     my %section = (%{ $old // { type => PVE::SMBGateway::Config::TYPE } }, %$given);
     delete @section{@$delete};
-    return { id => $id, section => \%section, sections => $sections, $old ? () : (create => JSON::PP::true()) };
+    return { id => $id, section => \%section, sections => $sections };
 }
 
 sub cmd_check {

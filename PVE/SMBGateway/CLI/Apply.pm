@@ -329,12 +329,11 @@ sub _look {
         # the machine still has the share that goes first; what is wrong with this one is found when its turn comes
         next if $item->{waits};
         my %asked = (id => $item->{id}, section => $item->{section}, sections => $after);
-        my $create = $item->{action} eq 'create';
-        my $doc = $ask->($item, 'check', { %asked, $create ? (create => JSON::PP::true()) : () }) or next;
+        my $doc = $ask->($item, 'check', \%asked) or next;
         push @problems, map { { where => "shares.$item->{id}.$_->{property}", text => $_->{message} } } @{ $doc->{problems} // [] };
         push @warnings, map { "$item->{id}: $_" } @{ $doc->{warnings} // [] };
-        # for a create the check has looked at the machine as well
-        $ask->($item, 'plan', { op => 'share.update', params => \%asked }) if !$create && !@{ $doc->{problems} // [] };
+        # a plan looks at the machine
+        $ask->($item, 'plan', { op => $item->{action} eq 'create' ? 'share.create' : 'share.update', params => \%asked }) if !@{ $doc->{problems} // [] };
     }
     return { problems => \@problems, warnings => \@warnings, accounts => { map { $_ => _accounts($_) } @$gateways } };
 }
