@@ -176,8 +176,13 @@ sub _dispatch {
 
     my $name = '';
     if (!@argv || $argv[0] =~ m/\A(?:help|--help|-h)\z/) {
-        $run->{print} = sub { print _help() };
-        return { usage => _help() };
+        my @about = @argv[1 .. $#argv];
+        for my $i (reverse 0 .. $#about) { splice(@about, $i) if $about[$i] =~ m/\A-/ }
+        my $about = join(' ', @about);
+        usage_error("unknown command '$about'") if $about ne '' && !$COMMANDS{$about};
+        my $text = $about eq '' ? _help() : _help($about);
+        $run->{print} = sub { print $text };
+        return { usage => $text };
     }
     $name = shift(@argv);
     if (grep { m/\A\Q$name\E / } @ORDER) {

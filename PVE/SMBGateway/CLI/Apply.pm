@@ -15,7 +15,7 @@ use PVE::SMBGateway::CLI::Batch;
 use PVE::SMBGateway::CLI::Document;
 use PVE::SMBGateway::CLI::Output qw(print_warnings);
 use PVE::SMBGateway::CLI::Shares;
-use PVE::SMBGateway::CLI::Work qw(password_file run_op usage_error);
+use PVE::SMBGateway::CLI::Work qw(password_file run_op usage_error with_signals);
 use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
@@ -220,7 +220,7 @@ sub cmd_apply {
     delete($after->{$_}) for map { $_->{id} } grep { $_->{action} eq 'remove' } @$items;
 
     # asked in a process of its own: those that do the work are forked from this one
-    my $looked = PVE::SMBGateway::CLI::Batch::apart(sub { return _look($items, $after, [sort keys %{ $want->{gateways} }]) });
+    my $looked = with_signals($run, sub { PVE::SMBGateway::CLI::Batch::apart(sub { return _look($items, $after, [sort keys %{ $want->{gateways} }]) }) });
     $problem->($_->{where}, $_->{text}) for @{ $looked->{problems} };
     push @$items, @{ _account_items($want->{gateways}, $looked->{accounts}, $items, $problem) };
     PVE::SMBGateway::Error->throw('invalid', 'nothing is done: the document cannot be applied as it is', problems => \%problems) if %problems;

@@ -132,8 +132,8 @@ sub apart {
     my ($code) = @_;
     my ($results, $signal) = run(groups => [[{}]], jobs => 1, work => $code);
     my $r = $results->[0];
-    die $r->{error} if $r->{error};
     PVE::SMBGateway::Error->throw('interrupted', "interrupted by SIG$signal") if $signal;
+    die $r->{error} if $r->{error};
     return $r->{data};
 }
 

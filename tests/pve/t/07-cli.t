@@ -50,7 +50,8 @@ for my $command (qw(plan create set delete status list shift audit resume repair
     like($got->{out}, qr/^  \Q$command\E\b/m, "it names $command");
     is(run([split(/ /, $command), '--help'])->{code}, 0, "$command --help");
 }
-for my $bad (['nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'], ['gateway'], ['gateway', 'start'], ['gateway', 'adopt', 'g'], ['template', 'list', 'x'], ['template', 'build', '--keep', '1'], ['template', 'prune', '--keep', 'all'], ['shift'], ['gateway', 'start', 'g', '--template', 't'],
+like(run(['help', 'user', 'create'])->{out}, qr/^usage: pve-smbgateway user create NAME/, 'help of one command');
+for my $bad (['nonsense'], ['help', 'nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'], ['gateway'], ['gateway', 'start'], ['gateway', 'adopt', 'g'], ['template', 'list', 'x'], ['template', 'build', '--keep', '1'], ['template', 'prune', '--keep', 'all'], ['shift'], ['gateway', 'start', 'g', '--template', 't'],
     ['list', 'x1'], ['set', 'a1'], ['list', '--output-format', 'xml'], ['plan', 'create', 'a1', 'b1']) {
     $got = run($bad);
     is($got->{code}, 64, join(' ', @$bad) . ': exit 64');
