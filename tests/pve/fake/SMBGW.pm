@@ -10,7 +10,8 @@ package SMBGW;
 #   wrong=ID     a check of that share has a problem
 #   broken=ID    a create, change or removal of that share fails
 #   nogateway=NAME  queries about that gateway find none
-#   pause=MS     each run takes that long; FAKE_SMBGW_LOG.busy has a line at its begin and end: '+' or '-', pid, gateway or id
+#   pause=MS     each run but a reconcile takes that long, and
+#   build=MS     each reconcile; FAKE_SMBGW_LOG.busy has a line at its begin and end: '+' or '-', pid, operation, gateway or id
 #   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
 
@@ -145,9 +146,9 @@ sub unwind { my ($self) = @_; SMBGW::note('unwind', $self->{op}); $self->{undo} 
 sub interrupt { my ($self) = @_; SMBGW::note('interrupt', $self->{op}); return }
 
 sub busy {
-    my ($sign, $params) = @_;
+    my ($sign, $op, $params) = @_;
     open(my $fh, '>>', "$ENV{FAKE_SMBGW_LOG}.busy") or die $!;
-    syswrite($fh, "$sign $$ " . ($params->{id} // $params->{name} // join(',', @{ $params->{ids} // [] })) . "\n");
+    syswrite($fh, "$sign $$ $op " . ($params->{id} // $params->{name} // join(',', @{ $params->{ids} // [] })) . "\n");
     return;
 }
 
@@ -155,11 +156,14 @@ sub step {
     my ($self) = @_;
     my ($op, $params) = @$self{qw(op params)};
     SMBGW::note('step', $op);
-    if (($ENV{FAKE_SMBGW} // '') =~ m/pause=(\d+)/) {
-        busy('+', $params);
+    if (($ENV{FAKE_SMBGW} // '') =~ ($op eq 'reconcile' ? qr/build=(\d+)/ : qr/pause=(\d+)/)) {
+        busy('+', $op, $params);
         select(undef, undef, undef, $1 / 1000);
-        busy('-', $params);
+        busy('-', $op, $params);
     }
+    # what lasts is changed by one process at a time
+    open(my $guard, '>>', ($ENV{FAKE_SMBGW_LOG} // '/dev/null') . ($ENV{FAKE_SMBGW_LOG} ? '.guard' : '')) or die $!;
+    flock($guard, 2);
     return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => 'smbd does not answer', remedy => 'start it') }
         if $op =~ m/\Ashare\./ && SMBGW::mode('broken', $params->{id});
     if (SMBGW::mode('stuck', $op) || SMBGW::mode('slow', $op) && !$self->{undo}) { select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }

@@ -47,10 +47,11 @@ sub begun { my ($got) = @_; return [map { [$_->[1], $_->[2]->{id} // $_->[2]->{n
 sub results { my ($got) = @_; return { map { ("$_->{kind} $_->{id}" => "$_->{action} $_->{result}") } @{ $got->{json}->{data}->{items} // [] } } }
 sub problems { my ($got) = @_; return { map { ($_->{property} => $_->{message}) } @{ ($got->{json}->{error} // {})->{problems} // [] } } }
 
-# The most that ran at once, from the lines of the fake.
+# The most runs at once, from the lines of the fake; of operations that match.
 sub most_at_once {
+    my ($which) = @_;
     my ($now, $most) = (0, 0);
-    for (split(/\n/, $world->read('log.busy') // '')) {
+    for (grep { !defined($which) || $_ =~ $which } split(/\n/, $world->read('log.busy') // '')) {
         $now += m/\A\+/ ? 1 : -1;
         $most = $now if $now > $most;
     }
@@ -327,12 +328,31 @@ SKIP: {
     $world->{env}->{FAKE_SMBGW} = 'pause=300';
     $got = apply($containers, { proxmox => 1 });
     is($got->{code}, 0, 'apply on Proxmox') or diag($got->{out} . $got->{err});
-    is_deeply([$world->storage_cfg() =~ m/^smbgateway: (\S+)/mg], ['c1', 'c2', 'c3', 'c4'], 'all sections are in storage.cfg') or diag($world->storage_cfg());
+    is_deeply([sort $world->storage_cfg() =~ m/^smbgateway: (\S+)/mg], ['c1', 'c2', 'c3', 'c4'], 'all sections are in storage.cfg') or diag($world->storage_cfg());
     is(most_at_once(), 1, 'hooks run one at a time, as Proxmox wants it');
     is_deeply(results(apply($containers, { proxmox => 1 })), { map { ("share c$_" => 'none unchanged') } 1 .. 4 }, 'again: unchanged');
     $got = apply({ version => 1, shares => { c1 => { path => '/srv/c1', 'smbgw-memory' => 512 } } }, '--prune', { proxmox => 1 });
     is_deeply(results($got), { 'share c1' => 'change ok', map { ("share c$_" => 'remove ok') } 2 .. 4 }, 'changed and pruned') or diag($got->{out} . $got->{err});
     is_deeply([$world->storage_cfg() =~ m/^smbgateway: (\S+)/mg], ['c1'], 'storage.cfg says so');
+
+    # what hooks only record is built side by side
+    for my $case ([4, 2], [1, 1]) {
+        my ($jobs, $least) = @$case;
+        fresh();
+        $world->{env}->{SMBGW_COMMAND} = '/bin/true';
+        $world->{env}->{FAKE_SMBGW} = 'long=share.create;pause=50;build=1000';
+        $got = apply($containers, '--jobs', $jobs, { proxmox => 1 });
+        is_deeply(results($got), { map { ("share c$_" => 'create ok') } 1 .. 4 }, "four containers, --jobs $jobs") or diag($got->{out} . $got->{err});
+        is(most_at_once(qr/ share\.create /), 1, 'their hooks run one at a time');
+        cmp_ok(most_at_once(qr/ reconcile /), $jobs == 1 ? '==' : '>=', $least, 'their builds ' . ($jobs == 1 ? 'too' : 'at once'));
+        is_deeply([map { $_->{state} } @{ $got->{json}->{data}->{items} }], [('ready') x 4], 'each is ready');
+    }
+    fresh();
+    $world->{env}->{FAKE_SMBGW} = 'long=share.create;failbuild=share.create';
+    $got = apply($containers, { proxmox => 1 });
+    is($got->{code}, 65, 'builds that fail');
+    is_deeply([map { $_->{error}->{kind} } @{ $got->{json}->{data}->{items} }], [('service') x 4], 'are named');
+    like($got->{json}->{data}->{items}->[0]->{error}->{remedy}, qr/the storage is in the configuration; the worker tries again/, 'with what goes on');
 }
 
 done_testing();
