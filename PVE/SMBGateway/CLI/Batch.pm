@@ -12,7 +12,6 @@ use warnings;
 
 use Errno ();
 use Fcntl qw(:flock);
-use File::Temp ();
 use IO::Handle;
 use JSON::PP ();
 use POSIX ();
@@ -46,7 +45,8 @@ sub run {
     }
     my @results = map { { result => 'skipped' } } @items;
     my (@children, $signal, $stop);
-    my $lock = File::Temp->new(TEMPLATE => 'pve-smbgateway-XXXXXX', TMPDIR => 1);
+    # a file without a name: nothing is left of it, however this ends
+    open(my $lock, '+>', undef) or PVE::SMBGateway::Error->throw('io', "cannot make a temporary file: $!");
 
     # told twice by a terminal, which does no harm
     my $told = sub { my ($name) = @_; $signal //= $name; kill($name, map { $_->{pid} } @children); return };
@@ -79,7 +79,7 @@ sub run {
         while (@waiting && @children < $jobs && !$stop && !$signal) {
             my $child = shift(@waiting);
             $child->{next} = 0;
-            _fork($child, \@children, \%o, $lock->filename());
+            _fork($child, \@children, \%o, $lock);
             push @children, $child;
             $next->($child);
         }
@@ -171,8 +171,9 @@ sub _child {
     my $say = sub { my $line = $json->encode($_[0]) . "\n"; my $at = 0; while ($at < length($line)) { $at += syswrite($answers, $line, length($line) - $at, $at) // return } return };
     local $PVE::SMBGateway::CLI::Shares::ONE_AT_A_TIME = sub {
         my ($code) = @_;
-        open(my $fh, '<', $lock) or PVE::SMBGateway::Error->throw('io', "cannot open '$lock': $!");    # an open file of its own
-        flock($fh, LOCK_EX) or PVE::SMBGateway::Error->throw('io', "cannot lock '$lock': $!");
+        # opened anew: the inherited handle is one with those of the other children, and so would be its lock
+        open(my $fh, '<', '/proc/self/fd/' . fileno($lock)) or PVE::SMBGateway::Error->throw('io', "cannot open the lock of the batch: $!");
+        flock($fh, LOCK_EX) or PVE::SMBGateway::Error->throw('io', "cannot take the lock of the batch: $!");
         return $code->();
     };
     my @done;

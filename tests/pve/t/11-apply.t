@@ -267,6 +267,25 @@ $world->{env}->{FAKE_SMBGW} = 'slow=gateway.stop';
 }
 $world->{env}->{FAKE_SMBGW} = '';
 
+# --- killed: nobody tells the child to go on
+unlink(map { $world->dir() . "/$_" } qw(log log.busy));
+$world->{env}->{FAKE_SMBGW} = 'pause=1000';
+$got = $world->command(['timeout', '--signal=KILL', '20', $^X, '-e', 'my $p = fork() // die; if (!$p) { exec(@ARGV) or die } for (1 .. 100) { last if -s "$ENV{FAKE_SMBGW_LOG}.busy"; select(undef, undef, undef, 0.05) } kill("KILL", $p); waitpid($p, 0)',
+    $^X, '-I', "$Harness::HERE/fake", '-I', $Harness::TOP, $tool, 'user', 'disable', 'anna', 'ben', 'carl', '--config', '/nonexistent']);
+for (1 .. 100) { last if ($world->read('log.busy') // '') =~ m/^-/m; select(undef, undef, undef, 0.05) }
+select(undef, undef, undef, 0.5);
+is_deeply([map { m/(\S+)\z/ ? substr($_, 0, 1) . $1 : () } split(/\n/, $world->read('log.busy') // '')], ['+anna', '-anna'], 'SIGKILL: the child ends what it is at, and begins nothing more');
+
+# --- a terminal gets a bar
+SKIP: {
+    my ($script) = grep { -x } qw(/usr/bin/script /bin/script);
+    skip "'script' (bsdutils) is not here", 1 if !$script;
+    $world->{env}->{FAKE_SMBGW} = 'pause=50';
+    $got = $world->command([$script, '-qec', "$^X -I $Harness::HERE/fake -I $Harness::TOP $tool gateway restart g1 g2 --config /nonexistent", '/dev/null']);
+    like($got->{out}, qr/\r\e\[K\[#{15}\.{15}\] 1\/2  g.*\r\e\[K\[#{30}\] 2\/2  \r\e\[K.*gateway 'g1': restart done/s, 'which is gone when the results are there');
+}
+$world->{env}->{FAKE_SMBGW} = '';
+
 # --- YAML
 SKIP: {
     if (!$has_yaml) {
