@@ -21,7 +21,7 @@ use Lab::Smb;
 Lab::Product::enter();
 binmode(Test::More->builder->$_(), ':utf8') for qw(output failure_output todo_output);
 
-# Fewer on a machine that has no time.
+# Fewer on a machine that has no time, but ten at least.
 use constant MANY => $ENV{SMBGW_LAB_SHARES} // 50;
 my $PASSWORD = 'fünfzig & "eine"';
 my @ids = map { sprintf('share%02d', $_) } 1 .. MANY;
@@ -99,5 +99,25 @@ is($r->{rc}, 0, 'the rest is removed by one command') or diag(Lab::Product::word
 Lab::Box::until_true(sub { !Lab::Smb::listening() }, 5);
 my @left = grep { !m!/root/! } Lab::Product::left_behind($before, Lab::Product::footprint());
 is(join("\n", grep { !m/anna/ } @left), '', 'and nothing is left but the account that owns files') or diag(join("\n", @left));
+
+# --- the same through Proxmox's storage stack
+subtest 'on Proxmox' => sub {
+    Lab::Product::through_proxmox() or return plan(skip_all => 'there is no tests/pve');
+    my %three = map { ($_ => { path => "/srv/$_", 'smbgw-mode' => 'native' }) } @ids[0 .. 2];
+    $three{ $ids[0] } = { %{ $three{ $ids[0] } }, username => 'anna', 'password-file' => '/root/anna.pw' };
+    $r = apply(\%three);
+    is_deeply(counts($r), { ok => 3 }, 'three shares are created') or diag(Lab::Product::words_of($r));
+    is(Lab::Smb::round_trip('anna', octets($PASSWORD), $ids[0], 'b.txt', "again\n"), 'OK', 'anna works in hers');
+    $r = apply(\%three);
+    is_deeply(counts($r), { unchanged => 3 }, 'again: unchanged') or diag(Lab::Product::words_of($r));
+    is_deeply(counts(apply(Lab::Product::call(['show'])->{data}->{shares})), { unchanged => 3 }, 'and what show prints');
+    $three{ $ids[1] }->{share} = 'Ablage';
+    delete($three{ $ids[2] });
+    $r = apply(\%three, '--prune');
+    is_deeply({ map { ($_->{id} => "$_->{action} $_->{result}") } @{ $r->{data}->{items} } }, { $ids[0] => 'none unchanged', $ids[1] => 'change ok', $ids[2] => 'remove ok' }, 'changed and removed') or diag(Lab::Product::words_of($r));
+    is_deeply([Lab::Box::slurp($Lab::Product::SECTIONS) =~ m/^smbgateway: (\S+)/mg], [@ids[0, 1]], 'so says storage.cfg');
+    $r = apply({}, '--prune');
+    is_deeply(counts($r), { ok => 2 }, 'an empty document with --prune removes all') or diag(Lab::Product::words_of($r));
+};
 
 done_testing();
