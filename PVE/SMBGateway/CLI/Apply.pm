@@ -285,11 +285,13 @@ sub _share_items {
                 for grep { PVE::SMBGateway::Schema::property($_->[1])->{fixed} } @$changes;
         } else {
             $problem->("shares.$id.$_", 'is missing') for grep { my $p = PVE::SMBGateway::Schema::property($_); $p->{required} && !defined($new->{$_}) } map { $_->{name} } @PVE::SMBGateway::Schema::PROPERTIES;
-            $problem->("shares.$id.password-file", "is missing: the file with the password of '$new->{username}' (mode 0600, one line)") if defined($new->{username}) && !defined($item{file});
         }
-        # read once now, so that all that is wrong with it is known before anything begins
-        if (defined($item{file}) && $item{action} ne 'none') {
-            eval { password_file($item{file}); 1 } or $problem->("shares.$id.password-file", PVE::SMBGateway::Error->from($@)->message());
+        # an account that is new here needs its password, and no other does; read once now, so that all that is wrong is known before anything begins
+        if (defined($new->{username}) && grep { $_->[1] =~ m/\A(?:username|domain)\z/ } @$changes) {
+            if (!defined($item{file})) { $problem->("shares.$id.password-file", "is missing: the file with the password of '$new->{username}' (mode 0600, one line)") }
+            elsif (!eval { password_file($item{file}); 1 }) { $problem->("shares.$id.password-file", PVE::SMBGateway::Error->from($@)->message()) }
+        } else {
+            delete($item{file});
         }
         push @items, \%item;
     }
@@ -407,7 +409,7 @@ sub _diff_text {
 sub _act {
     my ($run, $item) = @_;
     my ($kind, $id, $action) = @$item{qw(kind id action)};
-    my $password = defined($item->{file}) && $action =~ m/\A(?:create|change)\z/ ? password_file($item->{file}) : undef;
+    my $password = defined($item->{file}) ? password_file($item->{file}) : undef;
     if ($kind eq 'share') {
         my $given = { map { $_ => $item->{section}->{$_} } grep { $_ ne 'type' && PVE::SMBGateway::Schema::property($_) } keys %{ $item->{section} // {} } };
         return PVE::SMBGateway::CLI::Shares::create($run, $id, $given, $password) if $action eq 'create';

@@ -169,6 +169,10 @@ unlike(join('', $got->{out}, $got->{err}, $world->read('own.cfg')), qr/gehe|anna
 unlink($file);
 $got = apply({ version => 1, shares => { first => { path => '/srv/first', 'smbgw-mode' => 'native', username => 'anna', 'password-file' => $file } } });
 is_deeply(results($got), { 'share first' => 'none unchanged' }, 'the file is not wanted any more once that is done');
+$got = apply({ version => 1, shares => { first => { path => '/srv/first', 'smbgw-mode' => 'native', 'smbgw-quota' => '1G', username => 'anna', 'password-file' => $file } } });
+is_deeply(results($got), { 'share first' => 'change ok' }, 'nor for another change') or diag($got->{out});
+$got = apply({ version => 1, shares => { first => { path => '/srv/first', 'smbgw-mode' => 'native', username => 'ben', 'password-file' => $file } } });
+like(problems($got)->{'shares.first.password-file'}, qr/cannot be read/, 'but for another user');
 for my $case (['readable', "x\n", 0640, qr/read by others/], ['empty', "\n", 0600, qr/empty/]) {
     my $path = secret_file(@$case[0 .. 2]);
     $got = apply({ version => 1, shares => { second => { path => '/srv/second', username => 'ben', 'password-file' => $path } } });
