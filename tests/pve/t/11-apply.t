@@ -322,6 +322,14 @@ SKIP: {
     $got = apply("version: 1\nshares:\n  a1: !!perl/hash:Evil\n    path: !!perl/code 'sub { 1 }'\n");
     isnt($got->{code}, 0, 'no objects and no code come out of a document');
     is_deeply(begun($got), [], 'nothing is begun');
+    # the example of the documents
+    open(my $cli, '<:raw', "$Harness::TOP/docs/CLI.md") or die $!;
+    my ($example) = do { local $/; <$cli> } =~ m/^((?:    .*\n)+)\n- The document is/m;
+    $example =~ s/^    //mg;
+    $example =~ s!/root/(\w+)\.pw!secret_file("$1.pw", "x\n")!ge;
+    $world->write('own.cfg', '');
+    $got = apply($example);
+    is($got->{code}, 0, 'the example of docs/CLI.md can be applied') or diag($got->{out});
     $got = run(['nonsense', '--output-format', 'yaml']);
     like($got->{out}, qr/^  kind: usage$/m, 'errors in YAML, too');
 }
