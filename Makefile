@@ -97,6 +97,10 @@ install-pve:
 	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
 	set -e; for file in $(wildcard PVE/systemd/*.service PVE/systemd/*.timer); do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)/lib/systemd/system/$${file##*/}"; done
+	$(INSTALL) -D -m 0644 PVE/completion/pve-smbgateway "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pve-smbgateway"
+	$(INSTALL) -D -m 0644 PVE/completion/_pve-smbgateway "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_pve-smbgateway"
+	$(INSTALL) -d "$(DESTDIR)$(PREFIX)/share/man/man1"
+	pod2man --utf8 --section=1 --center='SMB gateway' --release='$(VERSION)' --date=' ' PVE/doc/pve-smbgateway.pod "$(DESTDIR)$(PREFIX)/share/man/man1/pve-smbgateway.1"
 
 install: install-lib install-guest install-xs install-pve
 

@@ -40,7 +40,7 @@ sub on_proxmox {
         next if !-e "$dir/PVE/Storage.pm";
         local $@;
         eval { require PVE::Storage; require PVE::API2::Storage::Config; 1 }
-            or PVE::SMBGateway::Error->throw('service', 'the storage stack of Proxmox VE does not load: ' . _line($@),
+            or PVE::SMBGateway::Error->throw('unreachable', 'the storage stack of Proxmox VE does not load: ' . _line($@),
                 remedy => "try 'pvesm status' and repair what it names");
         $proxmox = 1;
         last;
@@ -54,7 +54,9 @@ sub file { return $FILE // $default_file }
 sub sections {
     if (on_proxmox()) {
         PVE::Cluster::cfs_update(1) if PVE::Cluster->can('cfs_update');
-        my $ids = PVE::Storage::config()->{ids};
+        my $ids = eval { local $SIG{__DIE__}; PVE::Storage::config()->{ids} }
+            or PVE::SMBGateway::Error->throw('unreachable', 'the storage configuration of Proxmox VE cannot be read: ' . _line($@ || 'it is empty'),
+                remedy => "look at 'systemctl status pve-cluster' and 'pvecm status'");
         return { map { $_ => to_strings($ids->{$_}) } grep { ref($ids->{$_}) eq 'HASH' } keys %$ids };
     }
     return _as_sections(_read(file()));

@@ -4,7 +4,7 @@ package PVE::SMBGateway::Error;
 # The one error object of the Perl side. It knows a kind, a sentence and what helps; it must not know where the error came
 # from (library, Proxmox or this code) nor how it is shown.
 #
-#   kind      word, for example 'invalid' (the kinds of the C library)
+#   kind      word, for example 'invalid' (the kinds of the C library, and those that only the command has)
 #   code      its number, which is the exit status of the command
 #   message   lower case, no full stop, names the object; characters, not octets
 #   remedy    what to do about it, or undef
@@ -40,10 +40,20 @@ my %CODE = (
     internal => 16,
 );
 
+# Those of the command alone, far from the library's: its next ones are 17 and so on.
+my %OURS = (
+    usage => 64,
+    partial => 65,
+    unreachable => 69,
+);
+
+# Every kind and its number.
+sub kinds { return (%CODE, %OURS) }
+
 sub new {
     my ($class, $kind, $message, %more) = @_;
     my $self = { %more, kind => $kind, message => $message };
-    $self->{code} ||= $CODE{$kind} // $CODE{internal};
+    $self->{code} ||= $CODE{$kind} // $OURS{$kind} // $CODE{internal};
     $self->{problems} //= {};
     return bless $self, $class;
 }
@@ -80,6 +90,18 @@ sub text {
     $text .= "\n  $_: $problems->{$_}" for sort keys %$problems;
     $text .= "\n  $self->{remedy}" if defined($self->{remedy}) && length($self->{remedy});
     return "$text\n";
+}
+
+# An error from what document() made of one.
+sub from_document {
+    my ($class, $doc) = @_;
+    my %problems;
+    for my $p (@{ $doc->{problems} // [] }) {
+        my $old = $problems{ $p->{property} };
+        $problems{ $p->{property} } = defined($old) ? "$old; $p->{message}" : $p->{message};
+    }
+    return $class->new($doc->{kind} // 'internal', $doc->{message} // 'unknown failure',
+        code => $doc->{code}, remedy => $doc->{remedy}, problems => \%problems, detail => $doc->{detail});
 }
 
 sub document {

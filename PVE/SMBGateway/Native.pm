@@ -67,6 +67,9 @@ sub context {
     return $context;
 }
 
+# Whether this process has a context that it can use.
+sub has_context { return defined($context) && $context_pid == $$ ? 1 : 0 }
+
 # Forgets the context (tests; a command after its options changed).
 sub reset { ($context, $context_pid) = (); return }
 

@@ -7,6 +7,11 @@ package SMBGW;
 #   stuck=OP     nor does its undoing       invalid=OP  the run is refused with problems
 #   hint=OP      the same with one problem and a remedy
 #   long=OP      takes longer than a hook has: with `defer` it is only recorded, and a reconcile of the id does it
+#   wrong=ID     a check of that share has a problem
+#   broken=ID    a create, change or removal of that share fails
+#   nogateway=NAME  queries about that gateway find none
+#   pause=MS     each run but a reconcile takes that long, and
+#   build=MS     each reconcile; FAKE_SMBGW_LOG.busy has a line at its begin and end: '+' or '-', pid, operation, gateway or id
 #   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
 
@@ -58,17 +63,19 @@ sub kept {
 
 sub keep {
     my ($name, $what) = @_;
-    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.$name") or die $!;
+    open(my $fh, '>', "$ENV{FAKE_SMBGW_LOG}.$name.$$") or die $!;
     print {$fh} $SMBGW::json->encode($what);
     close($fh);
+    rename("$ENV{FAKE_SMBGW_LOG}.$name.$$", "$ENV{FAKE_SMBGW_LOG}.$name") or die $!;
     return;
 }
 
 sub query {
     my ($self, $op, $params) = @_;
     SMBGW::note('query', $op, $params);
+    die SMBGW::Error->new(code => 2, kind => 'not-found', message => "no gateway '$params->{gateway}'") if defined($params->{gateway}) && SMBGW::mode('nogateway', $params->{gateway});
     return $SMBGW::json->decode($ENV{"FAKE_SMBGW_\U$op"}) if $ENV{"FAKE_SMBGW_\U$op"} && $op ne 'status';
-    return { problems => [], warnings => [], effective => {} } if $op eq 'check';
+    return { problems => SMBGW::mode('wrong', $params->{id}) ? [{ property => 'share', message => 'is taken' }] : [], warnings => [], effective => {} } if $op eq 'check';
     return { sections => kept('shares') } if $op eq 'sections';
     return { shares => [map { { id => $_, state => 'ready' } } sort keys %{ kept('shares') }] } if $op eq 'list';
     if ($op eq 'status') {
@@ -138,10 +145,27 @@ sub secret { my ($self, $name, $bytes) = @_; SMBGW::note('secret', $name, unpack
 sub unwind { my ($self) = @_; SMBGW::note('unwind', $self->{op}); $self->{undo} = 1; return }
 sub interrupt { my ($self) = @_; SMBGW::note('interrupt', $self->{op}); return }
 
+sub busy {
+    my ($sign, $op, $params) = @_;
+    open(my $fh, '>>', "$ENV{FAKE_SMBGW_LOG}.busy") or die $!;
+    syswrite($fh, "$sign $$ $op " . ($params->{id} // $params->{name} // join(',', @{ $params->{ids} // [] })) . "\n");
+    return;
+}
+
 sub step {
     my ($self) = @_;
     my ($op, $params) = @$self{qw(op params)};
     SMBGW::note('step', $op);
+    if (($ENV{FAKE_SMBGW} // '') =~ ($op eq 'reconcile' ? qr/build=(\d+)/ : qr/pause=(\d+)/)) {
+        busy('+', $op, $params);
+        select(undef, undef, undef, $1 / 1000);
+        busy('-', $op, $params);
+    }
+    # what lasts is changed by one process at a time
+    open(my $guard, '>>', ($ENV{FAKE_SMBGW_LOG} // '/dev/null') . ($ENV{FAKE_SMBGW_LOG} ? '.guard' : '')) or die $!;
+    flock($guard, 2);
+    return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => 'smbd does not answer', remedy => 'start it') }
+        if $op =~ m/\Ashare\./ && SMBGW::mode('broken', $params->{id});
     if (SMBGW::mode('stuck', $op) || SMBGW::mode('slow', $op) && !$self->{undo}) { select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
     return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "smbd does not answer \x{2013} sorry", remedy => 'start it') }
         if SMBGW::mode('fail', $op) || $self->{undo};

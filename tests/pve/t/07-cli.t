@@ -50,10 +50,11 @@ for my $command (qw(plan create set delete status list shift audit resume repair
     like($got->{out}, qr/^  \Q$command\E\b/m, "it names $command");
     is(run([split(/ /, $command), '--help'])->{code}, 0, "$command --help");
 }
-for my $bad (['nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'], ['gateway'], ['gateway', 'start'], ['gateway', 'adopt', 'g'], ['template', 'list', 'x'], ['template', 'build', '--keep', '1'], ['template', 'prune', '--keep', 'all'], ['shift'], ['gateway', 'start', 'g', '--template', 't'],
+like(run(['help', 'user', 'create'])->{out}, qr/^usage: pve-smbgateway user create NAME/, 'help of one command');
+for my $bad (['nonsense'], ['help', 'nonsense'], ['create'], ['create', 'a1', 'b1'], ['create', 'a1', '--no-such-option', '1'], ['create', 'a1', '--path'], ['user'], ['user', 'nonsense'], ['group', 'add-member', 'g'], ['gateway'], ['gateway', 'start'], ['gateway', 'adopt', 'g'], ['template', 'list', 'x'], ['template', 'build', '--keep', '1'], ['template', 'prune', '--keep', 'all'], ['shift'], ['gateway', 'start', 'g', '--template', 't'],
     ['list', 'x1'], ['set', 'a1'], ['list', '--output-format', 'xml'], ['plan', 'create', 'a1', 'b1']) {
     $got = run($bad);
-    is($got->{code}, 1, join(' ', @$bad) . ': exit 1');
+    is($got->{code}, 64, join(' ', @$bad) . ': exit 64');
     like($got->{err}, qr/^pve-smbgateway: [a-z'-].*\n  (?:usage: |see )/, 'says what is wrong and what would be right');
     is_deeply(begun($got), [], 'does nothing');
 }
@@ -99,6 +100,7 @@ for my $case (
     [['template', 'prune', '--keep', '2'], 'template.prune', { keep => 2 }, qr/are removed/],
     [['shift', '/srv/büro'], 'tree.shift', { path => '/srv/büro' }, qr!^/srv/büro has the numbers of an unprivileged container$!m],
     [['shift', '/srv/a', '--back'], 'tree.shift', { path => '/srv/a', back => JSON::PP::true() }, qr/has its own numbers again/],
+    [['limits', 'office'], 'share.limits', { id => 'office' }, qr/^the limits of share 'office' are set again$/m],
     [['repair', '--gateway', 'files'], 'share.repair', { gateway => 'files', sections => {} }, qr/^repaired$/m],
 ) {
     my ($argv, $op, $params, $text) = @$case;
@@ -126,6 +128,21 @@ $world->{env}->{FAKE_SMBGW} = '';
     is(run(['gateway', 'list', '--output-format', 'json'])->{json}->{data}->{gateways}->[1]->{container}->{vmid}, 120, 'and JSON');
     $got = run(['template', 'list']);
     like($got->{out}, qr/^NAME +SUITE +ARCH +SAMBA +VERSION +BUILT +IN USE +STORAGE +ARCHIVE\n0\.1\.20261124 +bookworm +amd64 +4\.17\.12 +0\.1\.0 +20\S+ \S+ +yes +local +\S+gz\nold .* no +local +missing\n\z/, 'template list is a table') or diag($got->{out});
+}
+
+# --- questions
+$got = run(['check', 'new', '--path', '/srv/new', '--output-format', 'json']);
+is($got->{code}, 0, 'check');
+is_deeply([grep { $_->[0] eq 'query' } @{ $got->{calls} }]->[0]->[2]->{section}, { type => 'smbgateway', path => '/srv/new' }, 'of a share that would be');
+is(run(['check', 'nosuch1'])->{code}, 2, 'of one that is not');
+{
+    local $world->{env} = { %{ $world->{env} }, FAKE_SMBGW_CHECK => '{"problems":[{"property":"path","message":"is a system directory"}],"warnings":[]}', FAKE_SMBGW_RENDER => '{"text":"[global]\\n"}', FAKE_SMBGW_USERS => '{"users":[{"name":"anna"},{"name":"ben"}]}' };
+    $got = run(['check', 'new', '--path', '/etc']);
+    is($got->{code}, 1, 'a share that cannot be: exit 1');
+    like($got->{err}, qr/cannot be like this\n  path: is a system directory/, 'with its problems');
+    is(run(['render'])->{out}, "[global]\n", 'render prints the configuration');
+    is(run(['names', 'users'])->{out}, "anna\nben\n", 'names, one a line');
+    is(run(['names', 'nonsense'])->{code}, 64, 'of what there are');
 }
 
 # --- a share on plain Debian
@@ -182,6 +199,7 @@ is($world->read('own.cfg'), $section, 'the section is back');
 # --- JSON
 $got = run(['list', '--output-format', 'json']);
 is($got->{json}->{success}, JSON::PP::true(), 'JSON: success');
+is($got->{json}->{version}, 1, 'version of the envelope');
 like($got->{json}->{timestamp}, qr/\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\z/, 'timestamp');
 is($got->{json}->{data}->[0]->{id}, 'office', 'data');
 is($got->{out} =~ tr/\n//, 1, 'in one line');
@@ -190,7 +208,7 @@ is($got->{code}, 2, 'not found: exit 2');
 is($got->{json}->{success}, JSON::PP::false(), 'JSON: no success');
 is($got->{json}->{error}->{kind}, 'not-found', 'error');
 $got = run(['nonsense', '--output-format', 'json']);
-is($got->{json}->{error}->{kind}, 'invalid', 'errors of the command line in JSON, too');
+is($got->{json}->{error}->{kind}, 'usage', 'errors of the command line in JSON, too');
 
 # --- signals
 for my $signal (qw(TERM INT)) {
@@ -216,6 +234,30 @@ $world->{env}->{FAKE_SMBGW} = '';
 $got = do { local $world->{inc} = []; $world->command([$^X, '-I', $Harness::TOP, $tool, 'list', '--config', '/nonexistent'], env => { PERL5LIB => '' }) };
 is($got->{status} >> 8, 6, 'without the library: exit 6');
 like($got->{err}, qr/the SMB gateway library cannot be used: .*\n  install or repair/, 'with what to do');
+
+# --- Proxmox is away
+mkdir($world->dir() . '/broken');
+mkdir($world->dir() . '/broken/PVE');
+$world->write('broken/PVE/Storage.pm', "package PVE::Storage;\ndie qq{Can't locate PVE/Tools.pm in the middle of an upgrade\\n};\n");
+{
+    local $world->{inc} = [$world->dir() . '/broken', @{ $world->{inc} }];
+    $got = run(['show'], proxmox => 1);
+    is($got->{code}, 69, 'a storage stack that does not load: exit 69');
+    like($got->{err}, qr/the storage stack of Proxmox VE does not load: Can't locate.*\n  try 'pvesm status'/, 'says so, and what to do');
+    is(run(['delete', 'office', '--output-format', 'json'], proxmox => 1)->{json}->{error}->{kind}, 'unreachable', 'in JSON');
+}
+$world->write('broken/PVE/Storage.pm', <<'PM');
+package PVE::Storage;
+sub config { die "ipcc_send_rec[1] failed: Connection refused\n" }
+$INC{'PVE/API2/Storage/Config.pm'} = 1;
+1;
+PM
+{
+    local $world->{inc} = [$world->dir() . '/broken', @{ $world->{inc} }];
+    $got = run(['show'], proxmox => 1);
+    is($got->{code}, 69, 'no cluster file system: exit 69');
+    like($got->{err}, qr/cannot be read: ipcc_send_rec.*\n  look at 'systemctl status pve-cluster'/, 'says so, and where to look');
+}
 
 # --- on Proxmox
 SKIP: {

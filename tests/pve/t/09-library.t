@@ -102,7 +102,7 @@ for my $api (Harness::api_versions()) {
 # --- the command
 my $own = world([15, 6]);
 my @tool = ($^X, map({ "-I$_" } @$inc, $Harness::TOP), "$Harness::TOP/PVE/bin/pve-smbgateway");
-for my $case ([['list'], 0], [['schema'], 0], [['version'], 0], [['users'], 1], [['user', 'list'], 0], [['group', 'list'], 0], [['gateway', 'list'], 0], [['template', 'list'], 0], [['gateway', 'start', 'nosuch1'], 2], [['gateway', 'adopt', 'nosuch1', '100'], 2], [['shift', 'nowhere'], 1], [['audit'], 0], [['status'], 0], [['status', 'nosuch1'], 2], [['resume', 'nosuch1'], 2]) {
+for my $case ([['list'], 0], [['schema'], 0], [['version'], 0], [['users'], 64], [['show'], 0], [['render'], 0], [['names', 'shares'], 0], [['names', 'users'], 0], [['check', 'new1', '--path', '/srv', '--smbgw-mode', 'vm'], 1], [['apply', '--file', '/dev/null'], 1], [['user', 'list'], 0], [['group', 'list'], 0], [['gateway', 'list'], 0], [['template', 'list'], 0], [['gateway', 'start', 'nosuch1'], 2], [['gateway', 'adopt', 'nosuch1', '100'], 2], [['shift', 'nowhere'], 1], [['audit'], 0], [['status'], 0], [['status', 'nosuch1'], 2], [['resume', 'nosuch1'], 2]) {
     for my $format (qw(text json)) {
         my $got = $own->command([@tool, @{ $case->[0] }, '--output-format', $format, '--config', $own->dir() . '/own.cfg']);
         is($got->{status} >> 8, $case->[1], "@{ $case->[0] } ($format)") or diag($got->{err});
