@@ -95,7 +95,7 @@ install-pve:
 	set -e; if [ -d PVE ]; then find PVE -type f -name '*.pm' | sort | while read -r file; do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/perl5/$$file"; done; fi
 	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
-	set -e; for file in $(wildcard PVE/systemd/*.service PVE/systemd/*.timer); do \
+	set -e; for file in $(wildcard PVE/systemd/*.service); do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)/lib/systemd/system/$${file##*/}"; done
 
 install: install-lib install-guest install-xs install-pve

@@ -68,7 +68,7 @@ my %COMMANDS = (
     audit => [\&cmd_audit, '[ID]', ['since=s', 'limit=i'], 'who did what, when, with which result'],
     resume => [\&cmd_resume, 'OPERATION', ['password-stdin'], 'continue an interrupted operation'],
     repair => [\&cmd_repair, '[ID]', ['gateway=s', 'overwrite', 'restore', 'password-stdin'], 'finish or undo what is stuck, put back drift or lost sections'],
-    reconcile => [\&cmd_reconcile, '[ID…]', ['once', 'wait=i'], "bring this node to the wanted state (the timer's work)"],
+    reconcile => [\&cmd_reconcile, '[ID…]', ['once', 'wait=i'], "bring this node to the wanted state (the agent's work)"],
     schema => [\&cmd_schema, '', [], 'the tables of properties and operations'],
     version => [\&cmd_version, '', [], 'versions of command and library'],
 );

@@ -350,7 +350,7 @@ sub status {
         return (0, 0, 0, 0);
     }
     if ($age > STALE_MS) {
-        _say($storeid, sprintf('the last status is %d s old: is pve-smbgateway-reconcile.timer running?', $age / 1000));
+        _say($storeid, sprintf('the last status is %d s old: is pve-smbgateway-agent running?', $age / 1000));
         return (0, 0, 0, 0);
     }
     if (!$active) {

@@ -9,6 +9,7 @@ mod membership;
 mod one;
 mod params;
 mod run;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -318,6 +319,7 @@ impl Context {
             "users" => self.users(params),
             "groups" => self.groups(params),
             "gateways" => self.gateway_list(),
+            "turns" => self.turns(params),
             "templates" => self.templates(),
             "ad.check" => self.ad_check(params),
             "ad.users" => self.ad_accounts(params, false),
@@ -499,7 +501,9 @@ impl Context {
                 let open = self.open(&paths)?;
                 if let Some(e) = r.shares.get(&id) {
                     let drift: Vec<String> = serde_json::from_value(self.last_known(&id, "effective-drift")).unwrap_or_default();
-                    return Ok(self.document(&facts, &id, e, &open, None, &drift));
+                    let mut doc = self.document(&facts, &id, e, &open, None, &drift);
+                    self.warn_of_agent(&mut doc);
+                    return Ok(doc);
                 }
             }
             if let Some(o) = self.store().all_open(&*self.host)?.into_iter().find(|o| o.target == id) {
@@ -518,14 +522,21 @@ impl Context {
                 doc["active"] = json!(false);
                 if let Some(w) = doc["warnings"].as_array_mut() {
                     w.push(json!(format!(
-                        "these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?",
+                        "these figures are {} s old: does the agent pve-smbgateway-agent run?",
                         age / 1000
                     )));
                 }
             }
+            self.warn_of_agent(&mut doc);
             return Ok(doc);
         }
         Err(Error::new(Kind::NotFound, format!("there is no share {id} on node {}", self.node)).remedy("pve-smbgateway list"))
+    }
+
+    fn warn_of_agent(&self, doc: &mut Value) {
+        if let (Some(why), Some(list)) = (self.agent_trouble(), doc["warnings"].as_array_mut()) {
+            list.push(json!(why));
+        }
     }
 
     fn list(&self) -> Result<Value> {
@@ -550,7 +561,8 @@ impl Context {
         let open = self.store().all_open(&*self.host)?;
         let orphans = open.iter().filter(|o| o.op.starts_with("share.") && o.op != "share.repair" && !known.contains(&o.target));
         shares.extend(orphans.map(|o| orphan_document(o, &self.node)));
-        Ok(json!({"node": self.node, "shares": shares, "damaged": damaged}))
+        let warnings: Vec<String> = self.agent_trouble().into_iter().collect();
+        Ok(json!({"node": self.node, "shares": shares, "damaged": damaged, "warnings": warnings}))
     }
 
     /// The limits of all shares of this node, or of one, with what is used now. Of datasets only `statfs` is asked, so no process is started.
@@ -895,7 +907,12 @@ impl Context {
 
     /// Writes the snapshots of a gateway's shares, and removes those of shares that are gone.
     fn refresh(&self, machines: &Machines, paths: &Paths, sections: Option<&Sections>, drift: Option<&[String]>) -> Result<()> {
-        let facts = observe::quick(machines, &self.node, paths)?;
+        self.write_snapshots(&observe::quick(machines, &self.node, paths)?, sections, drift)
+    }
+
+    /// The same from what was seen already.
+    fn write_snapshots(&self, facts: &Facts, sections: Option<&Sections>, drift: Option<&[String]>) -> Result<()> {
+        let paths = &facts.paths;
         let open = self.open(paths)?;
         let dir = self.native.run_dir.join("status");
         self.host.make_dir(&dir, 0o700)?;
@@ -910,7 +927,7 @@ impl Context {
                     &kept
                 }
             };
-            let mut doc = self.document(&facts, id, entry, &open, sections, drift);
+            let mut doc = self.document(facts, id, entry, &open, sections, drift);
             doc["effective-drift"] = json!(drift);
             self.put_snapshot(id, &doc)?;
         }

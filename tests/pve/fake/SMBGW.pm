@@ -7,6 +7,8 @@ package SMBGW;
 #   stuck=OP     nor does its undoing       invalid=OP  the run is refused with problems
 #   hint=OP      the same with one problem and a remedy
 #   long=OP      takes longer than a hook has: with `defer` it is only recorded, and a reconcile of the id does it
+#   of a reconcile of one gateway: failgw=GATEWAY fails, slowgw=GATEWAY takes steps for ever, hang=GATEWAY takes none,
+#                           changed=GATEWAY its mark is never that of before; FAKE_SMBGW_LOG.mode, if it is there, counts too
 #   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
 
@@ -30,7 +32,9 @@ sub note {
 
 sub mode {
     my ($what, $op) = @_;
-    return ($ENV{FAKE_SMBGW} // '') =~ m/(?:\A|;)\Q$what\E=\Q$op\E(?:;|\z)/ ? 1 : 0;
+    my $file = '';
+    if ($ENV{FAKE_SMBGW_LOG} && open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.mode")) { $file = readline($fh) // '' }
+    return grep({ m/(?:\A|;)\Q$what\E=\Q$op\E(?:;|\z)/ } $ENV{FAKE_SMBGW} // '', $file) ? 1 : 0;
 }
 
 package SMBGW::Error;
@@ -142,6 +146,14 @@ sub step {
     my ($self) = @_;
     my ($op, $params) = @$self{qw(op params)};
     SMBGW::note('step', $op);
+    if (defined($params->{gateway}) && $op =~ m/\A(?:reconcile|refresh)\z/) {
+        my $gateway = $params->{gateway};
+        if (SMBGW::mode('hang', $gateway)) { SMBGW::note('hangs', $$); sleep(1) while 1 }
+        if (SMBGW::mode('slowgw', $gateway)) { SMBGW::note('works', $$); select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
+        return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "no answer from $gateway") } if SMBGW::mode('failgw', $gateway);
+        return { state => 'done', events => [], result => { gateway => $gateway, changed => SMBGW::mode('changed', $gateway) ? JSON::PP::true() : JSON::PP::false() } } if $op eq 'refresh';
+        return { state => 'done', events => [], result => { shares => [], warnings => [], busy => [], mark => "mark of $gateway" } };
+    }
     if (SMBGW::mode('stuck', $op) || SMBGW::mode('slow', $op) && !$self->{undo}) { select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
     return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "smbd does not answer \x{2013} sorry", remedy => 'start it') }
         if SMBGW::mode('fail', $op) || $self->{undo};
