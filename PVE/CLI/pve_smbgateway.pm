@@ -575,13 +575,20 @@ sub cmd_status {
         return $doc;
     }
     my @docs;
-    my $list = _shares(PVE::SMBGateway::Native::query('list'));
+    my $list = _shares(_with_warnings(PVE::SMBGateway::Native::query('list')));
     for my $share (@$list) {
         my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $share->{id}, %fresh }) };
         push @docs, $doc // { id => $share->{id}, error => PVE::SMBGateway::Error->from($@)->document() };
     }
     $run->{print} = sub { print _table($_[0]) };
     return \@docs;
+}
+
+# What concerns the node and no single share, on standard error.
+sub _with_warnings {
+    my ($doc) = @_;
+    print STDERR "pve-smbgateway: warning: $_\n" for ref($doc) eq 'HASH' ? @{ $doc->{warnings} // [] } : ();
+    return $doc;
 }
 
 sub _shares {
@@ -592,7 +599,7 @@ sub _shares {
 
 sub cmd_list {
     my ($run) = @_;
-    my $list = _shares(PVE::SMBGateway::Native::query('list'));
+    my $list = _shares(_with_warnings(PVE::SMBGateway::Native::query('list')));
     $run->{print} = sub { print _table($_[0]) };
     return $list;
 }

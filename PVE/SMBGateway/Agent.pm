@@ -81,7 +81,7 @@ sub _run {
     my $next = _now();
     _notify('READY=1');
     until ($stop) {
-        if ($reload) {
+        if ($reload && !$self->{open}) {
             $reload = 0;
             $next = 0;
             # whoever asks for it has removed a cause, or wants to know

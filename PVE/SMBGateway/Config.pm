@@ -70,7 +70,12 @@ sub digest {
         my $all = join("\0", map { my $id = $_; ($id, map { ($_, $sections->{$id}->{$_}) } sort keys %{ $sections->{$id} }) } sort keys %$sections);
         return Digest::SHA::sha256_hex(octets($all));
     }
-    return Digest::SHA::sha256_hex(join('', map { $_->{text} } @{ _read(file()) }));
+    open(my $fh, '<:raw', file()) or do {
+        return '' if $!{ENOENT};
+        PVE::SMBGateway::Error->throw('io', "cannot read '" . file() . "': $!");
+    };
+    local $/;
+    return Digest::SHA::sha256_hex(readline($fh) // '');
 }
 
 # The sections of our type.

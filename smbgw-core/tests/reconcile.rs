@@ -319,7 +319,7 @@ fn where_nothing_changed_snapshots_are_kept_fresh_without_a_closer_look() {
             let kept: String = w.files.text("/etc/passwd").lines().filter(|l| !l.starts_with("anna:")).map(|l| format!("{l}\n")).collect();
             w.files.put("/etc/passwd", kept, 0o644, 0, 0);
         }),
-        ("the tree has another owner", |w| w.files.put_dir("/srv/office", 0o700, 1, 1)),
+        ("our file is gone", |w| w.files.take(common::OWN_CONF)),
     ];
     for (what, change) in changes {
         let host = host.snapshot();

@@ -3,6 +3,7 @@
 //! everything and found nothing to do, and fresh snapshots without that look. It knows what can be seen without a program of Samba's; when a
 //! thorough look is due all the same is the agent's to decide.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::facts::{ConfFile, Facts, Paths, TreeFact};
 use crate::host::{Machines, ProcessId};
 use crate::observe;
-use crate::spec::record::{Record, ShareState};
+use crate::spec::record::{Record, ShareEntry, ShareState};
 use crate::spec::section::{self, Mode, NATIVE};
 use crate::status::STALE_MS;
 use crate::types::{GatewayId, sha256_hex};
@@ -116,10 +117,32 @@ impl Context {
         }
         let mut changed = self.mark(&machines, &facts)? != mark;
         if !changed {
-            self.write_snapshots(&facts, None, None)?;
+            self.touch_snapshots(&facts)?;
             changed = !self.quiet(&paths)?;
         }
         Ok(json!({"gateway": gateway, "changed": changed}))
+    }
+
+    /// Time and space in the snapshots of shares of which nothing else has changed. What a limit counts may be worth a word, so such shares are
+    /// described anew.
+    fn touch_snapshots(&self, facts: &Facts) -> Result<()> {
+        let none = BTreeMap::new();
+        let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
+        if shares.values().any(ShareEntry::is_limited) {
+            return self.write_snapshots(facts, None, None);
+        }
+        for (id, entry) in shares {
+            let seen = self.host.read(&self.snapshot(id), 1 << 20)?;
+            let doc = seen.and_then(|f| serde_json::from_slice::<serde_json::Map<String, Value>>(&f.content).ok());
+            let Some(mut doc) = doc else { return self.write_snapshots(facts, None, None) };
+            doc.insert("at".into(), json!(facts.now_ms));
+            match self.host.space(&entry.tree.path).ok().filter(|_| facts.tree(&entry.tree.path).is_ok()) {
+                Some(s) => doc.insert("space".into(), json!({"total": s.total, "avail": s.avail, "used": s.used})),
+                None => doc.remove("space"),
+            };
+            self.put_snapshot(id, &Value::Object(doc))?;
+        }
+        Ok(())
     }
 
     /// What there is to say of the agent, for whoever reads a status. Without systemd nobody but the administrator knows what runs the worker.
