@@ -61,6 +61,7 @@ subtest 'as it is installed' => sub {
     kill('HUP', $agent);
     ok(within(18, sub { Lab::Box::slurp('/etc/samba/smb.conf') eq $conf && works() eq 'OK' }), 'a line of ours was taken out, and is back after a reload') or diag(log_of());
 
+    ok(within(30, sub { (() = log_of() =~ m/repaired/g) >= 2 }), 'proven') or diag(log_of());
     my $smbd = Lab::Smb::pid();
     my $list = Lab::Product::call(['list'], text => 1);
     unlike($list->{all}, qr/agent/, 'list says nothing of it');
