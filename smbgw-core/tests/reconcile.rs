@@ -316,7 +316,8 @@ fn where_nothing_changed_snapshots_are_kept_fresh_without_a_closer_look() {
         }),
         ("the include line is gone", |w| w.files.put(SMB_CONF, "[global]\n", 0o644, 0, 0)),
         ("an account is gone", |w| {
-            let kept: String = w.files.text("/etc/passwd").lines().filter(|l| !l.starts_with("anna:")).map(|l| format!("{l}\n")).collect();
+            let kept: String =
+                w.files.text("/etc/passwd").lines().filter(|l| !l.starts_with("anna:")).map(|l| format!("{l}\n")).collect();
             w.files.put("/etc/passwd", kept, 0o644, 0, 0);
         }),
         ("our file is gone", |w| w.files.take(common::OWN_CONF)),
@@ -355,14 +356,20 @@ fn a_turn_of_one_gateway_leaves_the_others_alone_and_says_when_it_is_busy() {
     assert!(host.connect("anna", PASSWORD, "office").is_err(), "not its gateway");
     turn(&host, "native", &all);
     assert!(host.connect("anna", PASSWORD, "office").is_ok());
-    let refused = run(&host, "reconcile", json!({"gateway": "native", "ids": ["office"], "sections": all}), None).expect_err("both");
+    let refused =
+        run(&host, "reconcile", json!({"gateway": "native", "ids": ["office"], "sections": all}), None).expect_err("both");
     assert!(refused.problems().iter().any(|p| p.property == "gateway"), "{refused:?}");
 }
 
 #[test]
 fn the_status_says_when_the_agent_does_not_run() {
     let (host, _) = committed();
-    let said = |host: &SimHost| (status(host, "office")["warnings"].to_string(), context(host).query("list", &json!({})).expect("list")["warnings"].to_string());
+    let said = |host: &SimHost| {
+        (
+            status(host, "office")["warnings"].to_string(),
+            context(host).query("list", &json!({})).expect("list")["warnings"].to_string(),
+        )
+    };
     let clean = |(a, b): (String, String)| !a.contains("agent") && !b.contains("agent");
     assert!(clean(said(&host)), "without systemd nobody but the administrator knows who runs the worker");
     let me = smbgw_core::host::Host::own_process(&host);

@@ -521,10 +521,7 @@ impl Context {
             if age > STALE_MS {
                 doc["active"] = json!(false);
                 if let Some(w) = doc["warnings"].as_array_mut() {
-                    w.push(json!(format!(
-                        "these figures are {} s old: does the agent pve-smbgateway-agent run?",
-                        age / 1000
-                    )));
+                    w.push(json!(format!("these figures are {} s old: does the agent pve-smbgateway-agent run?", age / 1000)));
                 }
             }
             self.warn_of_agent(&mut doc);
