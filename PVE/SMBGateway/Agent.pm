@@ -137,7 +137,8 @@ sub _is_long { my ($child) = @_; return _now() - $child->{since} >= $TIME{long} 
 
 sub _start_jobs {
     my ($self) = @_;
-    while (@{ $self->{queue} } && keys(%{ $self->{children} }) < $MOST) {
+    # what not even KILL ends takes nobody's place
+    while (@{ $self->{queue} } && $MOST > grep { !$_->{killed} } values %{ $self->{children} }) {
         last if $JOBS <= grep { !_is_long($_) } values %{ $self->{children} };
         $self->_fork(shift(@{ $self->{queue} }));
     }
@@ -318,15 +319,17 @@ sub _gateway {
                 @$known{qw(digest thorough)} = ($digest, $began);
             }
             $agent->_judge($name, $result, $why);
-            return ();
+            return;
         },
     };
 }
 
-# What one operation of a reconcile came to, in a line; '' where it is not worth one.
+# What one operation of a reconcile came to, in a line; nothing where it is not worth one.
 sub _did {
     my ($share) = @_;
     my $what = $share->{id} // $share->{name} // 'repair';
+    # a section that stays after its share was removed is a warning, and none of this cycle's doing
+    return () if ($share->{state} // '') eq 'removed' && !$share->{kept};
     return "$what: " . ($share->{error}->{message} // 'failed') if ref($share->{error}) eq 'HASH';
     return $share->{repaired} ? 'repaired' : defined($share->{state}) ? "$what: $share->{state}" : ();
 }

@@ -309,7 +309,8 @@ fn where_nothing_changed_snapshots_are_kept_fresh_without_a_closer_look() {
     assert!(now.active, "fresh: {now:?}");
     assert!(!refresh(&host, &mark), "and so on");
 
-    let changes: [(&str, fn(&mut smbgw_core::host::sim::World)); 4] = [
+    type Change = fn(&mut smbgw_core::host::sim::World);
+    let changes: [(&str, Change); 4] = [
         ("smbd is gone", |w| {
             w.smbd = None;
             w.files.take("/run/samba/smbd.pid");

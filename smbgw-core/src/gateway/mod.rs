@@ -130,6 +130,14 @@ pub struct Context {
 /// The lock of the node's own accounts and smb.conf.
 const NODE: &str = "node";
 
+/// What was seen of a gateway, once for all documents of its shares.
+struct Seen<'a> {
+    facts: &'a Facts,
+    /// Shares that our configuration file has.
+    ours: Vec<String>,
+    open: (Vec<OpState>, Vec<String>),
+}
+
 /// What somebody asked for, understood.
 struct Asked {
     intent: Intent,
@@ -453,15 +461,14 @@ impl Context {
         self.store().open_operations(&*self.host, paths.gateway.as_str())
     }
 
-    fn document(
-        &self,
-        facts: &Facts,
-        id: &str,
-        entry: &ShareEntry,
-        open: &(Vec<OpState>, Vec<String>),
-        sections: Option<&Sections>,
-        drift: &[String],
-    ) -> Value {
+    /// What the documents of a gateway's shares are made from.
+    fn seen<'a>(&self, facts: &'a Facts) -> Result<Seen<'a>> {
+        let ours = samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str()));
+        Ok(Seen { facts, ours, open: self.open(&facts.paths)? })
+    }
+
+    fn document(&self, seen: &Seen<'_>, id: &str, entry: &ShareEntry, sections: Option<&Sections>, drift: &[String]) -> Value {
+        let Seen { facts, ours, open } = seen;
         let (space, figures) = if facts.tree(&entry.tree.path).is_ok() { self.measure(entry) } else { (None, None) };
         // Without the sections at hand, what the last reconcile knew still holds.
         let in_config = match sections {
@@ -469,7 +476,7 @@ impl Context {
             None => self.last_known(id, "in-config").as_bool(),
         };
         let health = self.membership_health(&facts.paths.gateway);
-        let look = Look { facts, open: &open.0, damaged: &open.1, space, figures, in_config, drift, health: &health };
+        let look = Look { facts, ours, open: &open.0, damaged: &open.1, space, figures, in_config, drift, health: &health };
         let mut doc = status::document(id, entry, &look);
         if let (Some(why), Some(list)) = (self.trouble(id), doc["warnings"].as_array_mut()) {
             list.push(json!(why));
@@ -498,10 +505,9 @@ impl Context {
         if flag(params, "fresh")? {
             if let Some((paths, r)) = self.gateway_of(&id)?.filter(|(_, r)| r.node == self.node) {
                 let facts = observe::quick(&self.machines(), &self.node, &paths)?;
-                let open = self.open(&paths)?;
                 if let Some(e) = r.shares.get(&id) {
                     let drift: Vec<String> = serde_json::from_value(self.last_known(&id, "effective-drift")).unwrap_or_default();
-                    let mut doc = self.document(&facts, &id, e, &open, None, &drift);
+                    let mut doc = self.document(&self.seen(&facts)?, &id, e, None, &drift);
                     self.warn_of_agent(&mut doc);
                     return Ok(doc);
                 }
@@ -540,10 +546,10 @@ impl Context {
         let (mut shares, mut damaged, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for (paths, r) in self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node) {
             let facts = observe::quick(&self.machines(), &self.node, &paths)?;
-            let open = self.open(&paths)?;
-            shares.extend(r.shares.iter().map(|(id, e)| self.document(&facts, id, e, &open, None, &[])));
+            let seen = self.seen(&facts)?;
+            shares.extend(r.shares.iter().map(|(id, e)| self.document(&seen, id, e, None, &[])));
             known.extend(r.shares.into_keys());
-            damaged = open.1;
+            damaged = seen.open.1;
         }
         // What a hook accepted and the worker has not begun, or could not do.
         for name in self.host.list(&self.native.run_dir.join("status"))? {
@@ -910,7 +916,7 @@ impl Context {
     /// The same from what was seen already.
     fn write_snapshots(&self, facts: &Facts, sections: Option<&Sections>, drift: Option<&[String]>) -> Result<()> {
         let paths = &facts.paths;
-        let open = self.open(paths)?;
+        let seen = self.seen(facts)?;
         let dir = self.native.run_dir.join("status");
         self.host.make_dir(&dir, 0o700)?;
         let none = std::collections::BTreeMap::new();
@@ -924,7 +930,7 @@ impl Context {
                     &kept
                 }
             };
-            let mut doc = self.document(facts, id, entry, &open, sections, drift);
+            let mut doc = self.document(&seen, id, entry, sections, drift);
             doc["effective-drift"] = json!(drift);
             self.put_snapshot(id, &doc)?;
         }
