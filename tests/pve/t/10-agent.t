@@ -194,4 +194,14 @@ subtest 'one agent a node, and wrong words' => sub {
     like($got->{err}, qr/usage: pve-smbgateway-agent/, 'shows the usage');
 };
 
+subtest 'what tells that the storage configuration is another' => sub {
+    my $world = Harness::world(api => (Harness::api_versions())[0], inc => ["$Harness::HERE/fake"], cfg => "smbgateway: office\n\tpath /srv/office\n\n");
+    my $digest = sub { return $world->case('load_stack(); require PVE::SMBGateway::Config; return PVE::SMBGateway::Config::digest();')->{value} // 'none' };
+    my $first = $digest->();
+    like($first, qr/\A[0-9a-f]{64}\z/, 'on Proxmox: a number of the sections');
+    is($digest->(), $first, 'the same in each process');
+    $world->write('pve/storage.cfg', "smbgateway: office\n\tpath /srv/office\n\tsmbgw-memory 512\n\n");
+    isnt($digest->(), $first, 'another after a change');
+};
+
 done_testing();
