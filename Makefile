@@ -95,7 +95,7 @@ install-pve:
 	set -e; if [ -d PVE ]; then find PVE -type f -name '*.pm' | sort | while read -r file; do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/perl5/$$file"; done; fi
 	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
-	set -e; for file in $(wildcard PVE/systemd/*.service PVE/systemd/*.timer); do \
+	set -e; for file in $(wildcard PVE/systemd/*.service); do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)/lib/systemd/system/$${file##*/}"; done
 	$(INSTALL) -D -m 0644 PVE/completion/pve-smbgateway "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pve-smbgateway"
 	$(INSTALL) -D -m 0644 PVE/completion/_pve-smbgateway "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_pve-smbgateway"

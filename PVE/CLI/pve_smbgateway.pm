@@ -77,7 +77,7 @@ my %COMMANDS = (
     audit => [\&cmd_audit, '[ID]', ['since=s', 'limit=i'], 'who did what, when, with which result'],
     resume => [\&cmd_resume, 'OPERATION', ['password-stdin'], 'continue an interrupted operation'],
     repair => [\&cmd_repair, '[ID]', ['gateway=s', 'overwrite', 'restore', 'password-stdin'], 'finish or undo what is stuck, put back drift or lost sections'],
-    reconcile => [\&cmd_reconcile, '[ID…]', ['once', 'wait=i'], "bring this node to the wanted state (the timer's work)"],
+    reconcile => [\&cmd_reconcile, '[ID…]', ['once', 'wait=i'], "bring this node to the wanted state (the agent's work)"],
     schema => [\&cmd_schema, '', [], 'the tables of properties and operations'],
     names => [\&cmd_names, 'shares|gateways|users|groups|templates', ['gateway=s'], 'names, one a line, as the completion of shells wants them'],
     version => [\&cmd_version, '', [], 'versions of command and library'],
@@ -316,7 +316,7 @@ sub cmd_status {
         return $answer;
     }
     my @docs;
-    my $list = _shares(PVE::SMBGateway::Native::query('list'));
+    my $list = _shares(_with_warnings(PVE::SMBGateway::Native::query('list')));
     for my $share (@$list) {
         my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $share->{id}, %fresh }) };
         push @docs, $doc // { id => $share->{id}, error => PVE::SMBGateway::Error->from($@)->document() };
@@ -360,6 +360,13 @@ sub cmd_render {
     return $doc;
 }
 
+# What concerns the node and no single share, on standard error.
+sub _with_warnings {
+    my ($doc) = @_;
+    print STDERR "pve-smbgateway: warning: $_\n" for ref($doc) eq 'HASH' ? @{ $doc->{warnings} // [] } : ();
+    return $doc;
+}
+
 sub _shares {
     my ($doc) = @_;
     return $doc if ref($doc) eq 'ARRAY';
@@ -368,7 +375,7 @@ sub _shares {
 
 sub cmd_list {
     my ($run) = @_;
-    my $list = _shares(PVE::SMBGateway::Native::query('list'));
+    my $list = _shares(_with_warnings(PVE::SMBGateway::Native::query('list')));
     $run->{print} = sub { print table($_[0]) };
     return $list;
 }

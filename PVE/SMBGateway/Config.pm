@@ -62,6 +62,24 @@ sub sections {
     return _as_sections(_read(file()));
 }
 
+# A number that is another one as soon as anything in the sections' file is changed; cheaper than reading them.
+sub digest {
+    require Digest::SHA;
+    if (on_proxmox()) {
+        my $text = eval { PVE::Cluster::cfs_update(1) if PVE::Cluster->can('cfs_update'); PVE::Cluster->can('get_config') ? PVE::Cluster::get_config('storage.cfg') : undef };
+        return Digest::SHA::sha256_hex(octets($text)) if defined($text);
+        my $sections = sections();
+        my $all = join("\0", map { my $id = $_; ($id, map { ($_, $sections->{$id}->{$_}) } sort keys %{ $sections->{$id} }) } sort keys %$sections);
+        return Digest::SHA::sha256_hex(octets($all));
+    }
+    open(my $fh, '<:raw', file()) or do {
+        return '' if $!{ENOENT};
+        PVE::SMBGateway::Error->throw('io', "cannot read '" . file() . "': $!");
+    };
+    local $/;
+    return Digest::SHA::sha256_hex(readline($fh) // '');
+}
+
 # The sections of our type.
 sub ours {
     my ($sections) = @_;

@@ -89,6 +89,9 @@ sub _options_from_file {
     return %$doc;
 }
 
+# Where snapshots, locks and the agent's sign of life are. It does not need the library.
+sub run_dir { my %options = (_options_from_file(), %OPTIONS); return $options{'run-dir'} // '/run/smbgw' }
+
 sub version { return usable() ? SMBGW::version() : undef }
 
 # Any query of the operations table; returns the decoded document.
@@ -112,6 +115,7 @@ sub usage {
 #   deadline => seconds after which the run is undone; a quarter of them is kept for the undoing, after which the run is
 #               left interrupted for the worker. Without it the run takes the time it takes.
 #   on_event => sub { my ($event) = @_ }
+#   on_step  => sub { }, called after each step, which takes about a second at most: it gets on
 sub run {
     my ($op, $params, %o) = @_;
     my $ctx = context();
@@ -153,6 +157,7 @@ sub _drive {
 
             while (1) {
                 my $step = $run->step();
+                $o{on_step}->() if $o{on_step};
                 for my $event (@{ $step->{events} // [] }) {
                     $_->($event) for @sinks;
                 }

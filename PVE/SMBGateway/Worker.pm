@@ -24,8 +24,8 @@ our $SYSTEMD = '/run/systemd/system';
 # A command that does the worker's work itself sets this to an array: start() then only notes the ids in it.
 our $HELD;
 
-# Starts the worker for one storage id, or without one for everything on this node. Returns at once; a worker that does not
-# come up is no error here, since the timer does the same work within 20 s.
+# Starts the worker for one storage id, or without one lets the agent go through everything on this node now. Returns at once; a
+# worker that does not come up is no error here, since the agent does the same work within 20 s.
 sub start {
     my ($id) = @_;
     if ($HELD) {
@@ -41,7 +41,7 @@ sub start {
     $command = $1 if !${^TAINT} && ($ENV{SMBGW_COMMAND} // '') =~ m!\A(/.+)\z!s;
     my @argv =
         -d $SYSTEMD && $command eq '/usr/sbin/pve-smbgateway'
-        ? ('/usr/bin/systemctl', 'start', '--no-block', 'pve-smbgateway-reconcile' . (@ids ? "\@$ids[0]" : '') . '.service')
+        ? ('/usr/bin/systemctl', '--no-block', @ids ? ('start', "pve-smbgateway-reconcile\@$ids[0].service") : ('try-reload-or-restart', 'pve-smbgateway-agent.service'))
         : ($command, 'reconcile', '--once', @ids);
     return _detached(@argv);
 }
@@ -86,7 +86,7 @@ sub _detached {
 
 # What `pve-smbgateway reconcile` does. Named ids are waited for: a hook starts this worker while storage.cfg is not written yet. Returns the
 # library's result.
-#   ids => [...], wait => seconds (default COMMIT_WAIT), on_event => sub
+#   ids => [...], wait => seconds (default COMMIT_WAIT), gateway => only that one, on_event => sub, on_step => sub
 sub reconcile {
     my (%o) = @_;
     my @ids = @{ $o{ids} // [] };
@@ -101,8 +101,8 @@ sub reconcile {
         $sections = PVE::SMBGateway::Config::sections();
     }
     my $result = PVE::SMBGateway::Native::run(
-        'reconcile', { (@ids ? (ids => \@ids) : ()), sections => $sections },
-        on_event => $o{on_event}, keep_signal => $o{keep_signal},
+        'reconcile', { (@ids ? (ids => \@ids) : ()), (defined($o{gateway}) ? (gateway => $o{gateway}) : ()), sections => $sections },
+        on_event => $o{on_event}, on_step => $o{on_step}, keep_signal => $o{keep_signal},
     );
     _drop_sections($result) if !PVE::SMBGateway::Config::on_proxmox();
     return $result;

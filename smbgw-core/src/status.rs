@@ -81,6 +81,8 @@ pub fn room(quota: &HotQuota, used: Option<u64>, space: Space) -> Space {
 pub struct Look<'a> {
     /// Facts, the quick ones at least.
     pub facts: &'a Facts,
+    /// Shares that our configuration file has ([`samba::own_sections`]); read once for all documents of a gateway.
+    pub ours: &'a [String],
     /// Open and stuck operations of the gateway.
     pub open: &'a [OpState],
     /// Journals that were set aside.
@@ -131,7 +133,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
         .extend(hand_edited(facts).filter(|_| settled).map(|w| format!("{w}; it is kept. See: pve-smbgateway repair {gateway}")));
     drift.extend(quota::drift(entry, facts).into_iter().filter(|_| settled));
     let served_name = spec.as_ref().map(|s| s.share.to_string()).unwrap_or_default();
-    let served = crate::plan::samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str())).contains(&served_name);
+    let served = look.ours.contains(&served_name);
     if let Err(why) = &tree {
         warnings.push(why.clone());
     }

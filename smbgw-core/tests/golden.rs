@@ -176,8 +176,10 @@ fn outputs(request: &Value, facts: &Facts) -> Vec<(&'static str, String)> {
     let id = request["params"]["id"].as_str().unwrap_or_default();
     let status = later.record.as_ref().and_then(|r| r.shares.get(id)).map(|entry| {
         let space = Some(Space { total: 1000, avail: 600, used: 400, fsid: entry.tree.fsid });
+        let ours = plan::samba::own_sections(later.own.as_ref().map_or("", |f| f.text.as_str()));
         let look = Look {
             facts: &later,
+            ours: &ours,
             open: &[],
             damaged: &[],
             space,

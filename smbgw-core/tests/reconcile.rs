@@ -281,6 +281,115 @@ fn the_hot_path_tells_age_and_identity() {
     assert!(!later.active && later.age_ms > 60_000, "{later:?}");
     let doc = context(&host).query("status", &json!({"id": "office"})).expect("status");
     assert_eq!(doc["active"], false);
-    assert!(warnings(&doc).contains("timer"), "{doc}");
+    assert!(warnings(&doc).contains("pve-smbgateway-agent"), "{doc}");
     assert_eq!(usage(&host, "nobody"), Usage { age_ms: -1, ..Usage::default() });
+}
+
+fn turn(host: &SimHost, gateway: &str, all: &Value) -> Value {
+    run(host, "reconcile", json!({"gateway": gateway, "sections": all}), None).expect("reconciled")
+}
+
+fn refresh(host: &SimHost, mark: &Value) -> bool {
+    let said = run(host, "refresh", json!({"gateway": "native", "mark": mark}), None).expect("refreshed");
+    said["changed"].as_bool().expect("said")
+}
+
+#[test]
+fn where_nothing_changed_snapshots_are_kept_fresh_without_a_closer_look() {
+    let (host, all) = committed();
+    assert_eq!(context(&host).query("turns", &json!({"sections": all})).expect("turns")["gateways"], json!(["native"]));
+    let mark = turn(&host, "native", &all)["mark"].clone();
+    assert!(mark.is_string(), "nothing was to do");
+    host.pass(Duration::from_secs(50));
+    let before = host.snapshot();
+    assert!(!refresh(&host, &mark));
+    assert_eq!(differences(&before, &host), Vec::<String>::new());
+    host.pass(Duration::from_secs(50));
+    let now = usage(&host, "office");
+    assert!(now.active, "fresh: {now:?}");
+    assert!(!refresh(&host, &mark), "and so on");
+
+    type Change = fn(&mut smbgw_core::host::sim::World);
+    let changes: [(&str, Change); 4] = [
+        ("smbd is gone", |w| {
+            w.smbd = None;
+            w.files.take("/run/samba/smbd.pid");
+        }),
+        ("the include line is gone", |w| w.files.put(SMB_CONF, "[global]\n", 0o644, 0, 0)),
+        ("an account is gone", |w| {
+            let kept: String =
+                w.files.text("/etc/passwd").lines().filter(|l| !l.starts_with("anna:")).map(|l| format!("{l}\n")).collect();
+            w.files.put("/etc/passwd", kept, 0o644, 0, 0);
+        }),
+        ("our file is gone", |w| w.files.take(common::OWN_CONF)),
+    ];
+    for (what, change) in changes {
+        let host = host.snapshot();
+        host.change(change);
+        assert!(refresh(&host, &mark), "{what}");
+        let said = turn(&host, "native", &all);
+        let after = turn(&host, "native", &all);
+        assert!(after["mark"].is_string(), "{what}: {said} {after}");
+        assert!(!refresh(&host, &after["mark"]), "{what}: and it is quiet again");
+    }
+}
+
+#[test]
+fn what_waits_for_something_is_never_quiet() {
+    // A share whose section was not seen yet, and an edited file, which is told until it is put right.
+    let host = machine();
+    furnished(&host);
+    assert_eq!(turn(&host, "native", &json!({})).get("mark"), None);
+    let (host, all) = committed();
+    let text = host.world().files.text(common::OWN_CONF).replace("browseable = yes", "browseable = no");
+    host.change(|w| w.files.put(common::OWN_CONF, &text, 0o644, 0, 0));
+    assert_eq!(turn(&host, "native", &all).get("mark"), None);
+}
+
+#[test]
+fn a_turn_of_one_gateway_leaves_the_others_alone_and_says_when_it_is_busy() {
+    let (host, all) = committed();
+    host.change(|w| {
+        w.smbd = None;
+        w.files.take("/run/samba/smbd.pid");
+    });
+    turn(&host, "other", &all);
+    assert!(host.connect("anna", PASSWORD, "office").is_err(), "not its gateway");
+    turn(&host, "native", &all);
+    assert!(host.connect("anna", PASSWORD, "office").is_ok());
+    let refused =
+        run(&host, "reconcile", json!({"gateway": "native", "ids": ["office"], "sections": all}), None).expect_err("both");
+    assert!(refused.problems().iter().any(|p| p.property == "gateway"), "{refused:?}");
+}
+
+#[test]
+fn the_status_says_when_the_agent_does_not_run() {
+    let (host, _) = committed();
+    let said = |host: &SimHost| {
+        (
+            status(host, "office")["warnings"].to_string(),
+            context(host).query("list", &json!({})).expect("list")["warnings"].to_string(),
+        )
+    };
+    let clean = |(a, b): (String, String)| !a.contains("agent") && !b.contains("agent");
+    assert!(clean(said(&host)), "without systemd nobody but the administrator knows who runs the worker");
+    let me = smbgw_core::host::Host::own_process(&host);
+    let beat = |host: &SimHost, pid: i32| {
+        let at = smbgw_core::host::Host::now_ms(host);
+        let text = json!({"pid": pid, "ticks": me.start, "at": at}).to_string();
+        host.change(|w| w.files.put("/run/smbgw/agent.json", text, 0o600, 0, 0));
+    };
+    beat(&host, me.pid);
+    assert!(clean(said(&host)), "{:?}", said(&host));
+    beat(&host, me.pid + 77_777);
+    let (a, b) = said(&host);
+    assert!(a.contains("does not run") && b.contains("systemctl restart pve-smbgateway-agent"), "{a} {b}");
+    beat(&host, me.pid);
+    host.pass(Duration::from_secs(61));
+    assert!(said(&host).1.contains("no sign of life for 61 s"), "{:?}", said(&host));
+    host.change(|w| {
+        w.systemd = true;
+        w.files.take("/run/smbgw/agent.json");
+    });
+    assert!(said(&host).1.contains("does not run"), "{:?}", said(&host));
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
 # The real command killed by SIGKILL at its journal writes while it joins a real domain and leaves it. Then the worker runs as the
-# timer would run it: afterwards there is a member with a share that works, or nothing, neither on the machine nor in the domain.
+# agent would run it: afterwards there is a member with a share that works, or nothing, neither on the machine nor in the domain.
 # Whoever took the password of the join along when he died is asked for it once more.
 #
 # Six seeded points of each plan by default, all of them with SMBGW_ALL=1; SMBGW_SEED chooses others.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
 # The real command killed by SIGKILL at its journal writes, during create and during delete, on a real smbd. Then the worker
-# runs as the timer would run it: afterwards there is either nothing, or a complete share.
+# runs as the agent would run it: afterwards there is either nothing, or a complete share.
 #
 # Six seeded points of each plan by default, all of them with SMBGW_ALL=1; SMBGW_SEED chooses others.
 
@@ -42,7 +42,7 @@ cmp_ok($deletes, '>', 2, "it syncs its journal ($deletes times)");
 my $empty = Lab::Product::footprint();
 
 sub worker {
-    # what the timer does; a command that was killed may have left a section that was never written
+    # what the agent does; a command that was killed may have left a section that was never written
     my $r = Lab::Product::call(['reconcile', '--once', '--wait', '0']);
     return $r;
 }

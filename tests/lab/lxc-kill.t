@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
 # The real command killed by SIGKILL at its journal writes while it makes, changes, replaces and destroys a real container. Then the
-# worker runs as the timer would run it: afterwards what was promised is so, nothing else is left, and nobody else's container was
+# worker runs as the agent would run it: afterwards what was promised is so, nothing else is left, and nobody else's container was
 # touched.
 #
 # Six seeded points of each plan by default, all of them with SMBGW_ALL=1; SMBGW_SEED chooses others.

@@ -23,7 +23,7 @@ use constant MAX_API => 15;
 
 # Hooks run under the cluster's lock on storage.cfg, which is taken away after 60 s; the API's caller is gone after 30 s.
 our $HOOK_SECONDS = 19;
-# The timer's worker holds the gateway's lock for moments; a hook waits that long for it, no longer.
+# The agent's worker holds the gateway's lock for moments; a hook waits that long for it, no longer.
 use constant LOCK_WAIT_MS => 3000;
 # An older snapshot says nothing about now.
 use constant STALE_MS => 60_000;
@@ -361,7 +361,7 @@ sub status {
         return (0, 0, 0, 0);
     }
     if ($age > STALE_MS) {
-        _say($storeid, sprintf('the last status is %d s old: is pve-smbgateway-reconcile.timer running?', $age / 1000));
+        _say($storeid, sprintf('the last status is %d s old: is pve-smbgateway-agent running?', $age / 1000));
         return (0, 0, 0, 0);
     }
     if (!$active) {

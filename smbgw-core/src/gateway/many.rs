@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::facts::Paths;
 use crate::observe;
 use crate::plan::substrate::lxc::mark;
+use crate::spec::record::Record;
 use crate::spec::section::{Mode, Sections};
 
 /// A reconcile that is going on.
@@ -29,6 +30,8 @@ pub(super) struct Many {
     busy: Vec<String>,
     /// The first gateway whose turn failed as a whole.
     failed: Option<Error>,
+    /// Of the only gateway, as it was before its turn.
+    mark: Option<(Paths, String)>,
     over: bool,
 }
 
@@ -39,9 +42,17 @@ impl Many {
         wait: Option<i64>,
         sections: Sections,
         only: Option<Vec<String>>,
+        turn: Option<Paths>,
     ) -> Result<Self> {
-        forget_strangers(context)?;
-        let mut left = context.to_reconcile(&sections, only.as_deref())?;
+        // What belongs to no gateway is in the turn of the native one, which every node has.
+        if turn.as_ref().is_none_or(|p| p.mode == Mode::Native) {
+            forget_strangers(context)?;
+        }
+        let alone = turn.is_some();
+        let mut left = match turn {
+            Some(paths) => VecDeque::from([paths]),
+            None => context.to_reconcile(&sections, only.as_deref())?,
+        };
         let mut this = Self {
             context: context.clone(),
             actor: actor.to_owned(),
@@ -53,6 +64,7 @@ impl Many {
             warnings: Vec::new(),
             busy: Vec::new(),
             failed: None,
+            mark: None,
             over: false,
             left: VecDeque::new(),
         };
@@ -60,10 +72,21 @@ impl Many {
         if left.len() == 1 {
             if let Some(paths) = left.pop_front() {
                 this.current = this.turn_if_ours(&paths)?;
+                if alone && this.current.is_some() {
+                    this.mark = this.marked(paths);
+                }
             }
         }
         this.left = left;
         Ok(this)
+    }
+
+    /// What was seen before anything was looked at closer: whatever changes from then on, its next mark is another.
+    fn marked(&self, paths: Paths) -> Option<(Paths, String)> {
+        let machines = self.context.machines();
+        let facts = observe::quick(&machines, &self.context.node, &paths).ok()?;
+        let mark = self.context.mark(&machines, &facts).ok()?;
+        Some((paths, mark))
     }
 
     /// The turn of one gateway.
@@ -126,7 +149,13 @@ impl Many {
 
     fn end(&mut self, events: &Value) -> Result<Progress> {
         self.over = true;
-        let result = summary(&self.results, &self.warnings, &self.busy);
+        let mut result = summary(&self.results, &self.warnings, &self.busy);
+        let idle = self.results.is_empty() && self.warnings.is_empty() && self.busy.is_empty() && self.failed.is_none();
+        if let Some((paths, mark)) = self.mark.take().filter(|_| idle) {
+            if self.context.quiet(&paths)? {
+                result["mark"] = json!(mark);
+            }
+        }
         match self.failed.take() {
             Some(e) => {
                 Ok(Progress::Failed(json!({"events": events, "outcome": "refused", "error": e.to_doc(), "result": result}), e))
@@ -163,11 +192,7 @@ impl Many {
         if r.node == c.node {
             return Ok(true);
         }
-        let Some(vmid) = r.vmid else { return Ok(false) };
-        let here = observe::guests::conf(&*c.host, vmid)?.is_some_and(|conf| conf.has_tag(&mark(&r.uuid)));
-        let named =
-            r.shares.values().all(|e| e.section.get("nodes").is_some_and(|n| n.split([',', ' ', ';']).any(|x| x == c.node)));
-        if here && named {
+        if c.moved_here(&r)? {
             r.node.clone_from(&c.node);
             save_record(c, &paths.record_file, &r)?;
             return Ok(true);
@@ -195,6 +220,16 @@ impl Many {
 
     pub(super) fn opid(&self) -> Option<&str> {
         self.current.as_ref().and_then(One::opid)
+    }
+}
+
+impl Context {
+    /// Whether the container of another node's gateway lies here now, and all its shares name this node.
+    pub(super) fn moved_here(&self, r: &Record) -> Result<bool> {
+        let Some(vmid) = r.vmid else { return Ok(false) };
+        let here = observe::guests::conf(&*self.host, vmid)?.is_some_and(|conf| conf.has_tag(&mark(&r.uuid)));
+        let named = |n: &String| n.split([',', ' ', ';']).any(|x| x == self.node);
+        Ok(here && r.shares.values().all(|e| e.section.get("nodes").is_some_and(named)))
     }
 }
 

@@ -9,6 +9,7 @@ mod membership;
 mod one;
 mod params;
 mod run;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -128,6 +129,14 @@ pub struct Context {
 
 /// The lock of the node's own accounts and smb.conf.
 const NODE: &str = "node";
+
+/// What was seen of a gateway, once for all documents of its shares.
+struct Seen<'a> {
+    facts: &'a Facts,
+    /// Shares that our configuration file has.
+    ours: Vec<String>,
+    open: (Vec<OpState>, Vec<String>),
+}
 
 /// What somebody asked for, understood.
 struct Asked {
@@ -320,6 +329,7 @@ impl Context {
             "users" => self.users(params),
             "groups" => self.groups(params),
             "gateways" => self.gateway_list(),
+            "turns" => self.turns(params),
             "templates" => self.templates(),
             "ad.check" => self.ad_check(params),
             "ad.users" => self.ad_accounts(params, false),
@@ -453,15 +463,14 @@ impl Context {
         self.store().open_operations(&*self.host, paths.gateway.as_str())
     }
 
-    fn document(
-        &self,
-        facts: &Facts,
-        id: &str,
-        entry: &ShareEntry,
-        open: &(Vec<OpState>, Vec<String>),
-        sections: Option<&Sections>,
-        drift: &[String],
-    ) -> Value {
+    /// What the documents of a gateway's shares are made from.
+    fn seen<'a>(&self, facts: &'a Facts) -> Result<Seen<'a>> {
+        let ours = samba::own_sections(facts.own.as_ref().map_or("", |f| f.text.as_str()));
+        Ok(Seen { facts, ours, open: self.open(&facts.paths)? })
+    }
+
+    fn document(&self, seen: &Seen<'_>, id: &str, entry: &ShareEntry, sections: Option<&Sections>, drift: &[String]) -> Value {
+        let Seen { facts, ours, open } = seen;
         let (space, figures) = if facts.tree(&entry.tree.path).is_ok() { self.measure(entry) } else { (None, None) };
         // Without the sections at hand, what the last reconcile knew still holds.
         let in_config = match sections {
@@ -469,7 +478,7 @@ impl Context {
             None => self.last_known(id, "in-config").as_bool(),
         };
         let health = self.membership_health(&facts.paths.gateway);
-        let look = Look { facts, open: &open.0, damaged: &open.1, space, figures, in_config, drift, health: &health };
+        let look = Look { facts, ours, open: &open.0, damaged: &open.1, space, figures, in_config, drift, health: &health };
         let mut doc = status::document(id, entry, &look);
         if let (Some(why), Some(list)) = (self.trouble(id), doc["warnings"].as_array_mut()) {
             list.push(json!(why));
@@ -498,10 +507,11 @@ impl Context {
         if flag(params, "fresh")? {
             if let Some((paths, r)) = self.gateway_of(&id)?.filter(|(_, r)| r.node == self.node) {
                 let facts = observe::quick(&self.machines(), &self.node, &paths)?;
-                let open = self.open(&paths)?;
                 if let Some(e) = r.shares.get(&id) {
                     let drift: Vec<String> = serde_json::from_value(self.last_known(&id, "effective-drift")).unwrap_or_default();
-                    return Ok(self.document(&facts, &id, e, &open, None, &drift));
+                    let mut doc = self.document(&self.seen(&facts)?, &id, e, None, &drift);
+                    self.warn_of_agent(&mut doc);
+                    return Ok(doc);
                 }
             }
             if let Some(o) = self.store().all_open(&*self.host)?.into_iter().find(|o| o.target == id) {
@@ -519,25 +529,29 @@ impl Context {
             if age > STALE_MS {
                 doc["active"] = json!(false);
                 if let Some(w) = doc["warnings"].as_array_mut() {
-                    w.push(json!(format!(
-                        "these figures are {} s old: does the timer pve-smbgateway-reconcile.timer run?",
-                        age / 1000
-                    )));
+                    w.push(json!(format!("these figures are {} s old: does the agent pve-smbgateway-agent run?", age / 1000)));
                 }
             }
+            self.warn_of_agent(&mut doc);
             return Ok(doc);
         }
         Err(Error::new(Kind::NotFound, format!("there is no share {id} on node {}", self.node)).remedy("pve-smbgateway list"))
+    }
+
+    fn warn_of_agent(&self, doc: &mut Value) {
+        if let (Some(why), Some(list)) = (self.agent_trouble(), doc["warnings"].as_array_mut()) {
+            list.push(json!(why));
+        }
     }
 
     fn list(&self) -> Result<Value> {
         let (mut shares, mut damaged, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for (paths, r) in self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node) {
             let facts = observe::quick(&self.machines(), &self.node, &paths)?;
-            let open = self.open(&paths)?;
-            shares.extend(r.shares.iter().map(|(id, e)| self.document(&facts, id, e, &open, None, &[])));
+            let seen = self.seen(&facts)?;
+            shares.extend(r.shares.iter().map(|(id, e)| self.document(&seen, id, e, None, &[])));
             known.extend(r.shares.into_keys());
-            damaged = open.1;
+            damaged = seen.open.1;
         }
         // What a hook accepted and the worker has not begun, or could not do.
         for name in self.host.list(&self.native.run_dir.join("status"))? {
@@ -552,7 +566,8 @@ impl Context {
         let open = self.store().all_open(&*self.host)?;
         let orphans = open.iter().filter(|o| o.op.starts_with("share.") && o.op != "share.repair" && !known.contains(&o.target));
         shares.extend(orphans.map(|o| orphan_document(o, &self.node)));
-        Ok(json!({"node": self.node, "shares": shares, "damaged": damaged}))
+        let warnings: Vec<String> = self.agent_trouble().into_iter().collect();
+        Ok(json!({"node": self.node, "shares": shares, "damaged": damaged, "warnings": warnings}))
     }
 
     /// The limits of all shares of this node, or of one, with what is used now. Of datasets only `statfs` is asked, so no process is started.
@@ -897,8 +912,13 @@ impl Context {
 
     /// Writes the snapshots of a gateway's shares, and removes those of shares that are gone.
     fn refresh(&self, machines: &Machines, paths: &Paths, sections: Option<&Sections>, drift: Option<&[String]>) -> Result<()> {
-        let facts = observe::quick(machines, &self.node, paths)?;
-        let open = self.open(paths)?;
+        self.write_snapshots(&observe::quick(machines, &self.node, paths)?, sections, drift)
+    }
+
+    /// The same from what was seen already.
+    fn write_snapshots(&self, facts: &Facts, sections: Option<&Sections>, drift: Option<&[String]>) -> Result<()> {
+        let paths = &facts.paths;
+        let seen = self.seen(facts)?;
         let dir = self.native.run_dir.join("status");
         self.host.make_dir(&dir, 0o700)?;
         let none = std::collections::BTreeMap::new();
@@ -912,7 +932,7 @@ impl Context {
                     &kept
                 }
             };
-            let mut doc = self.document(&facts, id, entry, &open, sections, drift);
+            let mut doc = self.document(&seen, id, entry, sections, drift);
             doc["effective-drift"] = json!(drift);
             self.put_snapshot(id, &doc)?;
         }

@@ -98,7 +98,11 @@ impl Context {
             let ids = params.get("ids").and_then(Value::as_array);
             let only = ids.map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect());
             let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
-            return Ok(Run(Kinds::Many(Box::new(Many::begin(self, &actor, wait, sections, only)?))));
+            let turn = self.only_gateway(params)?;
+            return Ok(Run(Kinds::Many(Box::new(Many::begin(self, &actor, wait, sections, only, turn)?))));
+        }
+        if op == "refresh" {
+            return Ok(Run(Kinds::Noted(Some(self.keep_snapshots(params, wait)?))));
         }
         let paths = self.paths_for(op, params)?;
         let defer = flag(params, "defer")?;

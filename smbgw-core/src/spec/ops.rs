@@ -141,7 +141,18 @@ pub const OPERATIONS: &[Operation] = &[
         &["gateway", "worker"],
         "Let the local users of smbgw-ad-fallback log in, or not any more; the worker ends only what it began.",
     ),
-    run("reconcile", &["sections"], &["ids"], "Bring this node to the wanted state and refresh the status snapshots."),
+    run(
+        "reconcile",
+        &["sections"],
+        &["ids", "gateway"],
+        "Bring this node, some shares or one gateway to the wanted state and refresh the status snapshots.",
+    ),
+    run(
+        "refresh",
+        &["gateway", "mark"],
+        &[],
+        "Refresh the status snapshots of a gateway, if nothing of it has changed since a reconcile gave the mark.",
+    ),
     query("check", &["id", "section"], &["sections", "create"], "All problems of a section, and what it would mean."),
     query("plan", &["op", "params"], &[], "What a run would do."),
     query("render", &["sections"], &["gateway"], "The Samba configuration that sections would give."),
@@ -151,6 +162,7 @@ pub const OPERATIONS: &[Operation] = &[
     query("users", &[], &["gateway"], "Local users."),
     query("groups", &[], &["gateway"], "Local groups."),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),
+    query("turns", &[], &["sections"], "The gateways that a reconcile of this node goes through."),
     query("templates", &[], &[], "Templates for containers on this node."),
     query(
         "ad.check",

@@ -12,6 +12,8 @@ package SMBGW;
 #   nogateway=NAME  queries about that gateway find none
 #   pause=MS     each run but a reconcile takes that long, and
 #   build=MS     each reconcile; FAKE_SMBGW_LOG.busy has a line at its begin and end: '+' or '-', pid, operation, gateway or id
+#   of a reconcile of one gateway: failgw=GATEWAY fails, slowgw=GATEWAY takes steps for ever, hang=GATEWAY takes none,
+#                           changed=GATEWAY its mark is never that of before; FAKE_SMBGW_LOG.mode, if it is there, counts too
 #   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
 
@@ -35,7 +37,9 @@ sub note {
 
 sub mode {
     my ($what, $op) = @_;
-    return ($ENV{FAKE_SMBGW} // '') =~ m/(?:\A|;)\Q$what\E=\Q$op\E(?:;|\z)/ ? 1 : 0;
+    my $file = '';
+    if ($ENV{FAKE_SMBGW_LOG} && open(my $fh, '<', "$ENV{FAKE_SMBGW_LOG}.mode")) { $file = readline($fh) // '' }
+    return grep({ m/(?:\A|;)\Q$what\E=\Q$op\E(?:;|\z)/ } $ENV{FAKE_SMBGW} // '', $file) ? 1 : 0;
 }
 
 package SMBGW::Error;
@@ -156,6 +160,14 @@ sub step {
     my ($self) = @_;
     my ($op, $params) = @$self{qw(op params)};
     SMBGW::note('step', $op);
+    if (defined($params->{gateway}) && $op =~ m/\A(?:reconcile|refresh)\z/) {
+        my $gateway = $params->{gateway};
+        if (SMBGW::mode('hang', $gateway)) { SMBGW::note('hangs', $$); sleep(1) while 1 }
+        if (SMBGW::mode('slowgw', $gateway)) { SMBGW::note('works', $$); select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
+        return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "no answer from $gateway") } if SMBGW::mode('failgw', $gateway);
+        return { state => 'done', events => [], result => { gateway => $gateway, changed => SMBGW::mode('changed', $gateway) ? JSON::PP::true() : JSON::PP::false() } } if $op eq 'refresh';
+        return { state => 'done', events => [], result => { shares => [], warnings => [], busy => [], mark => "mark of $gateway" } };
+    }
     if (($ENV{FAKE_SMBGW} // '') =~ ($op eq 'reconcile' ? qr/build=(\d+)/ : qr/pause=(\d+)/)) {
         busy('+', $op, $params);
         select(undef, undef, undef, $1 / 1000);

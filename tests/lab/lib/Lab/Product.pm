@@ -132,6 +132,18 @@ sub call {
     return { %$r, success => $doc->{success} ? 1 : 0, data => $doc->{data}, error => $doc->{error} // {}, doc => $doc };
 }
 
+# Starts the node agent; its pid. `times` replaces seconds of its %TIME, `log` is the file for what it says.
+sub agent {
+    my (%o) = @_;
+    my @argv = "$COMMAND-agent";
+    if ($o{times}) {
+        my $set = join('', map { "\$PVE::SMBGateway::Agent::TIME{$_} = $o{times}->{$_}; " } sort keys %{ $o{times} });
+        @argv = ($^X, '-MPVE::SMBGateway::Agent', '-e', "${set}exit(PVE::SMBGateway::Agent::main())");
+        $argv[0] = Lab::Box::which('perl') if $argv[0] !~ m!\A/!;
+    }
+    return Lab::Box::spawn(\@argv, err => $o{log}, env => {%env});
+}
+
 # What a failed call says, in one line for a diagnosis.
 sub words_of {
     my ($r) = @_;

@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+package PVE::SMBGateway::Agent;
+
+# The node agent: one light process that brings its node to the wanted state again and again. It knows time, processes, deadlines and
+# pauses; it must not know what a gateway needs (the library does).
+#
+# This process never loads the library: what works is always a child, forked for one job, which ends by _exit. So nothing of the
+# library is carried over a fork, memory stays flat, and whatever hangs (a container, a dead mount) holds up its own gateway alone. A child
+# that has not taken a step for too long gets TERM, which it journals, and later KILL. One that not even KILL ends (it waits for a dead mount in
+# the kernel) is left alone and never doubled.
+
+use strict;
+use warnings;
+
+use Errno ();
+use Fcntl qw(:DEFAULT :flock);
+use IO::Handle;
+use JSON::PP ();
+use POSIX ();
+use Socket ();
+use Time::HiRes ();
+
+use PVE::SMBGateway::Config;
+use PVE::SMBGateway::Error;
+use PVE::SMBGateway::Native;
+use PVE::SMBGateway::Worker;
+
+# Seconds. The storage counts as inactive when its snapshot is older than 60 s, so that between two cycles there is time for a slow one.
+our %TIME = (
+    pause => 20,       # from the end of a cycle to the next
+    long => 10,        # what takes longer is not waited for by the cycle
+    stall => 300,      # a child that takes no step for so long hangs; one step takes about a second, a look at a machine some more
+    job => 43_200,     # a tree of many millions of files is gone through as a whole
+    grace => 10,       # from TERM to KILL
+    stop => 5,         # the same when the agent ends
+    first => 20,       # the first pause after a failure; each is twice the one before
+    most => 600,
+    thorough => 300,   # what cannot be seen without Samba's programs is looked at so often
+    tick => 1,
+);
+our $JOBS = 4;         # children at work at once, besides the long ones,
+our $MOST = 16;        # and with them
+
+# Who has a turn in each cycle, in this order: subs that get the agent and give jobs. A job is
+#   name  => what it is about; there is never more than one of a name
+#   work  => sub { my ($step) = @_ } in the child, which calls $step->() while it gets on; what it returns (a hash) goes to
+#   done  => sub { my ($agent, $result, $why) = @_ } in the agent; without a result $why is the reason. It may give further jobs.
+our @TURNS = (\&_gateways);
+
+my ($stop, $reload);
+
+# --- the loop -----------------------------------------------------------------------------------------------------------
+
+sub main {
+    my (@argv) = @_;
+    while (@argv) {
+        my $word = shift(@argv);
+        if ($word eq '--config' && @argv) { $PVE::SMBGateway::Config::FILE = shift(@argv); next }
+        print { $word eq '--help' ? \*STDOUT : \*STDERR } "usage: pve-smbgateway-agent [--config FILE]\n";
+        return $word eq '--help' ? 0 : 1;
+    }
+    my $agent = bless { children => {}, queue => [], known => {}, beat => 0, alive => 0, cycle => 0, started => _ms(), warned => {} }, __PACKAGE__;
+    local $@;
+    my $rc = eval { $agent->_run(); 1 } ? 0 : 1;
+    _log(3, PVE::SMBGateway::Error->from($@)->text()) if $rc;
+    return $rc;
+}
+
+sub _run {
+    my ($self) = @_;
+    ($stop, $reload) = (0, 0);
+    local $SIG{TERM} = sub { $stop = 1 };
+    local $SIG{INT} = sub { $stop = 1 };
+    local $SIG{HUP} = sub { $reload = 1 };
+    local $SIG{CHLD} = 'DEFAULT';
+    local $SIG{PIPE} = 'IGNORE';
+    # the storage stack is loaded once here, not by each child; it does not load the library
+    PVE::SMBGateway::Config::on_proxmox();
+    $self->_alone();
+    ($self->{dir}) = (PVE::SMBGateway::Native::run_dir());
+    my $next = _now();
+    _notify('READY=1');
+    until ($stop) {
+        if ($reload && !$self->{open}) {
+            $reload = 0;
+            $next = 0;
+            # whoever asks for it has removed a cause, or wants to know
+            delete(@$_{qw(next mark)}) for values %{ $self->{known} };
+        }
+        if (!$self->{open} && _now() >= $next) {
+            $self->{open} = _now();
+            $self->{cycle}++;
+            $self->_queue($_->($self)) for @TURNS;
+        }
+        $self->_start_jobs();
+        $self->_wait($self->{open} ? $TIME{tick} : _least($TIME{tick}, $next - _now()));
+        $self->_deadlines();
+        if ($self->{open} && !$self->_in_cycle()) {
+            $self->{took} = _now() - delete($self->{open});
+            $next = _now() + $TIME{pause};
+            $self->_beat();
+        }
+        $self->_alive();
+    }
+    _notify('STOPPING=1');
+    $self->_end_children();
+    unlink("$self->{dir}/agent.json");
+    return;
+}
+
+# Only one agent keeps a node: two would do everything twice.
+sub _alone {
+    my ($self) = @_;
+    my $dir = PVE::SMBGateway::Native::run_dir();
+    mkdir($dir, 0700) or $!{EEXIST} or PVE::SMBGateway::Error->throw('io', "cannot create '$dir': $!");
+    sysopen($self->{lock}, "$dir/agent.lock", O_RDWR | O_CREAT, 0600) or PVE::SMBGateway::Error->throw('io', "cannot open '$dir/agent.lock': $!");
+    flock($self->{lock}, LOCK_EX | LOCK_NB) or PVE::SMBGateway::Error->throw('busy', 'another agent keeps this node', remedy => 'systemctl status pve-smbgateway-agent');
+    return;
+}
+
+sub _queue {
+    my ($self, @jobs) = @_;
+    my %there = map { $_->{name} => 1 } @{ $self->{queue} }, values %{ $self->{children} };
+    push @{ $self->{queue} }, map { { %$_, cycle => $self->{cycle} } } grep { !$there{ $_->{name} } } @jobs;
+    return;
+}
+
+# What the cycle still waits for.
+sub _in_cycle {
+    my ($self) = @_;
+    return @{ $self->{queue} } + grep { !_is_long($_) } values %{ $self->{children} };
+}
+
+sub _is_long { my ($child) = @_; return _now() - $child->{since} >= $TIME{long} }
+
+# --- children -----------------------------------------------------------------------------------------------------------
+
+sub _start_jobs {
+    my ($self) = @_;
+    # what not even KILL ends takes nobody's place
+    while (@{ $self->{queue} } && $MOST > grep { !$_->{killed} } values %{ $self->{children} }) {
+        last if $JOBS <= grep { !_is_long($_) } values %{ $self->{children} };
+        $self->_fork(shift(@{ $self->{queue} }));
+    }
+    # all places are taken by what takes long: the rest has its turn in a later cycle
+    @{ $self->{queue} } = () if $self->{open} && _now() - $self->{open} > 3 * $TIME{long};
+    return;
+}
+
+sub _fork {
+    my ($self, $job) = @_;
+    pipe(my $read, my $write) or return $self->_over($job, undef, "no pipe: $!");
+    my $agent = $$;
+    my $pid = fork();
+    return $self->_over($job, undef, "cannot fork: $!") if !defined($pid);
+    if ($pid) {
+        close($write);
+        $read->blocking(0);
+        $self->{children}->{$pid} = { %$job, pid => $pid, read => $read, text => '', since => _now(), heard => _now() };
+        return;
+    }
+    # never back into the agent's code: no END block, no destructor
+    eval {
+        $SIG{$_} = 'DEFAULT' for qw(TERM INT HUP CHLD);
+        close($_) for $read, $self->{lock}, map { $_->{read} } values %{ $self->{children} };
+        $write->autoflush(1);
+        my $said = 0;
+        my $step = sub {
+            kill('TERM', $$) if getppid() != $agent;    # nobody is left to wait for us
+            return if _now() - $said < _least(5, $TIME{stall} / 4);
+            $said = _now();
+            print {$write} "\n";
+        };
+        my $result = eval { $job->{work}->($step) };
+        $result = { failed => _brief($@), kind => ref($@) && $@->can('kind') ? $@->kind() : 'internal' } if ref($result) ne 'HASH';
+        print {$write} JSON::PP->new->utf8->encode($result), "\n";
+        close($write);
+    };
+    POSIX::_exit(0);
+}
+
+# Hears what children say, for at most so many seconds, and buries those that have ended.
+sub _wait {
+    my ($self, $seconds) = @_;
+    my $bits = '';
+    vec($bits, fileno($_->{read}), 1) = 1 for grep { $_->{read} } values %{ $self->{children} };
+    my $n = select(my $ready = $bits, undef, undef, $seconds > 0 ? $seconds : 0);
+    for my $child (values %{ $self->{children} }) {
+        if ($n > 0 && $child->{read} && vec($ready, fileno($child->{read}), 1)) {
+            my $got = sysread($child->{read}, $child->{text}, 65_536, length($child->{text}));
+            if ($got) {
+                $child->{heard} = _now();
+            } elsif (defined($got) || !($!{EAGAIN} || $!{EINTR})) {
+                close(delete($child->{read}));
+            }
+        }
+        my $gone = waitpid($child->{pid}, POSIX::WNOHANG());
+        next if $gone == 0 || $gone < 0 && !$!{ECHILD};
+        my $status = $gone > 0 ? $? : 0;
+        $self->_bury($child, $status);
+    }
+    return;
+}
+
+sub _bury {
+    my ($self, $child, $status) = @_;
+    delete($self->{children}->{ $child->{pid} });
+    if ($child->{read}) {
+        1 while sysread($child->{read}, $child->{text}, 65_536, length($child->{text}));
+        close($child->{read});
+    }
+    my ($line) = grep { m/\S/ } split(/\n/, $child->{text});
+    my $result = defined($line) ? eval { JSON::PP->new->utf8->decode($line) } : undef;
+    my $why = $child->{told}
+        // ($status & 127 ? 'it was ended by signal ' . ($status & 127) : 'it ended without a word' . ($status ? ', status ' . ($status >> 8) : ''));
+    # one that was cut off and still got to its end did its work
+    ($result, $why) = (undef, $child->{told} // $result->{failed}) if ref($result) eq 'HASH' && defined($result->{failed}) && $result->{kind} ne 'busy';
+    return $self->_over($child, $result, $why);
+}
+
+sub _over {
+    my ($self, $job, $result, $why) = @_;
+    $self->_queue($job->{done}->($self, ref($result) eq 'HASH' ? $result : undef, $why));
+    return;
+}
+
+# Ends what hangs. The pid is one of ours: nobody else waits for our children, so it cannot be another process by now.
+sub _deadlines {
+    my ($self) = @_;
+    for my $child (values %{ $self->{children} }) {
+        my $now = _now();
+        if ($child->{killed}) {
+            next;
+        } elsif ($child->{termed}) {
+            next if $now - $child->{termed} < $TIME{grace};
+            $child->{killed} = $now;
+            kill('KILL', $child->{pid});
+        } elsif ($now - $child->{heard} > $TIME{stall} || $now - $child->{since} > $TIME{job}) {
+            $child->{termed} = $now;
+            $child->{told} = sprintf('it hung: no step in %d s', $now - $child->{heard}) if $now - $child->{heard} > $TIME{stall};
+            $child->{told} //= sprintf('it was not over after %d s', $now - $child->{since});
+            _log(4, "$child->{name}: $child->{told}; it is ended");
+            kill('TERM', $child->{pid});
+        }
+    }
+    return;
+}
+
+sub _end_children {
+    my ($self) = @_;
+    my $end = _now() + $TIME{stop};
+    kill('TERM', $_) for keys %{ $self->{children} };
+    my $left = sub { return grep { my $got = waitpid($_, POSIX::WNOHANG()); $got == 0 || $got < 0 && !$!{ECHILD} ? 1 : do { delete($self->{children}->{$_}); 0 } } keys %{ $self->{children} } };
+    while ($left->()) {
+        if (_now() >= $end) {
+            kill('KILL', $_) for keys %{ $self->{children} };
+            Time::HiRes::sleep(0.2);
+            $left->();
+            last;
+        }
+        Time::HiRes::sleep(0.05);
+    }
+    return;
+}
+
+# --- the turn of the gateways -------------------------------------------------------------------------------------------
+
+# First the list, then each gateway for itself.
+sub _gateways {
+    my ($self) = @_;
+    my $listed = $self->{listed} // { digest => '', names => [] };
+    return {
+        name => 'list of gateways',
+        work => sub {
+            my $digest = PVE::SMBGateway::Config::digest();
+            my $same = $digest eq $listed->{digest};
+            my $doc = PVE::SMBGateway::Native::query('turns', { sections => $same ? {} : PVE::SMBGateway::Config::sections() });
+            return { digest => $digest, names => $doc->{gateways}, same => $same ? 1 : 0 };
+        },
+        done => sub {
+            my ($agent, $result, $why) = @_;
+            $agent->_judge('list of gateways', $result, $why);
+            # without a list: those that were there before
+            my %names = map { $_ => 1 } @{ $listed->{names} };
+            if ($result) {
+                %names = () if !$result->{same};
+                $agent->{listed} = { digest => $result->{digest}, names => $result->{names} } if !$result->{same};
+                $names{$_} = 1 for @{ $result->{names} };
+                delete(@{ $agent->{known} }{ grep { !$names{$_} && $_ ne 'list of gateways' } keys %{ $agent->{known} } });
+            }
+            my $digest = $result ? $result->{digest} : undef;
+            return map { $agent->_gateway($_, $digest) } sort { ($b eq 'native') <=> ($a eq 'native') || $a cmp $b } keys %names;
+        },
+    };
+}
+
+sub _gateway {
+    my ($self, $name, $digest) = @_;
+    my $known = $self->{known}->{$name} //= {};
+    return () if ($known->{next} // 0) > _now();
+    my $mark = defined($digest) && defined($known->{mark}) && $known->{digest} eq $digest && _now() - $known->{thorough} < $TIME{thorough} ? $known->{mark} : undef;
+    my $began = _now();
+    return {
+        name => "gateway $name",
+        work => sub {
+            my ($step) = @_;
+            if (defined($mark)) {
+                my $kept = PVE::SMBGateway::Native::run('refresh', { gateway => $name, mark => $mark, 'lock-wait-ms' => 2000 }, on_step => $step, keep_signal => 1);
+                return { quiet => 1 } if !$kept->{changed};
+            }
+            my $result = PVE::SMBGateway::Worker::reconcile(gateway => $name, on_step => $step, keep_signal => 1);
+            return { mark => $result->{mark}, busy => $result->{busy}, warnings => $result->{warnings}, did => [map { _did($_) } @{ $result->{shares} // [] }] };
+        },
+        done => sub {
+            my ($agent, $result, $why) = @_;
+            my $known = $agent->{known}->{$name} //= {};
+            if (!$result || !$result->{quiet}) {
+                $known->{mark} = $result ? $result->{mark} : undef;
+                @$known{qw(digest thorough)} = ($digest, $began);
+            }
+            $agent->_judge($name, $result, $why);
+            return;
+        },
+    };
+}
+
+# What one operation of a reconcile came to, in a line; nothing where it is not worth one.
+sub _did {
+    my ($share) = @_;
+    my $what = $share->{id} // $share->{name} // 'repair';
+    # a section that stays after its share was removed is a warning, and none of this cycle's doing
+    return () if ($share->{state} // '') eq 'removed' && !$share->{kept};
+    return "$what: " . ($share->{error}->{message} // 'failed') if ref($share->{error}) eq 'HASH';
+    return $share->{repaired} ? 'repaired' : defined($share->{state}) ? "$what: $share->{state}" : ();
+}
+
+# Notes how a job came out, and when it may be tried again.
+sub _judge {
+    my ($self, $name, $result, $why) = @_;
+    my $known = $self->{known}->{$name} //= {};
+    $known->{at} = _ms();
+    my $busy = $result && (($result->{kind} // '') eq 'busy' || @{ $result->{busy} // [] });
+    if ($result) {
+        $known->{result} = $busy ? 'busy' : 'ok';
+        _log(5, "$name: in order again, after $known->{failures} attempt" . ($known->{failures} == 1 ? '' : 's')) if $known->{failures};
+        delete(@$known{qw(failures reason next)});
+        $known->{reason} = $result->{failed} if $busy && defined($result->{failed});
+        _log(5, "$name: $_") for @{ $result->{did} // [] };
+        # those of every cycle are said once
+        if (!$result->{quiet} && !$busy) {
+            my %before = map { $_ => 1 } @{ $known->{warnings} // [] };
+            my @now = grep { defined } @{ $result->{warnings} // [] };
+            _log(4, "$name: $_") for grep { !$before{$_} } @now;
+            $known->{warnings} = \@now;
+        }
+        return;
+    }
+    my $before = $known->{reason} // '';
+    my $pause = _least($TIME{first} * 2**_least($known->{failures}++ // 0, 20), $TIME{most});
+    @$known{qw(result reason next)} = ('failed', $why, _now() + $pause);
+    # the reason alone: numbers in it change each time
+    (my $new = $why) =~ s/\d+//g;
+    (my $old = $before) =~ s/\d+//g;
+    _log(4, "$name: $why; tried again in $pause s, later at longer intervals") if $new ne $old;
+    return;
+}
+
+# --- signs of life ------------------------------------------------------------------------------------------------------
+
+# To systemd, by a datagram (sd_notify(3)); nothing where it did not start us.
+sub _notify {
+    my ($text) = @_;
+    my $path = $ENV{NOTIFY_SOCKET} // '';
+    return 0 if $path !~ m!\A[/\@].!;
+    $path =~ s/\A\@/\0/;
+    socket(my $socket, Socket::AF_UNIX(), Socket::SOCK_DGRAM(), 0) or return 0;
+    return send($socket, $text, Socket::MSG_DONTWAIT(), Socket::pack_sockaddr_un($path)) ? 1 : 0;
+}
+
+sub _alive {
+    my ($self) = @_;
+    return if _now() - $self->{alive} < _least(5, $TIME{pause} / 4);
+    $self->{alive} = _now();
+    _notify('WATCHDOG=1');
+    $self->_beat() if _now() - $self->{beat} >= $TIME{pause};
+    return;
+}
+
+# What readers of a status, and people, see of us.
+sub _beat {
+    my ($self) = @_;
+    $self->{beat} = _now();
+    my $shift = _ms() - _now() * 1000;
+    my %gateways;
+    for my $name (grep { $_ ne 'list of gateways' || $self->{known}->{$_}->{failures} } keys %{ $self->{known} }) {
+        my $k = $self->{known}->{$name};
+        my ($child) = grep { $_->{name} eq "gateway $name" } values %{ $self->{children} };
+        $gateways{$name} = {
+            result => $k->{result} // ($child ? 'running' : 'waiting'), at => $k->{at}, reason => $k->{reason}, failures => $k->{failures} // 0,
+            next => defined($k->{next}) ? int($k->{next} * 1000 + $shift) : undef, running => $child ? int(_now() - $child->{since}) : undef,
+            warnings => $k->{warnings} // [],
+        };
+    }
+    my $doc = {
+        schema => 1, pid => $$, ticks => _ticks(), started => $self->{started}, at => _ms(), cycle => $self->{cycle},
+        'duration-ms' => defined($self->{took}) ? int($self->{took} * 1000) : undef, gateways => \%gateways,
+    };
+    my $file = "$self->{dir}/agent.json";
+    my $ok = eval {
+        unlink("$file.new");
+        sysopen(my $fh, "$file.new", O_WRONLY | O_CREAT | O_EXCL, 0600) or die "$!\n";
+        (print {$fh} JSON::PP->new->canonical->utf8->encode($doc), "\n") && close($fh) or die "$!\n";
+        rename("$file.new", $file) or die "$!\n";
+    };
+    my $why = $ok ? '' : $@;
+    _log(4, "cannot write $file: $why") if !$ok && $why ne ($self->{warned}->{beat} // '');
+    $self->{warned}->{beat} = $why;
+
+    my @bad = sort grep { $gateways{$_}->{failures} } keys %gateways;
+    my @long = sort grep { ($gateways{$_}->{running} // 0) >= $TIME{long} } keys %gateways;
+    _notify(sprintf('STATUS=cycle %d took %.1f s, gateways: %d', $self->{cycle}, $self->{took} // 0, scalar(keys %gateways))
+            . (@bad ? '; in trouble: ' . join(', ', map { "$_ (" . _line($gateways{$_}->{reason}) . ')' } @bad) : '')
+            . (@long ? '; at work: ' . join(', ', map { "$_ since $gateways{$_}->{running} s" } @long) : ''));
+    return;
+}
+
+# When we were started, in clock ticks since the boot: with the pid, who we are.
+sub _ticks {
+    open(my $fh, '<', "/proc/$$/stat") or return 0;
+    my $stat = readline($fh) // '';
+    return (split(/ /, $stat =~ s/\A.*\) //sr))[19] + 0;
+}
+
+# --- words and numbers --------------------------------------------------------------------------------------------------
+
+# Where the journal reads us it is told the level.
+sub _log {
+    my ($level, $text) = @_;
+    $text = _line($text);
+    utf8::encode($text) if utf8::is_utf8($text);
+    print STDERR +(defined($ENV{JOURNAL_STREAM}) ? "<$level>" : 'pve-smbgateway-agent: ') . "$text\n";
+    return;
+}
+
+sub _line { my ($text) = @_; $text =~ s/\s+\z//; $text =~ s/\s*\n\s*/; /g; return $text }
+
+sub _brief {
+    my ($error) = @_;
+    return _line(ref($error) && $error->can('message') ? $error->message() : defined($error) && $error ne '' ? "$error" : 'it failed without a word');
+}
+
+sub _least { my ($x, $y) = @_; return $x < $y ? $x : $y }
+
+sub _now { return Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) }
+
+sub _ms { return int(Time::HiRes::time() * 1000) }
+
+1;

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the node agent needs to be cheap: which gateways have a turn, whether anything of one could have changed since somebody looked at
+//! everything and found nothing to do, and fresh snapshots without that look. It knows what can be seen without a program of Samba's; when a
+//! thorough look is due all the same is the agent's to decide.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::params::{required, text};
+use super::{Context, no_gateway};
+use crate::effect::Daemon;
+use crate::error::{Error, Result};
+use crate::facts::{ConfFile, Facts, Paths, TreeFact};
+use crate::host::{Machines, ProcessId};
+use crate::observe;
+use crate::spec::record::{Record, ShareEntry, ShareState};
+use crate::spec::section::{self, Mode, NATIVE};
+use crate::status::STALE_MS;
+use crate::types::{GatewayId, sha256_hex};
+
+/// The agent's sign of life, in the run directory.
+const HEARTBEAT: &str = "agent.json";
+
+impl Context {
+    /// The gateways that a reconcile of everything on this node goes through, in its order; no program is started and no container asked.
+    pub(super) fn turns(&self, params: &Value) -> Result<Value> {
+        let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
+        let mut names = Vec::new();
+        for paths in self.to_reconcile(&sections, None)? {
+            let record = if paths.mode == Mode::Native { None } else { observe::record(&*self.host, &paths)? };
+            let ours = match &record {
+                Some(r) => r.node == self.node || self.moved_here(r)?,
+                None => true,
+            };
+            if ours {
+                names.push(paths.gateway.to_string());
+            }
+        }
+        Ok(json!({"node": self.node, "gateways": names}))
+    }
+
+    /// The gateway that a reconcile was asked for alone.
+    pub(super) fn only_gateway(&self, params: &Value) -> Result<Option<Paths>> {
+        let Some(name) = text(params, "gateway")? else { return Ok(None) };
+        if params.get("ids").is_some_and(|v| !v.is_null()) {
+            return Err(Error::property("gateway", "cannot be given together with ids"));
+        }
+        let gateway = GatewayId::new(&name).map_err(|e| Error::property("gateway", e.to_string()))?;
+        Ok(Some(self.paths_of(&gateway)))
+    }
+
+    /// Everything of a gateway that can be seen without a program of Samba's, as one number. What changes by use (space, content of trees) is
+    /// not in it.
+    pub(super) fn mark(&self, machines: &Machines, facts: &Facts) -> Result<String> {
+        let place = machines.at(facts.place);
+        let pid = place.read(&facts.effective.pid_file(Daemon::Smbd), 64)?.map(|f| f.content);
+        let record = self.host.read_text(&facts.paths.record_file)?;
+        let conf = |f: &Option<ConfFile>| f.as_ref().map(|f| (f.sha256.clone(), f.mode, f.uid, f.gid));
+        let mut seen = format!("{} {:?}\n", env!("CARGO_PKG_VERSION"), (facts.reachable, facts.smbd_running, facts.systemd, pid));
+        let guests = facts.guest.as_ref().map(|g| &g.here);
+        let _ = write!(seen, "{record:?}\n{:?}\n{guests:?}\n", (conf(&facts.main), conf(&facts.own), &facts.missing));
+        let _ = writeln!(seen, "{:?}", (&facts.users, &facts.groups, &facts.sub_ids));
+        for (path, t) in &facts.trees {
+            let _ = writeln!(seen, "{path:?} {}", tree(t));
+        }
+        Ok(sha256_hex(seen.as_bytes()))
+    }
+
+    /// Whether nothing waits at a gateway for time to pass or for another try: otherwise it has to be gone through even if nothing changes.
+    pub(super) fn quiet(&self, paths: &Paths) -> Result<bool> {
+        let host = &*self.host;
+        for dir in [self.native.run_dir.join("pending"), self.native.run_dir.join("failed"), self.native.state_dir.join("gone")] {
+            if !host.list(&dir)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        let (open, damaged) = self.open(paths)?;
+        if !(open.is_empty() && damaged.is_empty() && self.store().marked(host)?.is_empty()) {
+            return Ok(false);
+        }
+        let record = observe::record(host, paths)?;
+        if record.as_ref().is_none_or(|r| !settled(r)) && (record.is_some() || paths.mode != Mode::Native) {
+            return Ok(false);
+        }
+        // What is not as it should be is looked at each time, so that it is told when it is over.
+        let dir = self.native.run_dir.join("status");
+        let mut seen = 0;
+        for name in host.list(&dir)?.iter().filter(|n| n.ends_with(".json")) {
+            let Some(f) = host.read(&dir.join(name), 1 << 20)? else { continue };
+            let doc: Value = serde_json::from_slice(&f.content).unwrap_or_default();
+            if doc["gateway"] != paths.gateway.as_str() {
+                continue;
+            }
+            let well = matches!(doc["state"].as_str(), Some("ready" | "disabled"));
+            let drift = ["drift", "effective-drift"].iter().any(|k| doc[*k].as_array().is_some_and(|l| !l.is_empty()));
+            if !well || drift {
+                return Ok(false);
+            }
+            seen += 1;
+        }
+        Ok(seen == record.map_or(0, |r| r.shares.len()))
+    }
+
+    /// Fresh snapshots of a gateway of which nothing has changed since its mark was made.
+    pub(super) fn keep_snapshots(&self, params: &Value, wait: Option<i64>) -> Result<Value> {
+        let gateway = GatewayId::new(&required(params, "gateway")?).map_err(|e| Error::property("gateway", e.to_string()))?;
+        let (paths, mark) = (self.paths_of(&gateway), required(params, "mark")?);
+        let note = format!("pid {} refresh", self.host.own_process().pid);
+        let _held = self.locks(&paths, &note, wait)?;
+        let machines = self.machines();
+        let facts = observe::quick(&machines, &self.node, &paths)?;
+        if paths.gateway.as_str() != NATIVE && facts.record.is_none() {
+            return Err(no_gateway(gateway.as_str()));
+        }
+        let mut changed = self.mark(&machines, &facts)? != mark;
+        if !changed {
+            self.touch_snapshots(&facts)?;
+            changed = !self.quiet(&paths)?;
+        }
+        Ok(json!({"gateway": gateway, "changed": changed}))
+    }
+
+    /// Time and space in the snapshots of shares of which nothing else has changed. What a limit counts may be worth a word, so such shares are
+    /// described anew.
+    fn touch_snapshots(&self, facts: &Facts) -> Result<()> {
+        let none = BTreeMap::new();
+        let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
+        if shares.values().any(ShareEntry::is_limited) {
+            return self.write_snapshots(facts, None, None);
+        }
+        for (id, entry) in shares {
+            let seen = self.host.read(&self.snapshot(id), 1 << 20)?;
+            let doc = seen.and_then(|f| serde_json::from_slice::<serde_json::Map<String, Value>>(&f.content).ok());
+            let Some(mut doc) = doc else { return self.write_snapshots(facts, None, None) };
+            doc.insert("at".into(), json!(facts.now_ms));
+            match self.host.space(&entry.tree.path).ok().filter(|_| facts.tree(&entry.tree.path).is_ok()) {
+                Some(s) => doc.insert("space".into(), json!({"total": s.total, "avail": s.avail, "used": s.used})),
+                None => doc.remove("space"),
+            };
+            self.put_snapshot(id, &Value::Object(doc))?;
+        }
+        Ok(())
+    }
+
+    /// What there is to say of the agent, for whoever reads a status. Without systemd nobody but the administrator knows what runs the worker.
+    pub(super) fn agent_trouble(&self) -> Option<String> {
+        let text = self.host.read_text(&self.native.run_dir.join(HEARTBEAT)).ok().flatten();
+        let why = match text {
+            None if !self.host.has_systemd().unwrap_or(false) => return None,
+            None => "does not run".to_owned(),
+            Some(text) => {
+                let doc: Value = serde_json::from_str(&text).unwrap_or_default();
+                let number = |k: &str| doc[k].as_i64().unwrap_or_default();
+                let process = ProcessId { pid: i32::try_from(number("pid")).unwrap_or(0), start: number("ticks").unsigned_abs() };
+                let age = (self.host.now_ms() - number("at")).max(0);
+                if !self.host.alive(process).unwrap_or(false) {
+                    "does not run".to_owned()
+                } else if age > STALE_MS {
+                    format!("has given no sign of life for {} s", age / 1000)
+                } else {
+                    return None;
+                }
+            }
+        };
+        Some(format!(
+            "the agent of this node {why}: nothing repairs itself and figures are not fresh; systemctl restart pve-smbgateway-agent"
+        ))
+    }
+}
+
+/// Nothing of it waits for its section, for the end of a removal, or for a domain controller.
+fn settled(r: &Record) -> bool {
+    let done = r.shares.values().all(|e| e.committed && e.state == ShareState::Ready && e.delete_intent.is_none());
+    done && r.removed.is_empty() && r.former.is_empty() && r.member.is_none() && !r.settings.contains_key("domain")
+}
+
+/// What of a tree does not change by use.
+fn tree(t: &std::result::Result<TreeFact, String>) -> String {
+    let t = match t {
+        Ok(t) => t,
+        Err(why) => return why.clone(),
+    };
+    let limits = t.quota.as_ref().map(|q| (&q.means, &q.project, q.limit, &q.user_limits));
+    let place: &Path = &t.mount_point;
+    format!("{:?} {:?}", (t.dev, t.ino, t.fsid, place, &t.mounts_inside, t.read_only, &t.owner), limits)
+}
