@@ -82,6 +82,12 @@ pub const OPERATIONS: &[Operation] = &[
     run("group.remove", &["name"], &["gateway"], "Remove a local group."),
     run("group.add-member", &["name", "user"], &["gateway"], "Put a user into a group."),
     run("group.remove-member", &["name", "user"], &["gateway"], "Take a user out of a group and end its sessions."),
+    run(
+        "session.close",
+        &[],
+        &["id", "user", "gateway"],
+        "End one session, or all of a user, with the connection they came by; whoever may, can connect again.",
+    ),
     run("gateway.start", &["name"], &[], "Start a gateway's container, after looking at its trees."),
     run("gateway.stop", &["name"], &[], "Stop a gateway's container until somebody starts it."),
     run("gateway.restart", &["name"], &[], "Stop and start a gateway's container: what waits for the next start takes effect."),
@@ -148,6 +154,13 @@ pub const OPERATIONS: &[Operation] = &[
     query("quota", &[], &["id"], "Limits of shares, and what is used of them."),
     query("users", &[], &["gateway"], "Local users."),
     query("groups", &[], &["gateway"], "Local groups."),
+    query("sessions", &[], &["gateway", "id", "user"], "Who is connected: sessions, and the shares they use."),
+    query(
+        "files",
+        &[],
+        &["gateway", "id", "user", "limit"],
+        "Open files; on demand only: Samba goes through all that are open.",
+    ),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),
     query("templates", &[], &[], "Templates for containers on this node."),
     query(
