@@ -45,6 +45,7 @@ my %COMMANDS = (
     'session list' => [\&cmd_sessions, '[GATEWAY]', ['share=s', 'user=s'], 'who is connected, and to which shares'],
     'session close' => [\&cmd_session_close, '[SESSION]', ['user=s', 'gateway=s'], 'end a session, or all of a user'],
     'file list' => [\&cmd_files, '[GATEWAY]', ['share=s', 'user=s', 'limit=i'], 'open files, and by whom'],
+    doctor => [\&cmd_doctor, '[GATEWAY]', [], 'look at everything that shares of this node need, and say what helps'],
     'gateway list' => [\&cmd_gateways, '', [], 'gateways, and the containers of this node'],
     'gateway start' => [\&cmd_gateway, 'NAME', [], "start a gateway's container"],
     'gateway stop' => [\&cmd_gateway, 'NAME', [], "stop a gateway's container until somebody starts it"],
@@ -78,7 +79,7 @@ my %COMMANDS = (
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
-    'session list', 'session close', 'file list',
+    'session list', 'session close', 'file list', 'doctor',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
     'ad kerberos', 'ad time', 'ad report', 'ad test-user', 'ad repair', 'ad fallback', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'version');
@@ -715,7 +716,7 @@ sub cmd_sessions {
         my @rows = map {
             my $s = $_;
             my @shares = map { $_->{share} } grep { $_->{share} ne 'IPC$' } @{ $s->{shares} };
-            { %$s, from => $s->{machine}, shares => \@shares, encrypted => $s->{encryption}->{degree}, signed => $s->{signing}->{degree}, since => _second($s->{since}) };
+            +{ %$s, from => $s->{machine}, shares => \@shares, encrypted => $s->{encryption}->{degree}, signed => $s->{signing}->{degree}, since => _second($s->{since}) };
         } @{ $doc->{sessions} };
         print @rows ? _table(\@rows, qw(id user from gateway shares dialect encrypted signed since pid)) : "nobody is connected\n";
         print STDERR "$doc->{foreign} more of foreign shares of this node: smbstatus\n" if $doc->{foreign};
@@ -743,10 +744,26 @@ sub cmd_files {
     my ($run, $gateway) = @_;
     my $doc = PVE::SMBGateway::Native::query('files', _of($run, $gateway, 'limit'));
     $run->{print} = sub {
-        my @rows = map { { %$_, share => $_->{id}, user => $_->{user} // $_->{uid}, session => $_->{sessions}, denies => lc($_->{'share-mode'}) =~ s/\Adeny_//r } } @{ $doc->{files} };
+        my @rows = map { +{ %$_, share => $_->{id}, user => $_->{user} // $_->{uid}, session => $_->{sessions}, denies => lc($_->{'share-mode'}) =~ s/\Adeny_//r } } @{ $doc->{files} };
         print @rows ? _table(\@rows, qw(share path user machine access denies caching since session)) : "nothing is open\n";
         print STDERR "$doc->{total} are open: --share and --user narrow it down, --limit shows more\n" if $doc->{more};
         _not_running($doc);
+    };
+    return $doc;
+}
+
+# --- doctor -------------------------------------------------------------------------------------------------------------
+
+sub cmd_doctor {
+    my ($run, $gateway) = @_;
+    my $doc = PVE::SMBGateway::Native::query('doctor', { sections => PVE::SMBGateway::Config::sections(), (defined($gateway) ? (gateway => $gateway) : ()) });
+    $run->{failed} = [{ code => 10 }] if !$doc->{ok};
+    $run->{print} = sub {
+        for my $f (@{ $doc->{findings} }) {
+            my $well = $f->{severity} eq 'ok';
+            printf("%-8s %-12s %s\n", $well ? 'ok' : uc($f->{severity}), $f->{check}, $f->{saw});
+            print "         means: $f->{means} ($f->{code})\n         remedy: $f->{remedy}\n" if !$well;
+        }
     };
     return $doc;
 }

@@ -79,7 +79,7 @@ subtest 'who is connected' => sub {
     is(scalar(@{ sessions('--share', 'lab')->{sessions} }), 1, 'of one share');
     is(sessions('--user', 'ben')->{sessions}->[0]->{user}, 'ben', 'of one user');
     my $text = Lab::Product::call(['session', 'list'], text => 1);
-    like($text->{out}, qr/^\Q$s->{id}\E +anna +127\.0\.0\.1 +native +office +SMB3_11/m, 'as a table') or diag($text->{all});
+    like($text->{out}, qr/^\Q$s->{id}\E +anna +127\.0\.0\.1 +native +office +SMB3_11/m, 'as a table') or diag("$s->{id}\n$text->{out}");
     like($text->{err}, qr/1 more of foreign shares/, 'with a word on the foreign one');
 };
 

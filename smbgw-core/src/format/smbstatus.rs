@@ -167,6 +167,12 @@ pub fn parse_sessions(json: &str) -> Result<Vec<Session>, FormatError> {
     Ok(document(json, "sessions")?.iter().filter_map(read).collect())
 }
 
+/// The version of Samba, from any form of `smbstatus -j`.
+pub fn parse_version(json: &str) -> Option<String> {
+    let doc: Value = serde_json::Deserializer::from_str(json.get(json.find('{')?..)?).into_iter().next()?.ok()?;
+    Some(text(&doc, "version")).filter(|v| !v.is_empty())
+}
+
 /// The tree connects of `smbstatus -S -j` (or of any form that has them), ordered by the text of their id.
 pub fn parse_tcons(json: &str) -> Result<Vec<Tcon>, FormatError> {
     let read = |v: &Value| {

@@ -3,6 +3,7 @@
 //! operation; it must not know C, Perl, nor how a step is done. `smbgw-ffi` imports this module and [`crate::error`], nothing else.
 
 mod defer;
+mod doctor;
 mod domain;
 mod many;
 mod membership;
@@ -318,6 +319,7 @@ impl Context {
             "quota" => self.quota(params),
             "users" => self.users(params),
             "groups" => self.groups(params),
+            "doctor" => self.doctor(params),
             "sessions" => self.sessions(params),
             "files" => self.files(params),
             "gateways" => self.gateway_list(),

@@ -26,7 +26,7 @@ use crate::types::{GatewayId, shorten};
 /// How many open files are listed unless asked.
 const LIMIT: usize = 200;
 /// How long Samba may take to tell.
-const SESSIONS_MS: u64 = 10_000;
+pub(super) const SESSIONS_MS: u64 = 10_000;
 /// The same for open files.
 const FILES_MS: u64 = 20_000;
 
@@ -112,7 +112,7 @@ fn protection(p: &Protection) -> Value {
 }
 
 impl Context {
-    fn smbstatus(machines: &Machines, paths: &Paths, at: effect::Place, args: &[&str], ms: u64) -> Result<String> {
+    pub(super) fn smbstatus(machines: &Machines, paths: &Paths, at: effect::Place, args: &[&str], ms: u64) -> Result<String> {
         let cmd: Cmd = accounts::samba_at(paths, Program::Smbstatus, args).within_ms(ms);
         let out = machines.at(at).run(&cmd, &Secrets::default())?;
         if out.timed_out {

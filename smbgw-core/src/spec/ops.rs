@@ -173,6 +173,12 @@ pub const OPERATIONS: &[Operation] = &[
     query("ad.groups", &[], &["gateway", "match", "limit"], "Groups of the domain."),
     query("ad.whoami", &["name"], &["gateway"], "Who an account of the domain is, and which shares it may use and why."),
     query("ad.report", &[], &["gateway"], "Everything about a gateway's membership in one document."),
+    query(
+        "doctor",
+        &[],
+        &["gateway", "sections"],
+        "Look at everything that shares of this node need: each finding with a code, what it means and what helps.",
+    ),
     query("audit", &[], &["id", "since", "limit"], "Who did what, when, with which result."),
     query("schema", &[], &[], "The tables of properties and operations."),
     query("sections", &[], &[], "The sections kept in the gateway record."),
