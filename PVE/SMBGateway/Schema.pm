@@ -770,6 +770,15 @@ our @OPERATIONS = (
         description => 'Everything about a gateway\'s membership in one document.',
     },
     {
+        name => 'doctor',
+        effect => 'query',
+        required => [],
+        optional => ['gateway', 'sections'],
+        secrets => [],
+        privilege => 'Datastore.Audit',
+        description => 'Look at everything that shares of this node need: each finding with a code, what it means and what helps.',
+    },
+    {
         name => 'audit',
         effect => 'query',
         required => [],

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use common::*;
 use serde_json::{Value, json};
-use smbgw_core::doctor::{CHECKS, Code};
+use smbgw_core::doctor::{CHECKS, Code, Gateway, Machine, Pmxcfs, Severity, judge};
 use smbgw_core::effect::Program;
 use smbgw_core::host::sim::SimHost;
 
@@ -162,4 +162,52 @@ fn the_handbook_has_every_code() {
         let row = format!("| `{}` | {} | {} | {} |", c.word(), c.check(), c.severity().as_str(), c.means());
         assert!(handbook.contains(&row), "docs/ADMIN.md lacks or has otherwise:\n{row}");
     }
+}
+
+/// A node on which nothing was found, and nothing is served.
+fn quiet() -> Machine {
+    Machine {
+        kernel: Ok("6.8.12-4-pve".into()),
+        name_servers: 1,
+        dns: Ok(true),
+        synchronised: true,
+        pmxcfs: Some(Pmxcfs { mounted: true, writable: true, quorate: Ok(true) }),
+        uid: 0,
+        places: Vec::new(),
+        unrecorded: Vec::new(),
+        temporary: Vec::new(),
+        damaged: Vec::new(),
+        open: Vec::new(),
+        pending: vec![("lab".into(), 60)],
+        own_conf: false,
+        sections: Some((Vec::new(), Vec::new())),
+        gateways: Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_seen_of_the_node_is_judged() {
+    type Change = fn(&mut Machine);
+    let cases: &[(Code, Change)] = &[
+        (Code::PmxcfsUnmounted, |m| m.pmxcfs = Some(Pmxcfs { mounted: false, writable: true, quorate: Ok(true) })),
+        (Code::PmxcfsReadOnly, |m| m.pmxcfs = Some(Pmxcfs { mounted: true, writable: false, quorate: Ok(true) })),
+        (Code::DnsSilent, |m| m.dns = Ok(false)),
+        (Code::OperationOpen, |m| m.open.push(("0f".into(), "share.update of office".into(), false))),
+        (Code::OperationStuck, |m| m.open.push(("0f".into(), "share.update of office".into(), true))),
+        (Code::NotLooked, |m| {
+            let why = || "no such thing".to_owned();
+            m.gateways.push(Gateway { name: "office".into(), facts: Err(why()), samba: Err(why()), repair: Err((why(), None)) });
+        }),
+        (Code::ClockUnknown, |m| m.synchronised = false),
+    ];
+    assert!(judge(&quiet()).iter().all(|f| f.severity == Severity::Ok), "{:#?}", judge(&quiet()));
+    for (code, change) in cases {
+        let mut m = quiet();
+        change(&mut m);
+        let found: Vec<_> = judge(&m).into_iter().filter_map(|f| f.code).collect();
+        assert_eq!(found, [*code]);
+    }
+    let mut m = quiet();
+    m.open.push(("0f".into(), "share.update of office".into(), true));
+    assert!(judge(&m).iter().any(|f| f.remedy == "pve-smbgateway repair office"), "the remedy names what it is about");
 }

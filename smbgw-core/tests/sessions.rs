@@ -51,7 +51,10 @@ fn sessions_are_listed_with_the_shares_they_use() {
     assert_eq!(users(&doc), ["anna", "ben"]);
     let a = doc["sessions"].as_array().expect("a list").iter().find(|s| s["user"] == "anna").expect("anna").clone();
     assert_eq!((&a["id"], &a["pid"], &a["gateway"]), (&json!(id_of(anna)), &json!(anna), &json!("native")));
-    assert_eq!((&a["address"], &a["domain"], &a["account"], &a["dialect"]), (&json!("127.0.0.1"), &json!(null), &json!("anna"), &json!("SMB3_11")));
+    assert_eq!(
+        (&a["address"], &a["domain"], &a["account"], &a["dialect"]),
+        (&json!("127.0.0.1"), &json!(null), &json!("anna"), &json!("SMB3_11"))
+    );
     assert_eq!(a["signing"], json!({"cipher": "AES-128-GMAC", "degree": "partial"}));
     assert_eq!(a["encryption"], json!({"cipher": null, "degree": "none"}));
     assert_eq!((&a["shares"][0]["share"], &a["shares"][0]["id"]), (&json!("office"), &json!("office")));
@@ -94,8 +97,14 @@ fn files_are_listed_with_who_has_them_open() {
     let doc = ask(&host, "files", json!({}));
     assert_eq!((&doc["total"], &doc["more"]), (&json!(2), &json!(false)));
     let f = doc["files"].as_array().expect("a list").iter().find(|f| f["id"] == "office").expect("anna's").clone();
-    assert_eq!((&f["path"], &f["user"], &f["pid"], &f["sessions"]), (&json!("plan   a.txt"), &json!("anna"), &json!(anna), &json!([id_of(anna)])));
-    assert_eq!((&f["access"], &f["access-mask"], &f["share-mode"]), (&json!("RDONLY"), &json!("0x00120089"), &json!("DENY_WRITE")));
+    assert_eq!(
+        (&f["path"], &f["user"], &f["pid"], &f["sessions"]),
+        (&json!("plan   a.txt"), &json!("anna"), &json!(anna), &json!([id_of(anna)]))
+    );
+    assert_eq!(
+        (&f["access"], &f["access-mask"], &f["share-mode"]),
+        (&json!("RDONLY"), &json!("0x00120089"), &json!("DENY_WRITE"))
+    );
     assert_eq!((&f["caching"], &f["since"]), (&json!("LEASE(RH)"), &json!("2026-01-01T00:00:00")));
     assert_eq!(ask(&host, "files", json!({"id": "lab"}))["files"][0]["path"], "results/today.csv");
     assert_eq!(ask(&host, "files", json!({"user": "ben"}))["total"], 1);
@@ -107,13 +116,20 @@ fn files_are_listed_with_who_has_them_open() {
 fn one_session_ends_and_the_other_goes_on() {
     let (host, anna, ben) = busy();
     let plan = context(&host).query("plan", &json!({"op": "session.close", "params": {"id": id_of(anna)}})).expect("planned");
-    assert!(plan["text"].as_str().is_some_and(|t| t.contains("end session") && t.contains("undo: none: a client connects again")), "{plan:#}");
+    assert!(
+        plan["text"].as_str().is_some_and(|t| t.contains("end session") && t.contains("undo: none: a client connects again")),
+        "{plan:#}"
+    );
     assert_eq!(pids(&host), [anna, ben], "a plan ends nothing");
     let done = run(&host, "session.close", json!({"id": id_of(anna), "actor": "root@pam"}), None).expect("ended");
     assert_eq!((&done["ended"][0]["user"], done["ended"].as_array().map(Vec::len)), (&json!("anna"), Some(1)));
     assert_eq!(pids(&host), [ben]);
     let audit = ask(&host, "audit", json!({"id": id_of(anna)}));
-    assert_eq!((&audit["entries"][0]["op"], &audit["entries"][0]["actor"]), (&json!("session.close"), &json!("root@pam")), "{audit:#}");
+    assert_eq!(
+        (&audit["entries"][0]["op"], &audit["entries"][0]["actor"]),
+        (&json!("session.close"), &json!("root@pam")),
+        "{audit:#}"
+    );
     let e = run(&host, "session.close", json!({"id": id_of(anna)}), None).expect_err("it is gone");
     assert_eq!(e.kind(), Kind::NotFound);
 }
@@ -147,7 +163,9 @@ fn what_goes_with_a_session_is_said() {
 #[test]
 fn wrong_requests() {
     let (host, ..) = busy();
-    for params in [json!({}), json!({"id": "1", "user": "anna"}), json!({"id": "-1"}), json!({"id": "1; rm"}), json!({"user": "a\nb"})] {
+    for params in
+        [json!({}), json!({"id": "1", "user": "anna"}), json!({"id": "-1"}), json!({"id": "1; rm"}), json!({"user": "a\nb"})]
+    {
         let e = run(&host, "session.close", params.clone(), None).expect_err("refused");
         assert_eq!(e.kind(), Kind::Invalid, "{params}: {e}");
     }

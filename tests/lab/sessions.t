@@ -5,6 +5,7 @@
 
 use strict;
 use warnings;
+no warnings 'exec';    # what follows an exec is there for its failure
 use utf8;
 
 use File::Basename ();

@@ -170,8 +170,8 @@ pub struct Gateway {
     pub facts: Result<Box<Facts>, String>,
     /// The version of its Samba.
     pub samba: Result<String, String>,
-    /// What a repair would change, or why it would be refused.
-    pub repair: Result<Vec<String>, String>,
+    /// What a repair would change, or why it would be refused and what helps then.
+    pub repair: Result<Vec<String>, (String, Option<String>)>,
 }
 
 /// What was seen of the node.
@@ -334,7 +334,11 @@ fn left(m: &Machine, f: &mut Findings) {
         f.say(Code::JournalDamaged, d, d.clone());
     }
     for (opid, what, stuck) in &m.open {
-        let (code, about) = if *stuck { (Code::OperationStuck, what.split(' ').next_back().unwrap_or_default()) } else { (Code::OperationOpen, opid.as_str()) };
+        let (code, about) = if *stuck {
+            (Code::OperationStuck, what.split(' ').next_back().unwrap_or_default())
+        } else {
+            (Code::OperationOpen, opid.as_str())
+        };
         f.say(code, about, format!("{what}, operation {opid}"));
     }
     for (id, age) in m.pending.iter().filter(|(_, age)| *age > PENDING_S) {
@@ -360,13 +364,19 @@ fn left(m: &Machine, f: &mut Findings) {
 
 /// Which programs a gateway lives by.
 fn needed(facts: &Facts) -> Vec<Program> {
-    use Program::{Groupadd, Groupdel, LxcInfo, Net, Pct, Pdbedit, Sharesec, Smbclient, Smbcontrol, Smbd, Smbpasswd, Smbstatus, Testparm, Useradd, Userdel, Usermod, Wbinfo, Winbindd, Zfs};
+    use Program::{
+        Groupadd, Groupdel, LxcInfo, Net, Pct, Pdbedit, Sharesec, Smbclient, Smbcontrol, Smbd, Smbpasswd, Smbstatus, Testparm,
+        Useradd, Userdel, Usermod, Wbinfo, Winbindd, Zfs,
+    };
     let mut all = Vec::new();
     if facts.paths.mode == Mode::Lxc {
         all.extend([Pct, LxcInfo]);
     }
     if facts.paths.mode == Mode::Native || facts.reachable {
-        all.extend([Smbd, Testparm, Pdbedit, Smbpasswd, Smbcontrol, Smbstatus, Smbclient, Sharesec, Net, Useradd, Userdel, Usermod, Groupadd, Groupdel]);
+        all.extend([
+            Smbd, Testparm, Pdbedit, Smbpasswd, Smbcontrol, Smbstatus, Smbclient, Sharesec, Net, Useradd, Userdel, Usermod,
+            Groupadd, Groupdel,
+        ]);
     }
     let record = facts.record.as_ref();
     if facts.reachable && record.and_then(|r| r.member.as_ref()).is_some_and(Member::is_joined) {
@@ -453,7 +463,10 @@ fn gateway(g: &Gateway, f: &mut Findings) {
     match &g.repair {
         Ok(steps) if steps.is_empty() => f.well("drift", format!("gateway {name} is as recorded")),
         Ok(steps) => _ = f.say(Code::Drift, name, format!("gateway {name}: {}", steps.join("; "))),
-        Err(why) => _ = f.say(Code::RepairRefused, name, format!("gateway {name}: {why}")),
+        Err((why, remedy)) => {
+            let finding = f.say(Code::RepairRefused, name, format!("gateway {name}: {why}"));
+            finding.remedy = remedy.clone().unwrap_or_else(|| finding.remedy.clone());
+        }
     }
 }
 
@@ -470,7 +483,9 @@ fn samba(name: &str, facts: &Facts, installed: bool, f: &mut Findings) {
     if installed && !facts.smbd_running {
         f.say(Code::SmbdDown, name, format!("gateway {name}: no process has smbd's pid file"));
     }
-    if facts.directory.as_ref().is_some_and(|d| !d.winbindd_running) && facts.record.as_ref().and_then(|r| r.member.as_ref()).is_some_and(Member::is_joined) {
+    if facts.directory.as_ref().is_some_and(|d| !d.winbindd_running)
+        && facts.record.as_ref().and_then(|r| r.member.as_ref()).is_some_and(Member::is_joined)
+    {
         f.say(Code::WinbinddDown, name, format!("gateway {name}"));
     }
     match &facts.main {

@@ -297,11 +297,10 @@ mod tests {
     fn open_files() {
         let text = include_str!("../../../tests/fixtures/samba-4.17/smbstatus.standalone.txt");
         let opens = parse_opens(text.split_once("Locked files").expect("real").1, &["/srv/data", "/srv/media"]);
-        assert_eq!(opens.iter().map(|o| (o.pid, o.uid, o.tree.as_str())).collect::<Vec<_>>(), [
-            (47, 1001, "/srv/data"),
-            (45, 1001, "/srv/data"),
-            (50, 1002, "/srv/media")
-        ]);
+        assert_eq!(
+            opens.iter().map(|o| (o.pid, o.uid, o.tree.as_str())).collect::<Vec<_>>(),
+            [(47, 1001, "/srv/data"), (45, 1001, "/srv/data"), (50, 1002, "/srv/media")]
+        );
         let o = &parse_opens(include_str!("../../../tests/fixtures/samba-4.17/smbstatus_-L.ad-member.txt"), &[])[1];
         assert_eq!((o.pid, o.uid, o.access, o.deny.as_str(), o.mode.as_str()), (123, 101103, 0x10003, "DENY_NONE", "RDWR"));
         assert_eq!((o.caching.as_str(), o.tree.as_str(), o.name.as_str()), ("NONE", "/srv/data", "f1.dat"));
@@ -311,7 +310,10 @@ mod tests {
                    Mon Nov  2 01:02:03 2026\n8  5  DENY_NONE  0x1  RDONLY  NONE  /srv/x   a\nb   Mon Nov  2 01:02:04 2026\n9  5  DENY_NONE  0x1";
         let odd = parse_opens(odd, &["/srv/a   b", "/srv/a"]);
         assert_eq!((odd[0].tree.as_str(), odd[0].name.as_str()), ("/srv/a   b", "Sun Nov  1 00:00:00 2026   c"));
-        assert_eq!((odd[0].node, odd[0].caching.as_str(), odd[0].opened.as_str()), (Some(2), "LEASE(RWH)", "2026-11-02T01:02:03"));
+        assert_eq!(
+            (odd[0].node, odd[0].caching.as_str(), odd[0].opened.as_str()),
+            (Some(2), "LEASE(RWH)", "2026-11-02T01:02:03")
+        );
         assert_eq!((odd[1].name.as_str(), odd.len()), ("a\nb", 2));
     }
 

@@ -47,7 +47,10 @@ impl Context {
         let dns = match name_servers {
             0 => Ok(false),
             // Any answer will do, also that nobody has that name.
-            _ => host.dns(&DnsAsk::new(self.node.as_str(), DnsKind::A), Duration::from_secs(2)).map(|a| a.said.heard()).map_err(|e| chain(&e)),
+            _ => host
+                .dns(&DnsAsk::new(self.node.as_str(), DnsKind::A), Duration::from_secs(2))
+                .map(|a| a.said.heard())
+                .map_err(|e| chain(&e)),
         };
         let kernel = match host.read_text(Path::new("/proc/sys/kernel/osrelease")) {
             Ok(Some(k)) => Ok(k.trim().to_owned()),
@@ -90,7 +93,7 @@ impl Context {
             Ok(facts) => facts,
             Err(e) => {
                 let why = chain(&e);
-                return Gateway { name, facts: Err(why.clone()), samba: Err(why.clone()), repair: Err(why) };
+                return Gateway { name, facts: Err(why.clone()), samba: Err(why.clone()), repair: Err((why, None)) };
             }
         };
         let samba = match facts.reachable {
@@ -100,13 +103,14 @@ impl Context {
                 Err(e) => Err(chain(&e)),
             },
         };
-        let repair = self.repair_due(&facts);
+        let repair = Self::repair_due(&facts);
         Gateway { name, facts: Ok(Box::new(facts)), samba, repair }
     }
 
     /// What a repair would change: the steps that make something other than it is seen.
-    fn repair_due(&self, facts: &Facts) -> std::result::Result<Vec<String>, String> {
-        let plan = plan::ahead(&Intent::Repair { overwrite: false }, facts).map_err(|e| chain(&e))?;
+    fn repair_due(facts: &Facts) -> std::result::Result<Vec<String>, (String, Option<String>)> {
+        let plan = plan::ahead(&Intent::Repair { overwrite: false }, facts)
+            .map_err(|e| (chain(&e), e.remedy_text().map(str::to_owned)))?;
         Ok(plan.phases.iter().flat_map(|p| &p.steps).filter(|s| s.watch != Watch::Nothing).map(|s| s.title.clone()).collect())
     }
 
@@ -167,7 +171,8 @@ impl Context {
             let tags = conf.get("tags").unwrap_or_default();
             // The one that every container of ours has besides is just `smbgw`.
             for tag in tags.split([';', ',', ' ']).filter(|t| t.starts_with("smbgw-")) {
-                let ours = |r: &Record| tag.strip_prefix("smbgw-") == Some(r.uuid.as_str()) && [r.vmid, r.retired].contains(&Some(vmid));
+                let ours =
+                    |r: &Record| tag.strip_prefix("smbgw-") == Some(r.uuid.as_str()) && [r.vmid, r.retired].contains(&Some(vmid));
                 if !known.iter().any(ours) {
                     found.push(format!("{vmid} with the tag {tag}"));
                 }
@@ -187,7 +192,8 @@ impl Context {
         dirs.dedup();
         let of = |dir: &PathBuf| {
             let names = self.host.list(dir).unwrap_or_default();
-            let left = names.into_iter().filter(|n| n.starts_with('.') && n.rsplit_once(".smbgw-").is_some_and(|(_, x)| x.len() == 6));
+            let left =
+                names.into_iter().filter(|n| n.starts_with('.') && n.rsplit_once(".smbgw-").is_some_and(|(_, x)| x.len() == 6));
             left.map(|n| dir.join(n).display().to_string()).collect::<Vec<_>>()
         };
         dirs.iter().flat_map(of).collect()

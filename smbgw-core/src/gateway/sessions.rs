@@ -37,7 +37,8 @@ pub(super) fn which(params: &Value) -> Result<(Option<String>, Option<String>)> 
         (Some(_), Some(_)) => Err(Error::property("user", "name a session or a user, not both")),
         (None, None) => Err(Error::property("id", "is needed: a session, or a user").remedy("pve-smbgateway session list")),
         (Some(i), None) if i.is_empty() || i.len() > 20 || !i.bytes().all(|b| b.is_ascii_digit()) => {
-            Err(Error::property("id", format!("{} is no session: it is a number", shorten(i))).remedy("pve-smbgateway session list"))
+            Err(Error::property("id", format!("{} is no session: it is a number", shorten(i)))
+                .remedy("pve-smbgateway session list"))
         }
         _ => Ok((id, user)),
     }
@@ -67,7 +68,8 @@ impl Place {
     /// Whether a session is the gateway's: of a share or a user of its own, or of nothing else. The node's Samba may have other shares, which
     /// are no business of ours.
     fn is_ours(&self, s: &Session) -> bool {
-        let services: Vec<&str> = self.tcons_of(s).map(|t| t.service.as_str()).filter(|n| !n.eq_ignore_ascii_case("IPC$")).collect();
+        let services: Vec<&str> =
+            self.tcons_of(s).map(|t| t.service.as_str()).filter(|n| !n.eq_ignore_ascii_case("IPC$")).collect();
         self.paths.mode == Mode::Lxc
             || services.is_empty()
             || services.iter().any(|n| self.share(n).is_some())
@@ -147,7 +149,10 @@ impl Context {
                     .remedy("pve-smbgateway list")
             })?;
             if let Some(g) = text(params, "gateway")?.filter(|g| g != paths.gateway.as_str()) {
-                return Err(Error::property("gateway", format!("share {} is of gateway {}, not {}", id, paths.gateway, shorten(&g))));
+                return Err(Error::property(
+                    "gateway",
+                    format!("share {} is of gateway {}, not {}", id, paths.gateway, shorten(&g)),
+                ));
             }
             return Ok(vec![paths]);
         }
@@ -178,7 +183,9 @@ impl Context {
                 }
             }
         }
-        list.sort_by_cached_key(|d| (d["gateway"].to_string(), d["user"].to_string(), d["since"].to_string(), d["id"].to_string()));
+        list.sort_by_cached_key(|d| {
+            (d["gateway"].to_string(), d["user"].to_string(), d["since"].to_string(), d["id"].to_string())
+        });
         Ok(json!({"node": self.node, "sessions": list, "foreign": foreign, "not-running": silent}))
     }
 
@@ -216,8 +223,11 @@ impl Context {
                 }
                 total += 1;
                 if list.len() < limit {
-                    let ids: BTreeSet<&str> =
-                        if of_user.is_empty() { by.iter().map(|s| s.id.as_str()).collect() } else { of_user.iter().map(|s| s.id.as_str()).collect() };
+                    let ids: BTreeSet<&str> = if of_user.is_empty() {
+                        by.iter().map(|s| s.id.as_str()).collect()
+                    } else {
+                        of_user.iter().map(|s| s.id.as_str()).collect()
+                    };
                     list.push(json!({
                         "gateway": place.paths.gateway, "id": id, "path": o.name, "tree": o.tree, "user": name, "uid": o.uid, "pid": o.pid,
                         "sessions": ids, "machine": session.map(|s| &s.remote_machine), "access": o.mode, "access-mask": format!("0x{:08x}", o.access),
@@ -256,7 +266,8 @@ impl Context {
             (_, Some(u)) => s.username.eq_ignore_ascii_case(u),
             _ => false,
         };
-        let (ours, foreign): (Vec<&Session>, Vec<&Session>) = place.sessions.iter().filter(wanted).partition(|s| place.is_ours(s));
+        let (ours, foreign): (Vec<&Session>, Vec<&Session>) =
+            place.sessions.iter().filter(wanted).partition(|s| place.is_ours(s));
         if let Some(s) = foreign.first() {
             let why = format!("session {} of {} is that of a foreign share, and not the gateway's to end", s.id, s.username);
             return Err(Error::new(Kind::Conflict, why).remedy(format!("smbcontrol {} shutdown", s.pid)));

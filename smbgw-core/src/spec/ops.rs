@@ -155,12 +155,7 @@ pub const OPERATIONS: &[Operation] = &[
     query("users", &[], &["gateway"], "Local users."),
     query("groups", &[], &["gateway"], "Local groups."),
     query("sessions", &[], &["gateway", "id", "user"], "Who is connected: sessions, and the shares they use."),
-    query(
-        "files",
-        &[],
-        &["gateway", "id", "user", "limit"],
-        "Open files; on demand only: Samba goes through all that are open.",
-    ),
+    query("files", &[], &["gateway", "id", "user", "limit"], "Open files; on demand only: Samba goes through all that are open."),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),
     query("templates", &[], &[], "Templates for containers on this node."),
     query(

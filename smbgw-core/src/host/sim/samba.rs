@@ -648,8 +648,14 @@ fn smbd(m: &mut Machine, words: &[String]) -> Said {
 }
 
 fn smbstatus(m: &Machine, words: &[String]) -> Said {
-    let known =
-        [("processes", 'p', false), ("shares", 'S', false), ("brief", 'b', false), ("json", 'j', false), ("locks", 'L', false), ("numeric", 'n', false)];
+    let known = [
+        ("processes", 'p', false),
+        ("shares", 'S', false),
+        ("brief", 'b', false),
+        ("json", 'j', false),
+        ("locks", 'L', false),
+        ("numeric", 'n', false),
+    ];
     let given = match args::parse(words, &known) {
         Ok(given) if given.has("json") => given,
         Ok(given) if given.has("locks") && given.has("numeric") => return Said::ok(opens(&m.world)),
