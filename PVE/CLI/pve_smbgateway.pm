@@ -51,6 +51,10 @@ my %COMMANDS = (
     'group add-member' => [\&cmd_group, 'NAME USER', ['gateway=s'], 'put a user into a group'],
     'group remove-member' => [\&cmd_group, 'NAME USER', ['gateway=s'], 'take a user out of a group'],
     'group list' => [\&cmd_groups, '', ['gateway=s'], 'local groups'],
+    'session list' => [\&cmd_sessions, '[GATEWAY]', ['share=s', 'user=s'], 'who is connected, and to which shares'],
+    'session close' => [\&cmd_session_close, '[SESSION]', ['user=s', 'gateway=s'], 'end a session, or all of a user'],
+    'file list' => [\&cmd_files, '[GATEWAY]', ['share=s', 'user=s', 'limit=i'], 'open files, and by whom'],
+    doctor => [\&cmd_doctor, '[GATEWAY]', [], 'look at everything that shares of this node need, and say what helps'],
     'gateway list' => [\&cmd_gateways, '', [], 'gateways, and the containers of this node'],
     'gateway start' => [\&cmd_gateways_act, 'NAME…', ['jobs=i', 'on-error=s'], "start a gateway's container"],
     'gateway stop' => [\&cmd_gateways_act, 'NAME…', ['jobs=i', 'on-error=s'], "stop a gateway's container until somebody starts it"],
@@ -85,6 +89,7 @@ my %COMMANDS = (
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'show', 'apply', 'check', 'limits', 'render', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
+    'session list', 'session close', 'file list', 'doctor',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
     'ad kerberos', 'ad time', 'ad report', 'ad test-user', 'ad repair', 'ad fallback', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'names', 'version');
@@ -111,6 +116,7 @@ my %OPTION_HELP = (
     'smbgw-ad-dns' => "0: do not register the gateway's addresses in the domain's DNS",
     'keep-account' => 'the computer account stays, disabled',
     share => 'one share; default: all of the gateway',
+    user => 'one user, as DOMAIN\\NAME where he is of a domain',
     ntlm => 'by NTLM instead of Kerberos',
     match => 'only names with this in them; * stands for any text',
     file => "the document, YAML or JSON; '-' is standard input",
@@ -455,6 +461,80 @@ sub cmd_groups {
     my ($run) = @_;
     my $doc = PVE::SMBGateway::Native::query('groups', { _gateway($run) });
     $run->{print} = sub { print table(ref($_[0]) eq 'HASH' ? $_[0]->{groups} // [] : $_[0]) };
+    return $doc;
+}
+
+# --- sessions and open files ----------------------------------------------------------------------------------------------
+
+# What both lists can be narrowed to.
+sub _of {
+    my ($run, $gateway, @more) = @_;
+    my %name = (share => 'id', map { $_ => $_ } 'user', @more);
+    return { (defined($gateway) ? (gateway => $gateway) : ()), map { $name{$_} => $run->{opt}->{$_} } grep { defined($run->{opt}->{$_}) } keys %name };
+}
+
+sub _not_running {
+    my ($doc) = @_;
+    print STDERR "the Samba of gateway $_ does not run, or cannot be looked at\n" for @{ $doc->{'not-running'} };
+    return;
+}
+
+sub cmd_sessions {
+    my ($run, $gateway) = @_;
+    my $doc = PVE::SMBGateway::Native::query('sessions', _of($run, $gateway));
+    $run->{print} = sub {
+        my @rows = map {
+            my $s = $_;
+            my @shares = map { $_->{share} } grep { $_->{share} ne 'IPC$' } @{ $s->{shares} };
+            +{ %$s, from => $s->{machine}, shares => \@shares, encrypted => $s->{encryption}->{degree}, signed => $s->{signing}->{degree}, since => _second($s->{since}) };
+        } @{ $doc->{sessions} };
+        print @rows ? _table(\@rows, qw(id user from gateway shares dialect encrypted signed since pid)) : "nobody is connected\n";
+        print STDERR "$doc->{foreign} more of foreign shares of this node: smbstatus\n" if $doc->{foreign};
+        _not_running($doc);
+    };
+    return $doc;
+}
+
+# A moment of Samba without fractions: '' for none.
+sub _second { my ($time) = @_; return defined($time) ? $time =~ s/\.\d+//r : '' }
+
+sub cmd_session_close {
+    my ($run, $id) = @_;
+    my $user = $run->{opt}->{user};
+    _usage_error('name a session or a user', $run->{name}) if defined($id) == defined($user);
+    my $result = _do($run, 'session.close', { (defined($id) ? (id => $id) : (user => $user)), _gateway($run) });
+    $run->{print} = sub {
+        if (!$run->{opt}->{quiet}) { print "session $_->{id} of $_->{user} from $_->{machine} is ended\n" for @{ $result->{ended} } }
+        _print_warnings($result);
+    };
+    return $result;
+}
+
+sub cmd_files {
+    my ($run, $gateway) = @_;
+    my $doc = PVE::SMBGateway::Native::query('files', _of($run, $gateway, 'limit'));
+    $run->{print} = sub {
+        my @rows = map { +{ %$_, share => $_->{id}, user => $_->{user} // $_->{uid}, session => $_->{sessions}, denies => lc($_->{'share-mode'}) =~ s/\Adeny_//r } } @{ $doc->{files} };
+        print @rows ? _table(\@rows, qw(share path user machine access denies caching since session)) : "nothing is open\n";
+        print STDERR "$doc->{total} are open: --share and --user narrow it down, --limit shows more\n" if $doc->{more};
+        _not_running($doc);
+    };
+    return $doc;
+}
+
+# --- doctor -------------------------------------------------------------------------------------------------------------
+
+sub cmd_doctor {
+    my ($run, $gateway) = @_;
+    my $doc = PVE::SMBGateway::Native::query('doctor', { sections => PVE::SMBGateway::Config::sections(), (defined($gateway) ? (gateway => $gateway) : ()) });
+    $run->{failed} = [{ code => 10 }] if !$doc->{ok};
+    $run->{print} = sub {
+        for my $f (@{ $doc->{findings} }) {
+            my $well = $f->{severity} eq 'ok';
+            printf("%-8s %-12s %s\n", $well ? 'ok' : uc($f->{severity}), $f->{check}, $f->{saw});
+            print "         means: $f->{means} ($f->{code})\n         remedy: $f->{remedy}\n" if !$well;
+        }
+    };
     return $doc;
 }
 

@@ -8,11 +8,12 @@
 //! | L0 vocabulary | [`error`], [`types`] | no |
 //! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`net`], [`facts`] | no |
 //! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
-//! | L3 looking | [`status`], [`observe`], [`directory`] | through `host` |
+//! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`] | through `host` |
 //! | L4 doing | [`run`] | through `host` |
 //! | L5 facade | [`gateway`] | through `host` |
 
 pub mod directory;
+pub mod doctor;
 pub mod effect;
 pub mod error;
 pub mod facts;

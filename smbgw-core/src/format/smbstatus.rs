@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `smbstatus -p -j` (sessions) and `smbstatus -S -j` (tree connects), as 4.17 prints them; later versions add keys. It must
-//! not be asked whether smbd lives: smbstatus prints empty lists when it does not.
+//! `smbstatus -p -j` (sessions) and `smbstatus -S -j` (tree connects), as 4.17 prints them; later versions add keys. Open files
+//! are read from the text of `smbstatus -L -n`: their JSON costs the square of their number. It must not be asked whether smbd lives:
+//! smbstatus prints empty lists when it does not.
 //!
 //! Numbers come as strings or numbers, depending on key and version; a missing or odd value becomes the empty one, an entry
 //! without session id or pid is left out.
@@ -78,6 +79,31 @@ pub struct Tcon {
     pub signing: Protection,
 }
 
+/// One open of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// The smbd process that has it open.
+    pub pid: u32,
+    /// CTDB node; `None` if not clustered.
+    pub node: Option<u32>,
+    /// Unix user number.
+    pub uid: u32,
+    /// What others may not do meanwhile, from the share mode: `DENY_NONE`, `DENY_WRITE`, …
+    pub deny: String,
+    /// What the client may do with it, as Windows' access mask.
+    pub access: u32,
+    /// The same for people: `RDONLY`, `WRONLY`, `RDWR`.
+    pub mode: String,
+    /// Oplock or lease: `NONE`, `BATCH`, `LEASE(RWH)`, …
+    pub caching: String,
+    /// Directory of the share.
+    pub tree: String,
+    /// Path below it.
+    pub name: String,
+    /// When it was opened, by the clock and in the zone of the machine: `2026-11-22T19:07:44`.
+    pub opened: String,
+}
+
 const FORMAT: &str = "smbstatus";
 
 fn document(text: &str, key: &str) -> Result<Vec<Value>, FormatError> {
@@ -141,6 +167,12 @@ pub fn parse_sessions(json: &str) -> Result<Vec<Session>, FormatError> {
     Ok(document(json, "sessions")?.iter().filter_map(read).collect())
 }
 
+/// The version of Samba, from any form of `smbstatus -j`.
+pub fn parse_version(json: &str) -> Option<String> {
+    let doc: Value = serde_json::Deserializer::from_str(json.get(json.find('{')?..)?).into_iter().next()?.ok()?;
+    Some(text(&doc, "version")).filter(|v| !v.is_empty())
+}
+
 /// The tree connects of `smbstatus -S -j` (or of any form that has them), ordered by the text of their id.
 pub fn parse_tcons(json: &str) -> Result<Vec<Tcon>, FormatError> {
     let read = |v: &Value| {
@@ -158,6 +190,78 @@ pub fn parse_tcons(json: &str) -> Result<Vec<Tcon>, FormatError> {
         })
     };
     Ok(document(json, "tcons")?.iter().filter_map(read).collect())
+}
+
+/// The open files of `smbstatus -L -n`, in its order. `trees` are directories of shares: between directory and name there are only blanks, and
+/// both may have some. A last line that was cut off is left out.
+pub fn parse_opens(text: &str, trees: &[&str]) -> Vec<OpenFile> {
+    let mut found = Vec::new();
+    let mut lines = text.lines().skip_while(|l| !l.starts_with("-----")).skip(1);
+    while let Some(first) = lines.next() {
+        let Some((open, rest)) = columns(first) else { continue };
+        // A name can have a line feed in it: not one that a client gave, but one of the node.
+        let mut rest = rest.to_owned();
+        while time(&rest).is_none() {
+            let Some(more) = lines.next() else { break };
+            rest.push('\n');
+            rest.push_str(more);
+        }
+        let Some((where_, opened)) = time(&rest) else { break };
+        let known = trees.iter().filter(|t| where_.strip_prefix(**t).is_some_and(|r| r.starts_with(GAP))).max_by_key(|t| t.len());
+        let split = match known {
+            Some(t) => Some((*t, &where_[t.len() + GAP.len()..])),
+            None => where_.split_once(GAP),
+        };
+        if let Some((tree, name)) = split {
+            found.push(OpenFile { tree: tree.to_owned(), name: name.to_owned(), opened, ..open });
+        }
+    }
+    found
+}
+
+/// What stands between the last columns.
+const GAP: &str = "   ";
+
+/// The columns that have no blanks in them, and what follows.
+fn columns(line: &str) -> Option<(OpenFile, &str)> {
+    let mut rest = line;
+    let mut word = || {
+        rest = rest.trim_start_matches(' ');
+        let (word, after) = rest.split_once(' ')?;
+        rest = after;
+        Some(word)
+    };
+    let server = word()?;
+    let (node, pid) = match server.split_once(':') {
+        Some((node, pid)) => (Some(node.parse().ok()?), pid),
+        None => (None, server),
+    };
+    let open = OpenFile {
+        pid: pid.parse().ok()?,
+        node,
+        uid: word()?.parse().ok()?,
+        deny: word()?.to_owned(),
+        access: u32::from_str_radix(word()?.strip_prefix("0x")?, 16).ok()?,
+        mode: word()?.to_owned(),
+        caching: word()?.to_owned(),
+        tree: String::new(),
+        name: String::new(),
+        opened: String::new(),
+    };
+    Some((open, rest.trim_start_matches(' ')))
+}
+
+/// Takes the time off its end: `   Sun Nov 22 19:07:44 2026`.
+fn time(rest: &str) -> Option<(&str, String)> {
+    let at = rest.len().checked_sub(GAP.len() + 24)?;
+    let (before, stamp) = (rest.get(..at)?, rest.get(at..)?.strip_prefix(GAP)?);
+    let mut words = stamp.split_ascii_whitespace();
+    let (_, month, day, clock, year) = (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months.iter().position(|m| *m == month)? + 1;
+    let (day, year): (u32, u32) = (day.parse().ok()?, year.parse().ok()?);
+    let clock = Some(clock).filter(|c| c.len() == 8 && c.bytes().all(|b| b.is_ascii_digit() || b == b':'))?;
+    Some((before, format!("{year:04}-{month:02}-{day:02}T{clock}")))
 }
 
 #[cfg(test)]
@@ -190,6 +294,30 @@ mod tests {
     }
 
     #[test]
+    fn open_files() {
+        let text = include_str!("../../../tests/fixtures/samba-4.17/smbstatus.standalone.txt");
+        let opens = parse_opens(text.split_once("Locked files").expect("real").1, &["/srv/data", "/srv/media"]);
+        assert_eq!(
+            opens.iter().map(|o| (o.pid, o.uid, o.tree.as_str())).collect::<Vec<_>>(),
+            [(47, 1001, "/srv/data"), (45, 1001, "/srv/data"), (50, 1002, "/srv/media")]
+        );
+        let o = &parse_opens(include_str!("../../../tests/fixtures/samba-4.17/smbstatus_-L.ad-member.txt"), &[])[1];
+        assert_eq!((o.pid, o.uid, o.access, o.deny.as_str(), o.mode.as_str()), (123, 101103, 0x10003, "DENY_NONE", "RDWR"));
+        assert_eq!((o.caching.as_str(), o.tree.as_str(), o.name.as_str()), ("NONE", "/srv/data", "f1.dat"));
+        assert_eq!((o.node, o.opened.as_str()), (None, "2026-11-22T19:07:44"));
+        assert_eq!(parse_opens("\nNo locked files\n", &[]), []);
+        let odd = "Locked files:\nPid\n------\n2:7  5  DENY_ALL  0x1  RDONLY  LEASE(RWH)  /srv/a   b   Sun Nov  1 00:00:00 2026   c   \
+                   Mon Nov  2 01:02:03 2026\n8  5  DENY_NONE  0x1  RDONLY  NONE  /srv/x   a\nb   Mon Nov  2 01:02:04 2026\n9  5  DENY_NONE  0x1";
+        let odd = parse_opens(odd, &["/srv/a   b", "/srv/a"]);
+        assert_eq!((odd[0].tree.as_str(), odd[0].name.as_str()), ("/srv/a   b", "Sun Nov  1 00:00:00 2026   c"));
+        assert_eq!(
+            (odd[0].node, odd[0].caching.as_str(), odd[0].opened.as_str()),
+            (Some(2), "LEASE(RWH)", "2026-11-02T01:02:03")
+        );
+        assert_eq!((odd[1].name.as_str(), odd.len()), ("a\nb", 2));
+    }
+
+    #[test]
     fn odd_documents() {
         assert!(parse_sessions("").is_err());
         assert!(parse_sessions("{}").is_err());
@@ -204,6 +332,8 @@ mod tests {
         #[test]
         fn nothing_panics(text in any::<String>(), cut in 0usize..2000) {
             let _ = parse_sessions(&text);
+            let _ = parse_opens(&format!("----\n{text}"), &["/srv", ""]);
+            let _ = parse_opens(&format!("----\n1 2 D 0x1 R N {text}   Mon Nov  2 01:02:04 2026"), &[]);
             let _ = parse_tcons(&format!("{{{text}"));
             let real = fixture!("standalone");
             let _ = parse_sessions(real.get(..cut).unwrap_or_default());

@@ -3,12 +3,14 @@
 //! operation; it must not know C, Perl, nor how a step is done. `smbgw-ffi` imports this module and [`crate::error`], nothing else.
 
 mod defer;
+mod doctor;
 mod domain;
 mod many;
 mod membership;
 mod one;
 mod params;
 mod run;
+mod sessions;
 mod turns;
 
 use std::path::{Path, PathBuf};
@@ -328,6 +330,9 @@ impl Context {
             "quota" => self.quota(params),
             "users" => self.users(params),
             "groups" => self.groups(params),
+            "doctor" => self.doctor(params),
+            "sessions" => self.sessions(params),
+            "files" => self.files(params),
             "gateways" => self.gateway_list(),
             "turns" => self.turns(params),
             "templates" => self.templates(),
@@ -402,6 +407,7 @@ impl Context {
         let Some(mut asked) = self.intent(&op, inner, true)? else {
             return Ok(json!({"op": op, "phases": [], "warnings": ["another node does it"], "text": "another node does it\n"}));
         };
+        self.look_at_sessions(&mut asked)?;
         let plan = self.ahead(&asked)?;
         asked.warnings.extend(plan.warnings.iter().cloned());
         Ok(plan::Plan { warnings: asked.warnings, ..plan }.document(&op, &asked.target))
@@ -767,6 +773,16 @@ impl Context {
                     paths,
                     gateway,
                 )
+            }
+            "session.close" => {
+                let paths = self.here(self.named(params)?)?;
+                let (id, user) = sessions::which(params)?;
+                let user = match user {
+                    Some(u) => Some(self.session_user(&paths, u)?),
+                    None => None,
+                };
+                let target = user.clone().or_else(|| id.clone()).unwrap_or_default();
+                (Intent::SessionClose { user, id, ends: Vec::new() }, paths, target)
             }
             _ if op.starts_with("gateway.") => {
                 let gateway = GatewayId::new(&name("name")?).map_err(|e| Error::property("name", e.to_string()))?;

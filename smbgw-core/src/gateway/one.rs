@@ -756,7 +756,7 @@ impl One {
             return Ok(());
         }
         let c = self.context.clone();
-        let Some(asked) = c.intent(op, &params, self.password)? else {
+        let Some(mut asked) = c.intent(op, &params, self.password)? else {
             let node = section::section_from_json(&params["section"])?.get("nodes").cloned().unwrap_or_default();
             if self.password {
                 return Err(Error::property(
@@ -776,6 +776,7 @@ impl One {
             let why = format!("{op} is about gateway {}, and this run holds {}", asked.paths.gateway, self.paths.gateway);
             return Err(Error::new(Kind::Internal, why));
         }
+        c.look_at_sessions(&mut asked)?;
         if self.defer && self.leave_to_worker(op, &params, &asked)? {
             return Ok(());
         }
@@ -996,6 +997,9 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
             }
             Intent::GroupCreate(n) | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
             Intent::GroupAdd(g, u) | Intent::GroupDrop(g, u) => json!({"name": g, "user": u, "warnings": warnings}),
+            Intent::SessionClose { ends, .. } => {
+                json!({"gateway": facts.paths.gateway, "ended": ends, "warnings": warnings})
+            }
             Intent::GatewayStart
             | Intent::GatewayStop
             | Intent::GatewayRestart

@@ -104,6 +104,11 @@ fn revoked(before: &str, after: &str) -> Revoked {
     r
 }
 
+/// Whether our file is included where ours win.
+pub fn includes(main: &str, own: &str) -> bool {
+    matches!(find_include(main, MARKER, own), IncludeState::Present { last_global: true, .. })
+}
+
 /// Refuses to overwrite a managed file that somebody edited.
 pub fn hand_edited(facts: &Facts) -> Option<String> {
     let record = facts.record.as_ref()?;

@@ -86,6 +86,15 @@ pub enum Intent {
     GroupAdd(GroupName, UserName),
     /// Take a user out of a group.
     GroupDrop(GroupName, UserName),
+    /// End sessions.
+    SessionClose {
+        /// Of that user, as Samba names him.
+        user: Option<String>,
+        /// That one.
+        id: Option<String>,
+        /// Those that were seen when it was asked for, as documents.
+        ends: Vec<Value>,
+    },
     /// Start the gateway's container, after looking at its trees.
     GatewayStart,
     /// Stop it, until somebody starts it.
@@ -165,6 +174,7 @@ impl Intent {
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
+            Intent::SessionClose { .. } => &["sessions"],
             Intent::GatewayStop | Intent::GatewayAdopt(_) => &["guest"],
             Intent::GatewayUpgrade(_) => &["guest", "directory", "identity", "samba", "proof", "retire"],
             Intent::AdJoin { .. } => &["domain", "directory", "identity", "samba", "member"],
@@ -224,7 +234,7 @@ pub struct Plan {
 
 /// Whether a phase looks at, and acts on, the place where Samba is.
 pub fn is_inside(phase: &str) -> bool {
-    matches!(phase, "domain" | "directory" | "identity" | "samba" | "member" | "proof")
+    matches!(phase, "domain" | "directory" | "identity" | "sessions" | "samba" | "member" | "proof")
 }
 
 /// Plans one phase.
@@ -262,6 +272,7 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
         ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),
         ("identity", Intent::GroupDrop(group, user)) => users::change_group(group, user, false, facts),
+        ("sessions", Intent::SessionClose { user, id, .. }) => users::close_sessions(user.as_deref(), id.as_deref(), facts),
         ("domain", Intent::Create { spec, password, .. } | Intent::Update { spec, password, .. }) => {
             directory::find(spec, *password, facts)
         }

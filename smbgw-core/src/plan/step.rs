@@ -273,6 +273,8 @@ pub enum Effect {
     ProveMember,
     /// Ends the sessions of a user.
     EndSessions(String),
+    /// Ends one session, by its id, and with it the connection that it came by.
+    EndSession(String),
     /// Checks a complete candidate configuration before it goes live.
     Candidate(Candidate),
     /// Reads the effective configuration back.
@@ -720,6 +722,7 @@ impl fmt::Display for Effect {
             }
             Effect::ProveMember => f.write_str("ask Samba and the domain whether the membership is good"),
             Effect::EndSessions(user) => write!(f, "end the sessions of {user}"),
+            Effect::EndSession(id) => write!(f, "end session {id}"),
             Effect::Candidate(c) => write!(f, "check the complete candidate of {}", c.live.display()),
             Effect::Effective(list) => write!(f, "read {} settings back", list.len()),
             Effect::RoundTrip { client, .. } => write!(f, "run {client} and compare"),

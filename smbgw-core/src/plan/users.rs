@@ -302,6 +302,21 @@ pub fn user_disable(name: &UserName, off: bool, facts: &Facts) -> Steps {
     Ok((steps, Vec::new()))
 }
 
+/// Ends sessions of a user, or one.
+pub fn close_sessions(user: Option<&str>, id: Option<&str>, facts: &Facts) -> Steps {
+    let mut steps = Vec::new();
+    let why = || Undo::None("a client connects again by itself if it may".into());
+    if let Some(user) = user.filter(|_| facts.smbd_running) {
+        let effect = Effect::EndSessions(user.to_owned());
+        steps.push(Step::new("sessions/user", format!("end the sessions of {user}"), Watch::Nothing, effect).undo(why()));
+    }
+    if let Some(id) = id.filter(|_| facts.smbd_running) {
+        let effect = Effect::EndSession(id.to_owned());
+        steps.push(Step::new("sessions/id", format!("end session {id}"), Watch::Nothing, effect).undo(why()));
+    }
+    Ok((steps, Vec::new()))
+}
+
 /// First the lists: groups lose the member, so that our file names it no more when it goes live.
 pub fn forget_membership(name: &UserName, facts: &Facts) -> Steps {
     user(facts, name)?;

@@ -314,7 +314,8 @@ impl SimHost {
         };
         let share = config.share(share).filter(|s| s.is("available")).ok_or("NT_STATUS_BAD_NETWORK_NAME")?;
         let access = samba::access(&m.world, share, &user.name).ok_or("NT_STATUS_ACCESS_DENIED")?;
-        let session = Session { pid: m.new_pid(), user: user.name, shares: vec![(share.name.clone(), access)] };
+        let session =
+            Session { pid: m.new_pid(), user: user.name, shares: vec![(share.name.clone(), access)], files: Vec::new() };
         let pid = session.pid;
         if let Some(smbd) = &mut m.world.smbd {
             smbd.sessions.push(session);

@@ -59,6 +59,8 @@ pub struct Session {
     pub user: String,
     /// Shares it is connected to, and what it may do there: that is settled when it connects.
     pub shares: Vec<(String, Access)>,
+    /// Files that it has open: directory of the share, name.
+    pub files: Vec<(String, String)>,
 }
 
 /// A running smbd.
@@ -646,10 +648,17 @@ fn smbd(m: &mut Machine, words: &[String]) -> Said {
 }
 
 fn smbstatus(m: &Machine, words: &[String]) -> Said {
-    let known =
-        [("processes", 'p', false), ("shares", 'S', false), ("brief", 'b', false), ("json", 'j', false), ("locks", 'L', false)];
+    let known = [
+        ("processes", 'p', false),
+        ("shares", 'S', false),
+        ("brief", 'b', false),
+        ("json", 'j', false),
+        ("locks", 'L', false),
+        ("numeric", 'n', false),
+    ];
     let given = match args::parse(words, &known) {
         Ok(given) if given.has("json") => given,
+        Ok(given) if given.has("locks") && given.has("numeric") => return Said::ok(opens(&m.world)),
         Ok(_) => return Said::ok("\nSamba version 4.17.12-Debian\n"),
         Err(option) => return usage(Program::Smbstatus, &option),
     };
@@ -673,15 +682,39 @@ fn smbstatus(m: &Machine, words: &[String]) -> Said {
     Said::both(0, serde_json::to_string(&doc).unwrap_or_default() + "\n", noise)
 }
 
+fn opens(world: &World) -> String {
+    let mut lines = String::new();
+    for s in world.smbd.iter().flat_map(|s| &s.sessions) {
+        let uid = accounts::user(&world.files, &s.user).map_or(u32::MAX, |u| u.uid);
+        for (tree, name) in &s.files {
+            let _ = writeln!(
+                lines,
+                "{:<11}  {uid:<9}  {:<10} 0x{:<8x}  {:<10} {:<14}   {tree}   {name}   Thu Jan  1 00:00:00 2026",
+                s.pid, "DENY_WRITE", 0x12_0089, "RDONLY", "LEASE(RH)"
+            );
+        }
+    }
+    if lines.is_empty() {
+        return "\nNo locked files\n".into();
+    }
+    format!(
+        "\nLocked files:\nPid          User(ID)   DenyMode   Access      R/W        Oplock           SharePath   Name   Time\n{}\n{lines}",
+        "-".repeat(98)
+    )
+}
+
 fn connections(world: &World) -> (Value, Value) {
     let (mut sessions, mut tcons) = (serde_json::Map::new(), serde_json::Map::new());
     let none = json!({"cipher": "-", "degree": "none"});
+    let mut served = BTreeMap::<i32, i32>::new();
     for session in world.smbd.iter().flat_map(|s| &s.sessions) {
+        // One process serves all sessions that came by its connection.
+        let nth = served.entry(session.pid).or_default();
         let user = accounts::user(&world.files, &session.user);
         let gid = user.as_ref().map_or(u32::MAX, |u| u.gid);
         let group = accounts::groups(&world.files).into_iter().find(|g| g.gid == gid).map(|g| g.name).unwrap_or_default();
         let server = json!({"pid": session.pid.to_string(), "task_id": "0", "vnn": "4294967295", "unique_id": format!("{}", 1_000_000 + session.pid)});
-        let id = (2_000_000 + session.pid).to_string();
+        let id = (2_000_000 + session.pid + *nth * 10_000_000).to_string();
         let document = json!({
             "session_id": id, "server_id": server, "uid": user.map_or(u32::MAX, |u| u.uid), "gid": gid,
             "username": session.user, "groupname": group, "remote_machine": "127.0.0.1",
@@ -689,7 +722,7 @@ fn connections(world: &World) -> (Value, Value) {
             "encryption": none, "signing": {"cipher": "AES-128-GMAC", "degree": "partial"},
         });
         for (n, (share, _)) in session.shares.iter().enumerate() {
-            let tcon = (3_000_000 + session.pid * 100 + i32::try_from(n).unwrap_or(0)).to_string();
+            let tcon = (3_000_000 + session.pid * 100 + *nth * 50 + i32::try_from(n).unwrap_or(0)).to_string();
             let document = json!({
                 "service": share, "server_id": server, "tcon_id": tcon, "session_id": id, "machine": "127.0.0.1",
                 "connected_at": "2026-01-01T00:00:00.000000+00:00", "encryption": none, "signing": none,
@@ -697,6 +730,7 @@ fn connections(world: &World) -> (Value, Value) {
             tcons.insert(tcon, document);
         }
         sessions.insert(id, document);
+        *nth += 1;
     }
     (Value::Object(sessions), Value::Object(tcons))
 }
