@@ -34,7 +34,7 @@ fn exported_symbols_are_the_listed_ones() {
 fn the_package_names_the_same() {
     let listed = include_str!("../abi/symbols.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let packaged = include_str!("../../debian/libsmbgw0.symbols");
-    let packaged = packaged.lines().skip(1).filter_map(|line| line.trim().split('@').next());
+    let packaged = packaged.lines().filter_map(|line| line.strip_prefix(' ')?.split('@').next());
     let (mut listed, mut packaged): (Vec<_>, Vec<_>) = (listed.collect(), packaged.collect());
     listed.sort_unstable();
     packaged.sort_unstable();

@@ -96,7 +96,8 @@ sub kept {
 
 sub valid_samba { return inside(['testparm', '-s', '--suppress-prompt'])->{rc} }
 
-my $r = Lab::Guests::pct(['create', $ID, Lab::Packages::volume($SUITE), '--hostname', 'plain', '--unprivileged', 1, '--ostype', 'debian', '--memory', 1024, '--cores', 2, '--rootfs', 'local:4',
+# Privileged: an unprivileged container has no numbers from 70000 on, which accounts of a gateway on a machine get.
+my $r = Lab::Guests::pct(['create', $ID, Lab::Packages::volume($SUITE), '--hostname', 'plain', '--unprivileged', 0, '--ostype', 'debian', '--memory', 1024, '--cores', 2, '--rootfs', 'local:4',
     '--features', 'nesting=1', '--net0', Lab::Guests::net0($ID)]);
 is($r->{rc}, 0, "a plain Debian ($SUITE)") or BAIL_OUT($r->{all});
 is(Lab::Guests::pct(['start', $ID])->{rc}, 0, 'which boots') or BAIL_OUT('no system');
@@ -112,7 +113,7 @@ install_packages('somebody waits for the trigger', Lab::Packages::trigger_watch(
 subtest 'installation' => sub {
     install_packages('all four packages are installed', map { $packages->{$_} } @Lab::Packages::NAMES);
     my $version = Lab::Packages::version_of($packages->{'pve-smbgateway'});
-    is(inside(['dpkg-query', '-W', '-f', '${Status} ${Version}\n', @Lab::Packages::NAMES])->{out}, "install ok installed $version\n" x 4, 'and configured');
+    is(inside(['dpkg-query', '-W', '-f', '${Status} ${Version}\n', @Lab::Packages::NAMES])->{out}, "install ok installed $version\n" x 4, 'and configured') or BAIL_OUT('they cannot be installed');
     is(inside(['dpkg', '--verify', @Lab::Packages::NAMES])->{out}, '', 'every file is what it was packed as');
     is(reloads(), 1, "Proxmox's daemons would be reloaded, once");
     is(unit('is-enabled'), 'enabled', main_unit() . ' starts with the system');
@@ -144,7 +145,7 @@ subtest 'the worker puts things right' => sub {
     my $got = '';
     Lab::Box::until_true(sub { ($got = round_trip('anna')) eq 'OK' }, 90);
     is($got, 'OK', 'and runs again') or diag(inside(['journalctl', '-n', 50, '--no-pager'])->{out});
-    my $time = sub { return inside(['stat', '-c', '%y', '/run/smbgw/status/office'])->{out} };
+    my $time = sub { return inside(['stat', '-c', '%y', '/run/smbgw/status/office.json'])->{out} };
     my $before = $time->();
     like($before, qr/\d/, 'there is a snapshot');
     ok(Lab::Box::until_true(sub { $time->() ne $before }, 90), 'which is made again and again');
@@ -180,7 +181,7 @@ subtest 'restart of the system' => sub {
     Lab::Box::until_true(sub { ($got = round_trip('anna')) eq 'OK' }, 60);
     is($got, 'OK', 'the share is served');
     is(unit('is-active'), 'active', 'the unit runs');
-    ok(Lab::Box::until_true(sub { there('/run/smbgw/status/office') }, 60), 'and has looked at the share') or diag(inside(['journalctl', '-n', 50, '--no-pager'])->{out});
+    ok(Lab::Box::until_true(sub { there('/run/smbgw/status/office.json') }, 60), 'and has looked at the share') or diag(inside(['journalctl', '-n', 50, '--no-pager'])->{out});
 };
 
 subtest 'removal, with a share' => sub {

@@ -25,7 +25,7 @@ use Lab::Guests;
 our $CACHE = '/var/cache/smbgw-test/packages';
 
 # To be counted up when what is built below changes.
-my $RECIPE = 1;
+my $RECIPE = 2;
 
 our @NAMES = qw(libsmbgw0 libsmbgw-dev libsmbgw-perl pve-smbgateway);
 
@@ -95,9 +95,16 @@ sub with_version {
     $control =~ s/\(= \Q$old\E\)/(= $version)/g;
     Lab::Box::spew("$tree/DEBIAN/control", $control, 0644);
     my $new = "$dir/${name}_$version.deb";
-    _must('dpkg-deb', '--root-owner-group', '-Znone', '--build', $tree, $new);
+    _pack($tree, $new);
     File::Path::remove_tree($tree);
     return $new;
+}
+
+sub _pack {
+    my ($tree, $file) = @_;
+    my $r = Lab::Box::run(['dpkg-deb', '--root-owner-group', '-Znone', '--build', $tree, $file], timeout => 120);
+    die "'$file' cannot be packed: $r->{all}" if !defined($r->{rc}) || $r->{rc} != 0;
+    return;
 }
 
 sub version_of { my ($package) = @_; return (Lab::Box::run(['dpkg-deb', '--field', $package, 'Version'])->{out}) =~ s/\s+\z//r }
@@ -110,7 +117,7 @@ sub trigger_watch {
     Lab::Box::spew("$tree/DEBIAN/control", "Package: trigger-watch\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\nDescription: counts reloads\n", 0644);
     Lab::Box::spew("$tree/DEBIAN/triggers", "interest-noawait pve-api-updates\n", 0644);
     Lab::Box::spew("$tree/DEBIAN/postinst", qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n), 0755);
-    _must('dpkg-deb', '--root-owner-group', '-Znone', '--build', $tree, "$dir/trigger-watch.deb");
+    _pack($tree, "$dir/trigger-watch.deb");
     return "$dir/trigger-watch.deb";
 }
 
@@ -157,6 +164,10 @@ sub _build_root {
     # no services while it is built, no documents, and no care for what a crash would lose
     Lab::Box::spew("$root/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0755);
     Lab::Box::spew("$root/etc/dpkg/dpkg.cfg.d/small", join('', "force-unsafe-io\n", map { "path-exclude /usr/share/$_/*\n" } qw(doc man locale)));
+    # as an administrator keeps it: packages that were built with updates want them
+    Lab::Box::spew("$root/etc/apt/sources.list.d/updates.list", join('', map { "deb http://deb.debian.org/$_ main\n" } "debian-security $suite-security", "debian $suite-updates"), 0644);
+    _must('chroot', $root, 'apt-get', '-q', 'update');
+    _must('chroot', $root, 'apt-get', '-q', '-y', 'upgrade');
     _must('chroot', $root, 'apt-get', '-q', '-y', '--no-install-recommends', 'install', $what eq 'system' ? @SYSTEM : @BUILD);
     _must('chroot', $root, 'apt-get', 'clean');
     File::Path::remove_tree("$root/var/lib/apt/lists", map { "$root/usr/share/$_" } qw(doc man locale));
