@@ -34,6 +34,13 @@ Lab::Guests::storage();
 Lab::Packages::into_storage($SUITE);
 END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
 
+# Of the packages alone, and of those that this machine's lintian is for.
+subtest 'lintian' => sub {
+    plan(skip_all => "this machine's lintian is not that of $SUITE") if $SUITE ne Lab::Guests::suite();
+    my $r = Lab::Box::run(['lintian', '--allow-root', '--fail-on', 'error,warning', '--tag-display-limit', '0', map { $packages->{$_} } @Lab::Packages::NAMES], timeout => 600);
+    is($r->{rc}, 0, 'finds no error and nothing to warn of') or diag($r->{all});
+};
+
 sub inside { my ($argv, %o) = @_; return Lab::Guests::exec($ID, $argv, timeout => 120, %o) }
 sub text_of { my ($path) = @_; return inside(['cat', $path])->{out} }
 sub there { my ($path) = @_; return inside(['test', '-e', $path])->{rc} == 0 ? 1 : 0 }

@@ -31,7 +31,7 @@ our @NAMES = qw(libsmbgw0 libsmbgw-dev libsmbgw-perl pve-smbgateway);
 
 # What the packages depend on and recommend, without which they cannot be installed where there is no network; and what makes it a system.
 my @SYSTEM = qw(systemd-sysv ifupdown iproute2 perl samba samba-common-bin smbclient);
-my @BUILD = qw(cargo rustc debhelper dpkg-dev gcc make perl libperl-dev pkg-config systemd-dev ca-certificates);
+my @BUILD = qw(build-essential cargo rustc debhelper dpkg-dev perl libperl-dev pkg-config systemd-dev ca-certificates);
 # Nobody logs in on a terminal, and an unprivileged container cannot do the rest.
 my @MASKED = qw(nmbd.service winbind.service samba-ad-dc.service console-getty.service container-getty@.service getty@.service systemd-networkd.service
     systemd-logind.service sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount);
@@ -43,7 +43,7 @@ sub missing {
     my ($suite) = @_;
     my %package = (chroot => 'coreutils', 'dpkg-deb' => 'dpkg', zstd => 'zstd');
     $package{debootstrap} = 'debootstrap' if !defined(system_archive($suite));
-    $package{$_} = 'debhelper' for grep { !defined(packages($suite)) } 'dh';
+    $package{lintian} = 'lintian' if $suite eq Lab::Guests::suite();
     for my $program (sort keys %package) {
         return "'$program' is not installed (Debian package $package{$program})" if !defined(Lab::Box::which($program));
     }
