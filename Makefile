@@ -101,7 +101,8 @@ install-pve:
 	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
 	set -e; for file in $(wildcard PVE/systemd/*.service PVE/systemd/*.timer); do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
-	set -e; for file in $(wildcard PVE/man/*.8); do $(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/man/man8/$${file##*/}"; done
+	set -e; for file in $(wildcard $(patsubst PVE/bin/%,PVE/man/%.8,$(wildcard PVE/bin/*))); do \
+		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/man/man8/$${file##*/}"; done
 
 install: install-lib install-guest install-xs install-pve
 

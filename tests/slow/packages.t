@@ -130,7 +130,7 @@ subtest 'installation' => sub {
     like(inside(['systemctl', 'list-unit-files', 'pve-smbgateway*'])->{out}, qr/^pve-smbgateway-reconcile\@\.service /m, "with the unit that hooks start");
     # what systemd thinks of the units themselves: a word that it does not know is only a warning to it
     my @units = map { s/@\./\@office./r } split(' ', inside(['find', '/usr/lib/systemd/system', '-name', 'pve-smbgateway*', '-printf', '%f '])->{out});
-    cmp_ok(scalar(@units), '>', 2, 'there are units');
+    cmp_ok(scalar(@units), '>=', 2, 'there are units');
     $r = inside(['systemd-analyze', 'verify', '--man=no', @units]);
     unlike($r->{all}, qr/pve-smbgateway/, 'and systemd has nothing against them') or diag($r->{all});
     is(inside(['systemctl', '--failed', '--plain', '--no-legend', 'list-units', 'pve-smbgateway*'])->{out}, '', 'none has failed');
