@@ -20,10 +20,14 @@ STAGE := $(CACHE)/stage
 XSDIR := $(CACHE)/perl
 MULTIARCH := $(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || $(CC) -print-multiarch)
 LIBDIR = $(PREFIX)/lib$(if $(MULTIARCH),/$(MULTIARCH))
+# Where systemd of this Debian wants the units of packages.
+UNITDIR ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOMAJOR := 0
 CARGO_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 INSTALL := install
+# More for the Perl module's Makefile.PL, such as OPTIMIZE=…
+XS_OPTIONS ?=
 # Labs that run at the same time.
 JOBS ?= 2
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -35,7 +39,7 @@ HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 GUEST_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest/$(HOST_TRIPLE)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .PHONY: build lib guest quota-suite xs header install install-lib install-guest install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
-	test-pve test-lab test-slow run bench
+	test-pve test-lab test-slow run bench deb symbols
 
 build: lib guest xs
 
@@ -83,7 +87,7 @@ xs: stage-lib
 	mkdir -p $(XSDIR)
 	cp -Rp perl/. $(XSDIR)/
 	cd $(XSDIR) && $(PERL) Makefile.PL INSTALLDIRS=vendor NO_PACKLIST=1 \
-		smbgw_include=$(STAGE)$(PREFIX)/include smbgw_lib=$(STAGE)$(LIBDIR)
+		smbgw_include=$(STAGE)$(PREFIX)/include smbgw_lib=$(STAGE)$(LIBDIR) $(XS_OPTIONS)
 	$(MAKE) --no-print-directory -C $(XSDIR)
 
 install-xs: xs
@@ -96,16 +100,39 @@ install-pve:
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/perl5/$$file"; done; fi
 	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
 	set -e; for file in $(wildcard PVE/systemd/*.service); do \
-		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)/lib/systemd/system/$${file##*/}"; done
+		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
 	$(INSTALL) -D -m 0644 PVE/completion/pve-smbgateway "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pve-smbgateway"
 	$(INSTALL) -D -m 0644 PVE/completion/_pve-smbgateway "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_pve-smbgateway"
 	$(INSTALL) -d "$(DESTDIR)$(PREFIX)/share/man/man1"
 	pod2man --utf8 --section=1 --center='SMB gateway' --release='$(VERSION)' --date=' ' PVE/doc/pve-smbgateway.pod "$(DESTDIR)$(PREFIX)/share/man/man1/pve-smbgateway.1"
+	set -e; for file in $(wildcard PVE/man/*.8); do $(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/man/man8/$${file##*/}"; done
 
 install: install-lib install-guest install-xs install-pve
 
 stage:
 	$(MAKE) --no-print-directory install DESTDIR=$(STAGE)
+
+# --- Debian packages ------------------------------------------------------------------------------------------------------
+
+# Binary packages of the tree as it is, into .cache/deb; debian/rules calls `make install`. With a Rust that is not Debian's (rustup) a build profile
+# takes the place of its packages.
+DEBDIR := $(CACHE)/deb
+DEBFILE = smbgw_$(VERSION)_$(shell dpkg-architecture -qDEB_HOST_ARCH)
+
+deb:
+	.ci/deps deb
+	[ "$$(dpkg-parsechangelog -SVersion)" = $(VERSION) ] || { echo "debian/changelog and Cargo.toml have different versions" >&2; exit 1; }
+	rm -rf $(DEBDIR)
+	mkdir -p $(DEBDIR)
+	env -u MAKEFLAGS PROFILE=$(PROFILE) DEB_DESTDIR=$(DEBDIR) dpkg-buildpackage -b -us -uc --buildinfo-file=$(DEBDIR)/$(DEBFILE).buildinfo \
+		--buildinfo-option=-u$(DEBDIR) --changes-file=$(DEBDIR)/$(DEBFILE).changes --changes-option=-u$(DEBDIR) \
+		$(if $(shell dpkg-query -W -f '$${Status}' cargo cargo-web 2>/dev/null | grep 'ok installed'),,-Ppkg.smbgw.rustup)
+	ls -l $(DEBDIR)
+
+# Adds what the library exports and debian/libsmbgw0.symbols does not name yet, as of this version.
+symbols:
+	grep '^[a-z]' smbgw-ffi/abi/symbols.txt | while read -r name; do \
+		grep -q "^ $$name@" debian/libsmbgw0.symbols || echo " $$name@Base $(VERSION)" >> debian/libsmbgw0.symbols; done
 
 # --- tests ---------------------------------------------------------------------------------------------------------------
 #

@@ -488,7 +488,7 @@ sub cmd_sessions {
             my @shares = map { $_->{share} } grep { $_->{share} ne 'IPC$' } @{ $s->{shares} };
             +{ %$s, from => $s->{machine}, shares => \@shares, encrypted => $s->{encryption}->{degree}, signed => $s->{signing}->{degree}, since => _second($s->{since}) };
         } @{ $doc->{sessions} };
-        print @rows ? _table(\@rows, qw(id user from gateway shares dialect encrypted signed since pid)) : "nobody is connected\n";
+        print @rows ? table(\@rows, qw(id user from gateway shares dialect encrypted signed since pid)) : "nobody is connected\n";
         print STDERR "$doc->{foreign} more of foreign shares of this node: smbstatus\n" if $doc->{foreign};
         _not_running($doc);
     };
@@ -501,11 +501,11 @@ sub _second { my ($time) = @_; return defined($time) ? $time =~ s/\.\d+//r : '' 
 sub cmd_session_close {
     my ($run, $id) = @_;
     my $user = $run->{opt}->{user};
-    _usage_error('name a session or a user', $run->{name}) if defined($id) == defined($user);
-    my $result = _do($run, 'session.close', { (defined($id) ? (id => $id) : (user => $user)), _gateway($run) });
+    usage_error('name a session or a user', $run->{name}) if defined($id) == defined($user);
+    my $result = run_op($run, 'session.close', { (defined($id) ? (id => $id) : (user => $user)), _gateway($run) });
     $run->{print} = sub {
         if (!$run->{opt}->{quiet}) { print "session $_->{id} of $_->{user} from $_->{machine} is ended\n" for @{ $result->{ended} } }
-        _print_warnings($result);
+        print_warnings($result);
     };
     return $result;
 }
@@ -515,7 +515,7 @@ sub cmd_files {
     my $doc = PVE::SMBGateway::Native::query('files', _of($run, $gateway, 'limit'));
     $run->{print} = sub {
         my @rows = map { +{ %$_, share => $_->{id}, user => $_->{user} // $_->{uid}, session => $_->{sessions}, denies => lc($_->{'share-mode'}) =~ s/\Adeny_//r } } @{ $doc->{files} };
-        print @rows ? _table(\@rows, qw(share path user machine access denies caching since session)) : "nothing is open\n";
+        print @rows ? table(\@rows, qw(share path user machine access denies caching since session)) : "nothing is open\n";
         print STDERR "$doc->{total} are open: --share and --user narrow it down, --limit shows more\n" if $doc->{more};
         _not_running($doc);
     };

@@ -31,6 +31,17 @@ fn exported_symbols_are_the_listed_ones() {
 }
 
 #[test]
+fn the_package_names_the_same() {
+    let listed = include_str!("../abi/symbols.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let packaged = include_str!("../../debian/libsmbgw0.symbols");
+    let packaged = packaged.lines().filter_map(|line| line.strip_prefix(' ')?.split('@').next());
+    let (mut listed, mut packaged): (Vec<_>, Vec<_>) = (listed.collect(), packaged.collect());
+    listed.sort_unstable();
+    packaged.sort_unstable();
+    assert_eq!(listed, packaged, "left: abi/symbols.txt, right: debian/libsmbgw0.symbols; `make symbols` adds what is new");
+}
+
+#[test]
 fn the_soname_is_the_packages() {
     let dynamic = tool("readelf", &["-d", "-W"], &library());
     assert!(dynamic.contains("Library soname: [libsmbgw.so.0]"), "{dynamic}");

@@ -225,9 +225,9 @@ sub add_acl {
 # --- sessions that stay -----------------------------------------------------------------------------------------------
 
 # Opens a session that writes a file over and over on one connection, and returns an object for it. It never connects again:
-# once its tree or connection is gone it has ended.
+# once its tree or connection is gone it has ended. Options: address => of another server than the box itself.
 sub hold {
-    my ($user, $password, $share) = @_;
+    my ($user, $password, $share, %o) = @_;
     my $id = "$$." . $serial++;
     my $self = bless({ log => "/run/lab/hold.$id", user => $user, share => $share }, 'Lab::Smb::Held');
     my $credentials = _credentials($user, $password);
@@ -236,7 +236,7 @@ sub hold {
     Lab::Box::spew($self->{log}, '');
     $self->{pid} = fork() // die "cannot fork: $!\n";
     if (!$self->{pid}) {
-        eval { _hold($self->{log}, $credentials, $share, $source, 'held-' . ($user =~ s/\W/-/gr) . '.txt'); 1 } or print STDERR $@;
+        eval { _hold($self->{log}, $credentials, $o{address} // '127.0.0.1', $share, $source, 'held-' . ($user =~ s/\W/-/gr) . '.txt'); 1 } or print STDERR $@;
         POSIX::_exit(0);
     }
     $self->{started} = Lab::Box::until_true(sub { $self->writes() || $self->ended() });
@@ -244,14 +244,14 @@ sub hold {
 }
 
 sub _hold {
-    my ($log, $credentials, $share, $source, $name) = @_;
+    my ($log, $credentials, $address, $share, $source, $name) = @_;
     pipe(my $in, my $to) && pipe(my $from, my $out) or die "pipe: $!\n";
     my $pid = fork() // die "fork: $!\n";
     if (!$pid) {
         # without a terminal it prints no prompt, and only standard error is unbuffered: one line for each put
         open(STDIN, '<&', $in) && open(STDOUT, '>', '/dev/null') && open(STDERR, '>&', $out) or POSIX::_exit(126);
         close($_) for $in, $to, $from, $out;
-        exec('smbclient', '--stderr', '-s', '/dev/null', "//127.0.0.1/$share", '-A', $credentials, '-m', 'SMB3_11');
+        exec('smbclient', '--stderr', '-s', '/dev/null', "//$address/$share", '-A', $credentials, '-m', 'SMB3_11');
         POSIX::_exit(127);
     }
     close($in);

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+
+# The Debian packages in a plain Debian with systemd as its first process, in a container: installed, used, upgraded while a client writes,
+# removed and purged. Clients connect from outside. Packages that are in .cache/deb are taken (`make deb`), others are built, which takes
+# minutes, and so does the system at its first time. SMBGW_PACKAGES_SUITE names another Debian than this machine's: bookworm, trixie.
+
+use strict;
+use warnings;
+
+use File::Basename ();
+use lib File::Basename::dirname(__FILE__) . '/../lab/lib';
+
+use JSON::PP ();
+use Test::More;
+
+use Lab::Box;
+use Lab::Guests;
+use Lab::Packages;
+use Lab::Smb;
+
+my $SUITE = $ENV{SMBGW_PACKAGES_SUITE} // Lab::Guests::suite();
+my $ID = 120;
+my $ADDRESS = Lab::Guests::address($ID);
+my $PASSWORD = 'in a package 1';
+my $RELOADS = '/var/log/reloads';
+
+my $why = Lab::Smb::missing() // Lab::Guests::missing();
+Lab::Box::skip_all("no packages: $why") if defined($why);
+Lab::Packages::ready($SUITE);
+my $packages = Lab::Packages::packages($SUITE);
+Lab::Box::enter();
+Lab::Guests::prepare();
+Lab::Guests::storage();
+Lab::Packages::into_storage($SUITE);
+END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
+
+# Of the packages alone, and of those that this machine's lintian is for.
+subtest 'lintian' => sub {
+    plan(skip_all => "this machine's lintian is not that of $SUITE") if $SUITE ne Lab::Guests::suite();
+    my $r = Lab::Box::run(['lintian', '--allow-root', '--fail-on', 'error,warning', '--tag-display-limit', '0', map { $packages->{$_} } @Lab::Packages::NAMES], timeout => 600);
+    is($r->{rc}, 0, 'finds no error and nothing to warn of') or diag($r->{all});
+};
+
+sub inside { my ($argv, %o) = @_; return Lab::Guests::exec($ID, $argv, timeout => 120, %o) }
+sub text_of { my ($path) = @_; return inside(['cat', $path])->{out} }
+sub there { my ($path) = @_; return inside(['test', '-e', $path])->{rc} == 0 ? 1 : 0 }
+
+sub works_inside {
+    my ($name, $argv, %o) = @_;
+    my $r = inside($argv, %o);
+    ok(defined($r->{rc}) && $r->{rc} == 0, $name) or diag($r->{all});
+    return $r;
+}
+
+# The command, and the data of its answer.
+sub product {
+    my ($name, $words, %o) = @_;
+    my $r = works_inside($name, ['/usr/sbin/pve-smbgateway', @$words, '--output-format', 'json'], %o);
+    return (eval { JSON::PP::decode_json($r->{out}) } // {})->{data} // {};
+}
+
+# Brings packages into the container and installs them in one go; the paths of what is installed.
+sub install_packages {
+    my ($name, @files) = @_;
+    my @at;
+    for my $file (@files) {
+        my $at = '/root/' . File::Basename::basename($file);
+        my $r = Lab::Guests::pct(['push', $ID, $file, $at]);
+        is($r->{rc}, 0, "$at is brought in") or diag($r->{all});
+        push @at, $at;
+    }
+    my $r = works_inside($name, ['dpkg', '--install', @at], timeout => 180);
+    unlike($r->{all}, qr/warning|error|fail|no such|cannot/i, 'without a complaint') or diag($r->{all});
+    return $r;
+}
+
+sub client {
+    my ($user, $commands) = @_;
+    my $r = Lab::Box::run(['smbclient', "//$ADDRESS/office", '-U', "$user%$PASSWORD", '-m', 'SMB3_11', '-t', '10', '-s', '/dev/null', '-c', $commands], timeout => 30);
+    return $r->{all} =~ m/(NT_STATUS_\w+)/ ? $1 : $r->{rc} == 0 ? 'OK' : "exit $r->{rc}: $r->{all}";
+}
+
+# A file through the share and back.
+sub round_trip {
+    my ($user) = @_;
+    unlink('/tmp/back');
+    Lab::Box::spew('/tmp/there', my $text = join('', map { chr(32 + rand(90)) } 1 .. 2000));
+    my $got = client($user, 'put /tmp/there round.txt; get round.txt /tmp/back; del round.txt');
+    return $got ne 'OK' ? $got : Lab::Box::slurp('/tmp/back') eq $text ? 'OK' : 'another file came back';
+}
+
+sub reloads { return scalar(() = text_of($RELOADS) =~ m/^pve-api-updates$/mg) }
+
+# The units that are installed, and what runs all the time.
+sub main_unit { return inside(['test', '-e', '/usr/sbin/pve-smbgateway-agent'])->{rc} == 0 ? 'pve-smbgateway-agent.service' : 'pve-smbgateway-reconcile.timer' }
+sub unit { my ($verb) = @_; return inside(['systemctl', $verb, main_unit()])->{out} =~ s/\s+\z//r }
+
+# Everything that a removal or an upgrade has to leave as it is.
+sub kept {
+    my $files = inside(['sha256sum', '/etc/samba/smb.conf', '/etc/samba/smbgw.conf', '/etc/smbgw/storage.cfg', '/srv/office/kept.txt', '/srv/office/deep/file.txt'])->{out};
+    return { files => $files, accounts => join('', grep { m/^(?:smbgw|anna|ben)/ } split(/^/m, text_of('/etc/passwd') . text_of('/etc/group'))), passdb => inside(['pdbedit', '-L', '-w'])->{out} =~ s/LCT-\w+//gr };
+}
+
+sub valid_samba { return inside(['testparm', '-s', '--suppress-prompt'])->{rc} }
+
+# Privileged: an unprivileged container has no numbers from 70000 on, which accounts of a gateway on a machine get.
+my $r = Lab::Guests::pct(['create', $ID, Lab::Packages::volume($SUITE), '--hostname', 'plain', '--unprivileged', 0, '--ostype', 'debian', '--memory', 1024, '--cores', 2, '--rootfs', 'local:4',
+    '--features', 'nesting=1', '--net0', Lab::Guests::net0($ID)]);
+is($r->{rc}, 0, "a plain Debian ($SUITE)") or BAIL_OUT($r->{all});
+is(Lab::Guests::pct(['start', $ID])->{rc}, 0, 'which boots') or BAIL_OUT('no system');
+my $state = Lab::Guests::wait_up($ID, 60);
+like($state, qr/\A(?:running|degraded)\z/, 'its systemd is up') or BAIL_OUT($state);
+is(text_of('/proc/1/comm'), "systemd\n", 'systemd is its first process');
+ok(Lab::Guests::wait_port($ADDRESS, 445), 'and its Samba answers');
+works_inside('a tree', ['mkdir', '/srv/office']);
+my $stock = text_of('/etc/samba/smb.conf');
+
+install_packages('somebody waits for the trigger', Lab::Packages::trigger_watch('/tmp', $RELOADS));
+
+subtest 'installation' => sub {
+    install_packages('all four packages are installed', map { $packages->{$_} } @Lab::Packages::NAMES);
+    my $version = Lab::Packages::version_of($packages->{'pve-smbgateway'});
+    is(inside(['dpkg-query', '-W', '-f', '${Status} ${Version}\n', @Lab::Packages::NAMES])->{out}, "install ok installed $version\n" x 4, 'and configured') or BAIL_OUT('they cannot be installed');
+    is(inside(['dpkg', '--verify', @Lab::Packages::NAMES])->{out}, '', 'every file is what it was packed as');
+    is(reloads(), 1, "Proxmox's daemons would be reloaded, once");
+    is(unit('is-enabled'), 'enabled', main_unit() . ' starts with the system');
+    is(unit('is-active'), 'active', 'and runs');
+    my $r = product('the command finds the library', ['version']);
+    ok(%$r, 'and says both versions') or diag(explain($r));
+    like(inside(['systemctl', 'list-unit-files', 'pve-smbgateway*'])->{out}, qr/^pve-smbgateway-reconcile\@\.service /m, "with the unit that hooks start");
+    # what systemd thinks of the units themselves: a word that it does not know is only a warning to it
+    my @units = map { s/@\./\@office./r } split(' ', inside(['find', '/usr/lib/systemd/system', '-name', 'pve-smbgateway*', '-printf', '%f '])->{out});
+    cmp_ok(scalar(@units), '>=', 2, 'there are units');
+    $r = inside(['systemd-analyze', 'verify', '--man=no', @units]);
+    unlike($r->{all}, qr/pve-smbgateway/, 'and systemd has nothing against them') or diag($r->{all});
+    is(inside(['systemctl', '--failed', '--plain', '--no-legend', 'list-units', 'pve-smbgateway*'])->{out}, '', 'none has failed');
+};
+
+subtest 'a share' => sub {
+    product('is created', ['create', 'office', '--path', '/srv/office', '--smbgw-mode', 'native', '--username', 'anna', '--password-stdin'], stdin => "$PASSWORD\n");
+    is(round_trip('anna'), 'OK', 'a client writes and reads');
+    product('another user', ['user', 'create', 'ben', '--password-stdin'], stdin => "$PASSWORD\n");
+    product('may read', ['set', 'office', '--smbgw-access', 'rw:anna,ro:ben']);
+    is(client('ben', 'ls'), 'OK', 'and reads');
+    is(client('ben', 'put /etc/hostname x.txt'), 'NT_STATUS_ACCESS_DENIED', 'and does not write');
+    is(client('anna', 'put /etc/hostname kept.txt; mkdir deep; put /etc/hostname deep/file.txt'), 'OK', 'data');
+    is(product('status', ['status', 'office'])->{state}, 'ready', 'the share is ready');
+};
+
+subtest 'the worker puts things right' => sub {
+    works_inside('Samba is stopped', ['systemctl', 'stop', 'smbd']);
+    my $got = '';
+    Lab::Box::until_true(sub { ($got = round_trip('anna')) eq 'OK' }, 90);
+    is($got, 'OK', 'and runs again') or diag(inside(['journalctl', '-n', 50, '--no-pager'])->{out});
+    my $time = sub { return inside(['stat', '-c', '%y', '/run/smbgw/status/office.json'])->{out} };
+    my $before = $time->();
+    like($before, qr/\d/, 'there is a snapshot');
+    ok(Lab::Box::until_true(sub { $time->() ne $before }, 90), 'which is made again and again');
+};
+
+my $kept = kept();
+like($kept->{files}, qr!/etc/smbgw/storage\.cfg\n!, 'there are sections');
+unlike($kept->{files}, qr/No such/, 'and all that is to be kept');
+
+subtest 'upgrade' => sub {
+    my $before = reloads();
+    my $held = Lab::Smb::hold('anna', $PASSWORD, 'office', address => $ADDRESS);
+    ok($held->goes_on(), 'a client writes');
+    my $version = Lab::Packages::version_of($packages->{'pve-smbgateway'}) . '+1';
+    mkdir('/tmp/newer');
+    my @newer = map { Lab::Packages::with_version($packages->{$_}, $version, '/tmp/newer') } @Lab::Packages::NAMES;
+    install_packages('a newer version is installed', @newer);
+    is(inside(['dpkg-query', '-W', '-f', '${Status} ${Version}\n', @Lab::Packages::NAMES])->{out}, "install ok installed $version\n" x 4, 'and configured');
+    ok($held->goes_on(), 'the client goes on, over the same connection') or diag($held->ended());
+    $held->stop();
+    is_deeply(kept(), $kept, 'sections, configuration, users and data are as before');
+    is(round_trip('anna'), 'OK', 'the password too');
+    is(reloads(), $before + 1, "Proxmox's daemons would be reloaded");
+    is(unit('is-enabled'), 'enabled', 'the unit starts with the system');
+    is(unit('is-active'), 'active', 'and runs');
+    is(product('status', ['status', 'office', '--fresh'])->{state}, 'ready', 'the share is ready');
+};
+
+subtest 'restart of the system' => sub {
+    is(Lab::Guests::pct(['reboot', $ID])->{rc}, 0, 'rebooted');
+    like(Lab::Guests::wait_up($ID, 60), qr/\A(?:running|degraded)\z/, 'it comes up');
+    my $got = '';
+    Lab::Box::until_true(sub { ($got = round_trip('anna')) eq 'OK' }, 60);
+    is($got, 'OK', 'the share is served');
+    is(unit('is-active'), 'active', 'the unit runs');
+    ok(Lab::Box::until_true(sub { there('/run/smbgw/status/office.json') }, 60), 'and has looked at the share') or diag(inside(['journalctl', '-n', 50, '--no-pager'])->{out});
+};
+
+subtest 'removal, with a share' => sub {
+    my $before = reloads();
+    my $unit = main_unit();
+    works_inside('a password that waits', ['install', '-D', '-m', '600', '/etc/hostname', '/run/smbgw/pending/other']);
+    my $held = Lab::Smb::hold('anna', $PASSWORD, 'office', address => $ADDRESS);
+    my $r = works_inside('the packages are removed', ['dpkg', '--remove', reverse @Lab::Packages::NAMES]);
+    like($r->{all}, qr/there are still shares.*Samba.*data, users and records stay/s, 'which says what stays');
+    like($r->{all}, qr/pve-smbgateway delete ID/, 'and how to take it away');
+    ok($held->goes_on(), 'a client goes on, over the same connection') or diag($held->ended());
+    $held->stop();
+    is_deeply(kept(), $kept, 'sections, configuration, users and data are as before');
+    is(valid_samba(), 0, "Samba's configuration is valid");
+    is(round_trip('anna'), 'OK', 'and a new client is served');
+    is(there('/usr/sbin/pve-smbgateway'), 0, 'the command is gone');
+    isnt(inside(['systemctl', 'is-active', $unit])->{out}, "active\n", 'the unit does not run');
+    is(there('/run/smbgw/pending/other'), 0, 'no password waits any more');
+    is(reloads(), $before + 1, "Proxmox's daemons would be reloaded");
+};
+
+subtest 'installed again it goes on' => sub {
+    install_packages('installed', map { $packages->{$_} } @Lab::Packages::NAMES);
+    is(product('status', ['status', 'office', '--fresh'])->{state}, 'ready', 'the share is ready');
+    is(unit('is-enabled'), 'enabled', 'the unit starts with the system');
+    is(unit('is-active'), 'active', 'and runs');
+};
+
+subtest 'purge, with a share' => sub {
+    Lab::Box::spew('/tmp/options.json', "{}\n");
+    is(Lab::Guests::pct(['push', $ID, '/tmp/options.json', '/etc/smbgw/options.json'])->{rc}, 0, 'options');
+    my $record = text_of('/var/lib/smbgw/gateways/native@plain.json');
+    like($record, qr/anna/, 'there is a record');
+    my $r = works_inside('purged', ['dpkg', '--purge', reverse @Lab::Packages::NAMES]);
+    like($r->{all}, qr!records \(/var/lib/smbgw/gateways\) and sections are kept!, 'which says what is kept');
+    is(text_of('/var/lib/smbgw/gateways/native@plain.json'), $record, 'the record is');
+    is_deeply(kept(), $kept, 'sections, configuration, users and data are as before');
+    is(inside(['find', '/var/lib/smbgw/ops', '-type', 'f'])->{out}, '', 'finished journals are gone');
+    is(there('/run/smbgw'), 0, 'and what was of this run');
+    is(there('/etc/smbgw/options.json'), 0, 'and options');
+    is(round_trip('anna'), 'OK', 'a client is served');
+};
+
+subtest 'installed once more, the share is taken away' => sub {
+    install_packages('installed', map { $packages->{$_} } @Lab::Packages::NAMES);
+    is(round_trip('anna'), 'OK', 'a client is served');
+    product('deleted', ['delete', 'office']);
+    like(client('anna', 'ls'), qr/NT_STATUS/, 'nobody is served any more');
+    is(text_of('/etc/samba/smb.conf'), $stock, "Samba's configuration is as it was before the first share");
+};
+
+subtest 'purge, without a share' => sub {
+    my $before = reloads();
+    my $r = works_inside('purged', ['dpkg', '--purge', reverse @Lab::Packages::NAMES]);
+    unlike($r->{all}, qr/still shares|not empty|warning/, 'nothing is said') or diag($r->{all});
+    is(there($_), 0, "$_ is gone") for qw(/var/lib/smbgw /run/smbgw /etc/smbgw);
+    is(inside(['find', '/etc', '/usr', '/var/lib', '-path', '/usr/share/doc', '-prune', '-o', '(', '-name', '*smbgw*', '-o', '-name', '*smbgateway*', ')', '-print'])->{out}, '', 'nothing has our name');
+    is(text_of('/srv/office/kept.txt'), Lab::Box::slurp('/etc/hostname'), 'the data is there');
+    is(text_of('/etc/samba/smb.conf'), $stock, "Samba's configuration too");
+    is(reloads(), $before + 1, "Proxmox's daemons would be reloaded");
+    is(inside(['dpkg', '--audit'])->{out}, '', 'dpkg has nothing open');
+};
+
+done_testing();
