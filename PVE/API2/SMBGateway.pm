@@ -31,7 +31,7 @@ use base qw(PVE::RESTHandler);
 my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
 
 # HTTP states of errors that have one; anything else is 500.
-my %HTTP = (invalid => 400, argument => 400, 'not-found' => 404, conflict => 409, busy => 409, stuck => 409, unsupported => 501, service => 503, timeout => 504);
+my %HTTP = (invalid => 400, argument => 400, 'not-found' => 404, conflict => 409, busy => 409, stuck => 409, unsupported => 501, service => 503, unreachable => 503, timeout => 504);
 
 # What Proxmox's own API asks of whoever makes, starts or stops containers, beside the privilege of the table.
 my %OF_CONTAINERS = (
@@ -263,7 +263,9 @@ sub _method {
         code => sub {
             my ($param) = @_;
             my $params = _operation_params($o, $word, $param);
-            return _answer(sub { my $answer = $QUERY{ $o->{name} }; $answer ? $answer->($params, $param) : PVE::SMBGateway::Native::query($o->{name}, $params) }) if !$run;
+            # the storage configuration is ours to read, for whoever needs it
+            my $sections = sub { return (grep { $_ eq 'sections' } @{ $o->{required} }, @{ $o->{optional} }) ? (sections => PVE::SMBGateway::Config::sections()) : () };
+            return _answer(sub { my $answer = $QUERY{ $o->{name} }; $answer ? $answer->($params, $param) : PVE::SMBGateway::Native::query($o->{name}, { %$params, $sections->() }) }) if !$run;
 
             my $rpcenv = PVE::RPCEnvironment::get();
             my $user = $rpcenv->get_user();
@@ -274,8 +276,7 @@ sub _method {
             return _task($o->{name}, $params->{id} // $params->{gateway} // $params->{name}, sub {
                 my ($on_event) = @_;
                 return $code->($params, $secrets, $param, $on_event) if $code;
-                my %sections = (grep { $_ eq 'sections' } @{ $o->{required} }, @{ $o->{optional} }) ? (sections => PVE::SMBGateway::Config::sections()) : ();
-                return PVE::SMBGateway::Native::run($o->{name}, { %$params, %sections, actor => $user }, secrets => $secrets, on_event => $on_event);
+                return PVE::SMBGateway::Native::run($o->{name}, { %$params, $sections->(), actor => $user }, secrets => $secrets, on_event => $on_event);
             });
         },
     };

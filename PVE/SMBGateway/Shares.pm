@@ -8,6 +8,7 @@ package PVE::SMBGateway::Shares;
 use strict;
 use warnings;
 
+use Exporter qw(import);
 use Time::HiRes ();
 
 use PVE::SMBGateway::Config;
@@ -15,11 +16,15 @@ use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
 use PVE::SMBGateway::Worker;
 
+our @EXPORT_OK = qw(no_share);
+
 # Calls a method of Proxmox's storage API: 'create', 'update' or 'delete', with its parameters. Hooks run in this process. Returns the result
 # of the share's operation.
 #   on_event => sub      events of the hooks' runs, and of the worker's work
 #   wait => 0            what the hook left to the worker is left to it
 #   actor => user        for the worker's work
+#   around => sub        calls the code that changes the configuration: a lock of one who has several such calls at once
+#   keep_signal => 1     a signal that interrupts the work is not sent again
 #   said => sub          called with the warnings that the hook has printed already
 sub change {
     my ($method, $param, %o) = @_;
@@ -31,14 +36,15 @@ sub change {
         no_share($id) if !$section || $section->{type} ne PVE::SMBGateway::Config::TYPE;
     }
     my ($result, @held);
-    my $ok = eval {
+    my $call = sub {
         local $PVE::SMBGateway::Native::ON_EVENT = $o{on_event};
         local $PVE::SMBGateway::Native::ON_RESULT = sub { my ($op, $done) = @_; $result = { %$done } if $op =~ m/\Ashare\./ };
         local $PVE::SMBGateway::Worker::HELD = \@held;
         PVE::API2::Storage::Config->$method($param);
-        1;
+        return 1;
     };
-    my $error = $@;
+    my $ok = eval { $o{around} ? $o{around}->($call) : $call->(); 1 };
+    my $error = $ok ? undef : _away($@);
     $result //= { id => $id };
     $o{said}->(@{ $result->{warnings} // [] }) if $o{said};
     my $waits = $ok && ($result->{state} // '') =~ m/\A(?:provisioning|recorded|deleting)\z/;
@@ -53,6 +59,14 @@ sub change {
 sub no_share {
     my ($id) = @_;
     PVE::SMBGateway::Error->throw('not-found', "there is no SMB share with the storage id '$id'", remedy => "see 'pve-smbgateway list'");
+}
+
+# What Proxmox says when its cluster file system is away or refuses to be written is an error of its own.
+sub _away {
+    my ($thrown) = @_;
+    return $thrown if ref($thrown) || $thrown !~ m/no quorum|ipcc_send_rec|Connection refused|Transport endpoint is not connected|storage\.cfg': (?:Permission denied|Device or resource busy)/;
+    return PVE::SMBGateway::Error->new('unreachable', 'Proxmox VE cannot change its storage configuration: ' . ($thrown =~ s/\s+\z//r),
+        remedy => "look at 'systemctl status pve-cluster' and 'pvecm status', then run the command again");
 }
 
 # The worker's work for one share, in the foreground. Whoever is at its gateway already is watched.

@@ -10,15 +10,14 @@ use utf8;
 
 use Exporter qw(import);
 use JSON::PP ();
-use Time::HiRes ();
 
 use PVE::SMBGateway::CLI::Output qw(print_warnings);
-use PVE::SMBGateway::CLI::Work qw(watcher run_op with_signals password usage_error);
+use PVE::SMBGateway::CLI::Work qw(watcher run_op with_signals password usage_error actor);
 use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
 use PVE::SMBGateway::Schema;
-use PVE::SMBGateway::Worker;
+use PVE::SMBGateway::Shares qw(no_share);
 
 our @EXPORT_OK = qw(cmd_create cmd_set cmd_delete cmd_plan cmd_quota_user no_share);
 
@@ -165,91 +164,19 @@ sub _print_removed {
     return;
 }
 
-sub no_share {
-    my ($id) = @_;
-    PVE::SMBGateway::Error->throw('not-found', "there is no SMB share with the storage id '$id'", remedy => "see 'pve-smbgateway list'");
-}
-
-# Through Proxmox's own API, so that storage.cfg, its lock and the order of hooks are Proxmox's. Hooks run in this process. Returns the
-# result of the share's operation; what the hook left to the worker is done here, unless --no-wait.
+# Through Proxmox's own API; what the hook left to the worker is done here, unless --no-wait.
 sub _proxmox {
     my ($run, $method, $param) = @_;
     eval { require PVE::RPCEnvironment; PVE::RPCEnvironment->setup_default_cli_env(); 1 }
         or PVE::SMBGateway::Error->throw('unreachable', 'cannot act as root@pam: ' . ($@ =~ s/\s+\z//r), remedy => 'run it as root')
         if PVE::SMBGateway::Config::on_proxmox() && !$ENV{SMBGW_NO_RPCENV};
-    if ($method ne 'create') {
-        my $section = PVE::SMBGateway::Config::sections()->{ $param->{storage} };
-        no_share($param->{storage}) if !$section || $section->{type} ne PVE::SMBGateway::Config::TYPE;
-    }
-    my ($id, $result, @held) = ($param->{storage});
-    my $ok = eval { $ONE_AT_A_TIME->(sub {
-        local $PVE::SMBGateway::Native::ON_EVENT = watcher($run);
-        local $PVE::SMBGateway::Native::ON_RESULT = sub { my ($op, $done) = @_; $result = { %$done } if $op =~ m/\Ashare\./ };
-        local $PVE::SMBGateway::Worker::HELD = \@held;
-        with_signals($run, sub { PVE::API2::Storage::Config->$method($param) // {} });
-        return 1;
-    }) };
-    my $error = $ok ? undef : _away($@);
-    $result //= { id => $id };
-    # the hook has said these
-    $run->{said} = { map { $_ => 1 } @{ $result->{warnings} // [] } };
-    my $waits = $ok && ($result->{state} // '') =~ m/\A(?:provisioning|recorded|deleting)\z/;
-    if (!$waits || $run->{opt}->{'no-wait'}) {
-        PVE::SMBGateway::Worker::start($_) for @held;
-        die $error if !$ok;
-        return $result;
-    }
-    return _follow($run, $id, $result);
-}
-
-# What Proxmox says when its cluster file system is away or refuses to be written is an error of its own.
-sub _away {
-    my ($thrown) = @_;
-    return $thrown if ref($thrown) || $thrown !~ m/no quorum|ipcc_send_rec|Connection refused|Transport endpoint is not connected|storage\.cfg': (?:Permission denied|Device or resource busy)/;
-    return PVE::SMBGateway::Error->new('unreachable', 'Proxmox VE cannot change its storage configuration: ' . ($thrown =~ s/\s+\z//r),
-        remedy => "look at 'systemctl status pve-cluster' and 'pvecm status', then run the command again");
-}
-
-# The worker's work for one share, in the foreground. Whoever is at its gateway already is watched.
-sub _follow {
-    my ($run, $id, $result) = @_;
-    my $gateway = ($result->{section} // {})->{'smbgw-gateway'};
-    my $shown = '';
-    while (1) {
-        my $worked = eval { run_op($run, 'reconcile', { ids => [$id], sections => PVE::SMBGateway::Config::sections(), 'lock-wait-ms' => 500 }) };
-        if (!$worked) {
-            my $error = PVE::SMBGateway::Error->from($@);
-            die $error if $error->kind() ne 'busy';
-        }
-        my ($done) = reverse grep { ref($_) eq 'HASH' && ($_->{id} // '') eq $id } @{ ($worked // {})->{shares} // [] };
-        _unfinished($id, $result, $done->{error}) if $done && ref($done->{error}) eq 'HASH';
-        return { %$result, %$done, warnings => [@{ $result->{warnings} // [] }, @{ $done->{warnings} // [] }] } if $done;
-
-        my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $id }) };
-        my $state = ($doc // {})->{state} // ($result->{state} eq 'deleting' ? 'removed' : $result->{state});
-        _unfinished($id, $result, $doc->{error}) if $state eq 'failed';
-        $gateway //= ($doc // {})->{gateway};
-        my $busy = !$worked || grep { !defined($gateway) || $_ eq $gateway } @{ $worked->{busy} // [] };
-        return { %$result, state => $state } if !$busy;
-
-        my $step = (ref(($doc // {})->{operation}) eq 'HASH' ? $doc->{operation}->{step} : undef) // 'waiting for the gateway';
-        my $watcher = $step ne $shown ? watcher($run) : undef;
-        $watcher->({ event => 'elsewhere', step => $shown = $step }) if $watcher;
-        Time::HiRes::sleep(1);
-    }
-}
-
-# What was recorded could not be done. It stays wanted.
-sub _unfinished {
-    my ($id, $result, $doc) = @_;
-    my %problems = map { $_->{property} => $_->{message} } @{ $doc->{problems} // [] };
-    PVE::SMBGateway::Error->throw(
-        $doc->{kind} // 'internal', $doc->{message} // 'unknown failure',
-        code => $doc->{code}, problems => \%problems, detail => $doc,
-        remedy => join("\n  ", grep { defined } $doc->{remedy}, $result->{state} eq 'deleting'
-            ? "the storage is removed from the configuration; the worker tries again, 'pve-smbgateway reconcile $id' does it now"
-            : "the storage is in the configuration; the worker tries again, 'pve-smbgateway reconcile $id' does it now, 'pve-smbgateway delete $id' gives up"),
-    );
+    return with_signals($run, sub {
+        return PVE::SMBGateway::Shares::change(
+            $method, $param, on_event => watcher($run), wait => !$run->{opt}->{'no-wait'}, actor => actor(), keep_signal => 1, around => $ONE_AT_A_TIME,
+            # the hook has said these
+            said => sub { $run->{said} = { map { $_ => 1 } @_ } },
+        );
+    });
 }
 
 sub cmd_plan {

@@ -14,8 +14,9 @@ use Time::HiRes ();
 
 use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
+use PVE::SMBGateway::Progress;
 
-our @EXPORT_OK = qw(watcher run_op with_signals password secret_file password_file usage_error);
+our @EXPORT_OK = qw(watcher run_op with_signals password secret_file password_file usage_error actor);
 
 # When the command began, on the monotonic clock.
 our $STARTED = 0;
@@ -51,38 +52,14 @@ sub watcher {
     return undef if $run->{opt}->{quiet};
     my $out = $run->{format} eq 'text' ? \*STDOUT : \*STDERR;
     return undef if $run->{format} ne 'text' && !-t STDERR;
-    my %title;
-    return sub {
-        my ($e) = @_;
-        my $event = $e->{event} // '';
-        my $step = $e->{step} // '';
-        $title{$step} = $e->{title} if defined($e->{title});
-        my $what = $title{$step} // $step;
-        my $line =
-              $event eq 'planned' ? sprintf("%s: %d step%s", $e->{phase} // 'plan', $e->{steps} // 0, ($e->{steps} // 0) == 1 ? '' : 's')
-            : $event eq 'done' ? sprintf("  %-8s %s  (%s ms)", exists($e->{changed}) && !$e->{changed} ? 'as is' : 'done', $what, $e->{ms} // '?')
-            : $event eq 'replanned' ? "  planned anew: the machine has changed meanwhile"
-            : $event eq 'progress' ? sprintf("  %d entries: %s", $e->{entries} // 0, $what)
-            : $event eq 'elsewhere' ? "  elsewhere $what"
-            : $event eq 'failed' ? '  FAILED   ' . ($what eq '' ? '' : "$what: ") . _brief($e->{error})
-            : $event eq 'undo-done' ? sprintf("  undone   %s%s", $what, defined($e->{ms}) ? "  ($e->{ms} ms)" : '')
-            : $event eq 'undo-failed' ? "  UNDO FAILED  $what: " . _brief($e->{error})
-            : return;
-        printf {$out} "%7.3f s  %s\n", _now() - $STARTED, $line;
-        return;
-    };
-}
-
-sub _brief {
-    my ($error) = @_;
-    return ref($error) eq 'HASH' ? $error->{message} // 'unknown' : $error // 'unknown';
+    return PVE::SMBGateway::Progress::lines(sub { print {$out} $_[0] }, $STARTED);
 }
 
 # A run of the library with signals, steps and secrets wired up. After TERM or INT the run is interrupted and we end by the signal.
 sub run_op {
     my ($run, $op, $params, %o) = @_;
     return with_signals($run, sub {
-        PVE::SMBGateway::Native::run($op, { %$params, actor => _actor(), %{ $o{extra} // {} } }, secrets => $o{secrets}, on_event => watcher($run), keep_signal => 1);
+        PVE::SMBGateway::Native::run($op, { %$params, actor => actor(), %{ $o{extra} // {} } }, secrets => $o{secrets}, on_event => watcher($run), keep_signal => 1);
     });
 }
 
@@ -95,7 +72,8 @@ sub with_signals {
     die $error;
 }
 
-sub _actor {
+# Who asks.
+sub actor {
     return 'root@pam' if $> == 0 && !$ENV{SUDO_USER};
     my $name = $ENV{SUDO_USER} // getpwuid($<) // $<;
     return "$name\@pam";

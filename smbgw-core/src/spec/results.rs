@@ -286,8 +286,12 @@ fn users() -> Value {
 
 fn groups() -> Value {
     let one = object(
-        &[("name", text("The group.")),
-            ("unix", text("Its name for the system.")), ("gid", number("Its number.")), ("members", list(text("A user."), "Its members."))],
+        &[
+            ("name", text("The group.")),
+            ("unix", text("Its name for the system.")),
+            ("gid", number("Its number.")),
+            ("members", list(text("A user."), "Its members.")),
+        ],
         "A group.",
     );
     object(&[gateway(), ("node", text("The node.")), ("groups", list(one, "All of them."))], "Local groups.")
@@ -389,10 +393,116 @@ fn plan() -> Value {
     )
 }
 
+fn protection(t: &str) -> Value {
+    object(&[("degree", word(&["none", "partial", "full"], "How far.")), ("cipher", maybe(text("By what.")))], t)
+}
+
+fn not_running() -> (&'static str, Value) {
+    ("not-running", list(text("A gateway."), "Those whose Samba does not run, or cannot be looked at."))
+}
+
+fn sessions() -> Value {
+    let share = object(
+        &[
+            ("share", text("Its name.")),
+            ("id", maybe(text("The storage id, if it is one of ours."))),
+            ("since", maybe(text("When, by the gateway's clock."))),
+            ("encryption", protection("Encryption.")),
+            ("signing", protection("Signing.")),
+        ],
+        "A share in use.",
+    );
+    let one = object(
+        &[
+            gateway(),
+            ("id", text("The session.")),
+            ("pid", number("The process that serves its connection.")),
+            ("user", text("As Samba names it.")),
+            ("uid", maybe(number("Its number."))),
+            ("domain", maybe(text("NetBIOS name of its domain."))),
+            ("account", maybe(text("Its name there."))),
+            ("machine", text("The client.")),
+            ("address", maybe(text("Its address."))),
+            ("port", maybe(number("Its port."))),
+            ("dialect", text("The dialect of SMB.")),
+            ("encryption", protection("Encryption of the session.")),
+            ("signing", protection("Signing of the session.")),
+            ("since", maybe(text("When, by the gateway's clock."))),
+            ("shares", list(share, "Shares in use.")),
+        ],
+        "A session.",
+    );
+    object(
+        &[
+            ("node", text("The node.")),
+            ("sessions", list(one, "Sessions of our shares and users.")),
+            ("foreign", number("How many more there are of foreign shares.")),
+            not_running(),
+        ],
+        "Who is connected.",
+    )
+}
+
+fn files() -> Value {
+    let one = object(
+        &[
+            gateway(),
+            ("id", text("The storage id.")),
+            ("path", text("Within the tree.")),
+            ("tree", text("The tree, where Samba runs.")),
+            ("user", maybe(text("Who has it open, if his session is known."))),
+            ("uid", number("His number.")),
+            ("pid", number("The process that serves his connection.")),
+            ("sessions", list(text("A session."), "Sessions of that connection.")),
+            ("machine", maybe(text("The client."))),
+            ("access", text("As Samba says it.")),
+            ("access-mask", text("In hex.")),
+            ("share-mode", text("What is denied to others.")),
+            ("caching", text("Oplock or lease.")),
+            ("since", text("When, by the gateway's clock.")),
+        ],
+        "An open file.",
+    );
+    object(
+        &[
+            ("node", text("The node.")),
+            ("files", list(one, "Open files.")),
+            ("total", number("How many there are.")),
+            ("more", flag("Not all are listed.")),
+            not_running(),
+        ],
+        "What is open.",
+    )
+}
+
+fn doctor() -> Value {
+    let one = object(
+        &[
+            ("check", text("What was looked at.")),
+            ("code", text("ok, or the code of what was found.")),
+            ("severity", word(&["ok", "note", "warning", "error"], "How bad it is.")),
+            ("saw", text("What was seen.")),
+            ("means", text("What that means.")),
+            ("remedy", maybe(text("What helps."))),
+        ],
+        "A finding.",
+    );
+    object(
+        &[("node", text("The node.")), ("ok", flag("Nothing is worse than a note.")), ("findings", list(one, "Look by look."))],
+        "What shares of the node need, and whether it is there.",
+    )
+}
+
 /// What a query answers; `None` for what is in no API.
 pub fn schema(op: &str) -> Option<Value> {
     Some(match op {
-        "list" => object(&[("shares", list(status(), "Shares of the node."))], "Shares."),
+        "list" => object(
+            &[
+                ("shares", list(status(), "Shares of the node.")),
+                ("warnings", maybe(list(text("A warning."), "What concerns the node."))),
+            ],
+            "Shares.",
+        ),
         "status" => status(),
         "quota" => quota(),
         "users" => users(),
@@ -400,6 +510,9 @@ pub fn schema(op: &str) -> Option<Value> {
         "gateways" => gateways(),
         "templates" => templates(),
         "audit" => audit(),
+        "sessions" => sessions(),
+        "files" => files(),
+        "doctor" => doctor(),
         "plan" => plan(),
         "ad.check" => object(&ad_check(), "Whether a domain can be joined, or a membership is good."),
         "ad.report" => report(),

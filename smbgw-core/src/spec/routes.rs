@@ -82,6 +82,9 @@ pub const ROUTES: &[Route] = &[
     delete("group.remove", "gateways/{gateway}/groups/{group=name}"),
     post("group.add-member", "gateways/{gateway}/groups/{group=name}/members"),
     delete("group.remove-member", "gateways/{gateway}/groups/{group=name}/members/{user}"),
+    get("sessions", "gateways/{gateway}/sessions"),
+    post("session.close", "gateways/{gateway}/sessions/close"),
+    get("files", "gateways/{gateway}/files"),
     get("ad.check", "gateways/{gateway}/ad/check"),
     get("ad.report", "gateways/{gateway}/ad/report"),
     get("ad.users", "gateways/{gateway}/ad/users"),
@@ -97,12 +100,15 @@ pub const ROUTES: &[Route] = &[
     of_node(post("template.prune", "templates/prune"), "Sys.Modify"),
     of_node(post("tree.shift", "shift"), "Sys.Modify"),
     of_node(get("audit", "audit"), "Sys.Audit"),
+    of_node(get("doctor", "doctor"), "Sys.Audit"),
     of_node(post("reconcile", "reconcile"), "Sys.Modify"),
     of_node(get("schema", "schema"), "Sys.Audit"),
 ];
 
 /// Operations that are in no API, and why.
 pub const INTERNAL: &[(&str, &str)] = &[
+    ("refresh", "for the agent, between two looks"),
+    ("turns", "for the agent: whose turn it is"),
     ("check", "what it finds, create, update and plan say as well"),
     ("render", "for tests and support: the configuration as it would be written"),
     ("sections", "for `repair --restore`, which is root's alone"),
@@ -164,6 +170,8 @@ pub const PARAMETERS: &[Parameter] = &[
     flag("overwrite", "Put back what was changed by hand."),
     text("password", "The password."),
     text("path", "The tree."),
+    text("session.close:id", "The session, as the list of sessions names it."),
+    text("session.close:user", "All sessions of this user."),
     text("share", "One share; default: all of the gateway."),
     number("since", "Only what began after this moment, in milliseconds since the epoch."),
     text("smbgw-ad-dns", "Whether the gateway registers its addresses in the domain's DNS."),
