@@ -25,9 +25,12 @@ use PVE::SMBGateway::Schema;
 my %BY = (
     'share.create' => 'create', 'share.update' => 'set', 'share.delete' => 'delete', 'share.repair' => 'repair', 'share.limits' => 'limits',
     'tree.shift' => 'shift', quota => 'quota report', users => 'user list', groups => 'group list', gateways => 'gateway list',
-    templates => 'template list',
+    templates => 'template list', sessions => 'session list', files => 'file list',
 );
-my %INTERNAL = (sections => 'repair --restore puts back what it tells; show prints the sections of the storage configuration');
+my %INTERNAL = (
+    sections => 'repair --restore puts back what it tells; show prints the sections of the storage configuration',
+    refresh => 'the agent keeps figures fresh by it', turns => 'the agent asks by it whose turn it is',
+);
 
 my %command = map { $_->{name} => $_ } @{ PVE::CLI::pve_smbgateway::commands() };
 my @missing;
@@ -41,7 +44,7 @@ my %operation = map { $_->{name} => 1 } @PVE::SMBGateway::Schema::OPERATIONS;
 is_deeply([grep { !$operation{$_} } sort keys %BY, keys %INTERNAL], [], 'and this list names no operation that is gone');
 
 # --- parameters and secrets of operations are options, arguments, or come from elsewhere
-my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create);
+my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark);
 my %optional;
 for my $op (@PVE::SMBGateway::Schema::OPERATIONS) {
     my $c = $command{ $BY{ $op->{name} } // $op->{name} =~ s/\./ /r } or next;
@@ -71,7 +74,7 @@ if (open(my $fh, '<', "$Harness::TOP/include/smbgw.h")) {
 my $dir = File::Temp::tempdir(CLEANUP => 1);
 is(system($^X, "$Harness::TOP/PVE/gen-docs", $dir), 0, 'gen-docs');
 sub text { my ($name) = @_; open(my $fh, '<:raw', $name) or return ''; local $/; return <$fh> }
-for my $name (qw(docs/CLI.md PVE/doc/pve-smbgateway.pod PVE/completion/pve-smbgateway PVE/completion/_pve-smbgateway)) {
+for my $name (qw(docs/CLI.md docs/API.md PVE/doc/pve-smbgateway.pod PVE/completion/pve-smbgateway PVE/completion/_pve-smbgateway)) {
     ok(length(text("$dir/$name")) > 1000 && text("$dir/$name") eq text("$Harness::TOP/$name"), "$name is up to date (else run PVE/gen-docs)");
 }
 my $checker = Pod::Checker->new(-warnings => 1);
