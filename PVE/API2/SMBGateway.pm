@@ -163,15 +163,16 @@ sub _task {
     (my $name = "smbgw-$type") =~ tr/./-/;
     my $about = defined($id) && $id =~ m/\A[\w.\-]+\z/ ? $id : undef;
     return $rpcenv->fork_worker($name, $about, $rpcenv->get_user(), sub {
-        my $result = eval { local $SIG{__DIE__}; $code->(PVE::SMBGateway::Progress::lines(sub { print $_[0] })) };
+        my $result = eval { local $SIG{__DIE__}; $code->(PVE::SMBGateway::Progress::lines(sub { print PVE::SMBGateway::Config::octets($_[0]) })) };
         if (!$result) {
             my $thrown = $@;
             die $thrown if !ref($thrown);    # a signal's own words
             my $error = PVE::SMBGateway::Error->from($thrown);
             my %problems = %{ $error->problems() };
-            print "$_: $problems{$_}\n" for sort keys %problems;
-            print 'what helps: ' . $error->remedy() . "\n" if length($error->remedy() // '');
-            die $error->message() . "\n";
+            # the log of a task is octets
+            print PVE::SMBGateway::Config::octets("$_: $problems{$_}\n") for sort keys %problems;
+            print PVE::SMBGateway::Config::octets('what helps: ' . $error->remedy() . "\n") if length($error->remedy() // '');
+            die PVE::SMBGateway::Config::octets($error->message() . "\n");
         }
         my %said;
         _warn($_) for grep { !$said{$_}++ } @{ (ref($result) eq 'HASH' ? $result->{warnings} : undef) // [] };
@@ -183,6 +184,7 @@ sub _task {
 sub _warn {
     my ($text) = @_;
     my $log = PVE::RESTEnvironment->can('log_warn');
+    $text = PVE::SMBGateway::Config::octets($text);
     return $log ? $log->($text) : print "WARN: $text\n";
 }
 
