@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Case, PASSWORD, cases, context, create, differences, furnished, lxc_cases, machine, run, section};
-use serde_json::json;
+use serde_json::{Value, json};
 use smbgw_core::error::Kind;
 
 #[test]
@@ -49,4 +49,15 @@ fn refusals_name_the_object() {
     let missing =
         run(&host, "share.update", json!({"id": "lab", "section": section("/srv/nowhere", &[])}), None).expect_err("no tree");
     assert!(missing.to_string().contains("/srv/nowhere"), "{missing}");
+}
+
+#[test]
+fn a_check_of_a_good_section_finds_nothing() {
+    let host = machine();
+    let ask = |section: Value| {
+        context(&host).query("check", &json!({"id": "office", "section": section, "create": true})).expect("an answer")
+    };
+    assert_eq!(ask(section("/srv/office", &[]))["problems"], json!([]));
+    let bad = ask(section("/srv/nowhere", &[]));
+    assert_eq!(bad["problems"][0]["property"], "path", "{bad:#}");
 }

@@ -376,15 +376,14 @@ impl Context {
     }
 
     fn check(&self, params: &Value) -> Result<Value> {
-        let checked = match self.checked(params) {
-            Ok((_, _, c)) => c,
+        let (whole, checked) = match self.checked(params) {
+            Ok((_, section, c)) => (section, c),
             Err(e) if !e.problems().is_empty() => return Ok(json!({"problems": e.problems(), "warnings": [], "effective": {}})),
             Err(e) => return Err(e),
         };
         let (mut problems, mut warnings) = (Vec::new(), checked.warnings.clone());
         if flag(params, "create")? {
-            let intent =
-                Intent::Create { spec: Box::new(checked.spec.clone()), section: checked.effective.clone(), password: false };
+            let intent = Intent::Create { spec: Box::new(checked.spec.clone()), section: whole, password: false };
             let paths = self.paths_of(&checked.spec.gateway);
             let outside = paths.mode == Mode::Lxc;
             let quota = checked.spec.is_limited();
