@@ -242,7 +242,7 @@ subtest 'questions' => sub {
     is_deeply(\@bare, [], 'every check says what it did, what it saw, and what that means');
     my %checks = map { $_->{check} => 1 } @{ $doc->{checks} };
     ok($checks{$_}, "... $_") for qw(dns-srv port clock join secret names keytab accounts);
-    for my $what (qw(dns kerberos time)) { ok((ad([$what])->{data} // {})->{ok}, "ad $what") }
+    for my $what (qw(dns kerberos time report)) { ok((ad([$what])->{data} // {})->{ok}, "ad $what") }
 
     my $who = ad(['whoami', 'EXAMPLE\alice'])->{data} // {};
     is($who->{sid}, Lab::Domain::sid('alice'), 'whoami: the SID');
