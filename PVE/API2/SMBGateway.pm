@@ -27,9 +27,6 @@ use PVE::SMBGateway::Worker;
 
 use base qw(PVE::RESTHandler);
 
-# What the caller puts together himself, or only hooks and the worker may say.
-my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
-
 # HTTP states of errors that have one; anything else is 500.
 my %HTTP = (invalid => 400, argument => 400, 'not-found' => 404, conflict => 409, busy => 409, stuck => 409, unsupported => 501, service => 503, unreachable => 503, timeout => 504);
 
@@ -65,14 +62,6 @@ sub _parameter {
     return \%schema;
 }
 
-# [path as Proxmox writes it, { word in the path => parameter of the operation }]
-sub _path {
-    my ($path) = @_;
-    my %word = map { m/\A([^=]+)(?:=(.*))?\z/ ? ($1 => $2 // $1) : () } $path =~ m/\{([^}]+)\}/g;
-    $path =~ s/\{([^=}]+)=[^}]*\}/{$1}/g;
-    return ($path, \%word);
-}
-
 my %AT = (share => '/storage/{id}', storage => '/storage', node => '/nodes/{node}');
 
 sub _permissions {
@@ -101,12 +90,12 @@ sub _answer {
 # The parameters of a request as the operation has them.
 sub _operation_params {
     my ($o, $word, $param) = @_;
-    my %parameter = (%$word, map { $_ => $_ } grep { !$ASSEMBLED{$_} } @{ $o->{required} }, @{ $o->{optional} });
+    my %parameter = (%$word, map { $_ => $_ } grep { !PVE::SMBGateway::Schema::is_assembled($_) } @{ $o->{required} }, @{ $o->{optional} });
     my %params;
     for my $name (grep { $parameter{$_} && defined($param->{$_}) } keys %$param) { $params{ $parameter{$name} } = PVE::SMBGateway::Config::characters($param->{$name}) }
     for my $name (keys %params) {
         my $p = PVE::SMBGateway::Schema::parameter($o->{name}, $name) // {};
-        $params{$name} = $params{$name} ? JSON::PP::true() : JSON::PP::false() if ($p->{type} // '') eq 'boolean';
+        $params{$name} = PVE::JSONSchema::parse_boolean($params{$name}) ? JSON::PP::true() : JSON::PP::false() if ($p->{type} // '') eq 'boolean';
     }
     return \%params;
 }
@@ -233,13 +222,13 @@ sub _may_make_containers {
 sub _method {
     my ($o) = @_;
     my ($verb, $route, $at, $privilege) = @{ $o->{api} };
-    my ($path, $word) = _path($route);
+    my ($path, $word) = PVE::SMBGateway::Schema::route($route);
     my %in_path = map { $word->{$_} => 1 } keys %$word;
     my %properties = (
         node => get_standard_option('pve-node'),
         (map { $_ => _parameter($o->{name}, $word->{$_}, 0) } keys %$word),
-        (map { $_ => _parameter($o->{name}, $_, 0) } grep { !$ASSEMBLED{$_} && !$in_path{$_} } @{ $o->{required} }),
-        (map { $_ => _parameter($o->{name}, $_, 1) } grep { !$ASSEMBLED{$_} && !$in_path{$_} } @{ $o->{optional} }, @{ $o->{secrets} }),
+        (map { $_ => _parameter($o->{name}, $_, 0) } grep { !PVE::SMBGateway::Schema::is_assembled($_) && !$in_path{$_} } @{ $o->{required} }),
+        (map { $_ => _parameter($o->{name}, $_, 1) } grep { !PVE::SMBGateway::Schema::is_assembled($_) && !$in_path{$_} } @{ $o->{optional} }, @{ $o->{secrets} }),
     );
     my $of_section = { 'share.create' => 1, 'share.update' => 0, plan => 1 }->{ $o->{name} };
     %properties = (%{ _section_schema($of_section) }, %properties) if defined($of_section);
@@ -287,7 +276,7 @@ sub _method {
 # What lies at a place of the tree that is no method of the table.
 sub _index {
     my ($path, @names) = @_;
-    my ($words) = (_path($path))[1];
+    my ($words) = (PVE::SMBGateway::Schema::route($path))[1];
     (my $name = "index_$path") =~ s/\W+/_/g;
     __PACKAGE__->register_method({
         name => $name, path => $path, method => 'GET', proxyto => 'node', protected => 1, description => 'What there is below.', permissions => { user => 'all' },
@@ -302,7 +291,7 @@ sub _index {
     my (%below, %answers);
     for my $o (grep { $_->{api} } @PVE::SMBGateway::Schema::OPERATIONS) {
         __PACKAGE__->register_method(_method($o));
-        my ($path) = _path($o->{api}->[1]);
+        my ($path) = PVE::SMBGateway::Schema::route($o->{api}->[1]);
         $answers{$path} = 1 if $o->{api}->[0] eq 'GET';
         my @parts = split(m!/!, $path);
         $below{ join('/', @parts[0 .. $_ - 1]) }->{ $parts[$_] } = 1 for 0 .. $#parts;

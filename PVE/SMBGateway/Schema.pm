@@ -1148,6 +1148,19 @@ sub property {
     return undef;
 }
 
+# What a caller of an operation puts together himself, or only hooks and the worker may say: no parameter of a request.
+my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
+
+sub is_assembled { my ($name) = @_; return $ASSEMBLED{$name} }
+
+# A route of the API: its path as Proxmox writes it, and which parameter of the operation each word in it stands for.
+sub route {
+    my ($path) = @_;
+    my %word = map { m/\A([^=]+)(?:=(.*))?\z/ ? ($1 => $2 // $1) : () } $path =~ m/\{([^}]+)\}/g;
+    $path =~ s/\{([^=}]+)=[^}]*\}/{$1}/g;
+    return ($path, \%word);
+}
+
 # A parameter of an operation by name, or undef.
 sub parameter {
     my ($op, $name) = @_;

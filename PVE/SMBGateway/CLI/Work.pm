@@ -10,7 +10,6 @@ use warnings;
 use Exporter qw(import);
 use Fcntl ();
 use POSIX ();
-use Time::HiRes ();
 
 use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
@@ -128,7 +127,5 @@ sub secret_file {
     local $/;
     return readline($fh) // '';
 }
-
-sub _now { return Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) }
 
 1;

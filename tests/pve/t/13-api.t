@@ -94,9 +94,11 @@ my ($secret) = grep { $_->[0] eq 'secret' } @{ $r->{log} };
 is(pack('H*', $secret->[2] // ''), "geh\xc3\xb6rt niemand", 'the password comes as a secret, in UTF-8');
 is(JSON::PP->new->encode($begin) =~ m/niemand/ ? 1 : 0, 0, '... and as nothing else');
 
-$r = api('create', '/gateways/files/ad/fallback', { on => 0 }, follow => 1);
-($begin) = grep { $_->[0] eq 'begin' } @{ $r->{log} };
-is(ref($begin->[2]->{on}) ? $begin->[2]->{on} ? 'true' : 'false' : 'no boolean', 'false', 'a boolean is one');
+for my $case ([0 => 'false'], [no => 'false'], [1 => 'true'], [yes => 'true']) {
+    $r = api('create', '/gateways/files/ad/fallback', { on => $case->[0] }, follow => 1);
+    ($begin) = grep { $_->[0] eq 'begin' } @{ $r->{log} };
+    is(ref($begin->[2]->{on}) ? $begin->[2]->{on} ? 'true' : 'false' : 'no boolean', $case->[1], "a boolean is one: $case->[0]");
+}
 $r = api('create', '/gateways/files/ad/leave', { username => 'joiner', by => 'ticket', ticket => 'AAEC' }, follow => 1);
 ($secret) = grep { $_->[0] eq 'secret' } @{ $r->{log} };
 is_deeply([@$secret[1, 2]], ['ticket', '000102'], 'a ticket comes in base64');
