@@ -6,7 +6,7 @@
 //! | layer | modules | may touch the machine |
 //! |---|---|---|
 //! | L0 vocabulary | [`error`], [`types`] | no |
-//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`net`], [`facts`] | no |
+//! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`net`], [`facts`], [`metrics`] | no |
 //! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
 //! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`] | through `host` |
 //! | L4 doing | [`run`] | through `host` |
@@ -21,6 +21,7 @@ pub mod format;
 pub mod gateway;
 pub mod host;
 pub mod journal;
+pub mod metrics;
 pub mod net;
 pub mod observe;
 pub mod plan;

@@ -259,7 +259,7 @@ fn every_module_names_only_what_is_below_it() {
 #[test]
 fn pure_modules_never_name_the_host() {
     for (file, names) in product() {
-        let pure = ["error", "types", "format", "net", "spec", "effect", "facts", "plan", "status"];
+        let pure = ["error", "types", "format", "net", "spec", "effect", "facts", "metrics", "plan", "status"];
         if names.here.first().is_some_and(|top| pure.contains(&top.as_str())) {
             assert_eq!(names.named.get("host"), None, "{}", file.display());
         }
