@@ -8,10 +8,11 @@
 //! | L0 vocabulary | [`error`], [`types`] | no |
 //! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`net`], [`facts`], [`metrics`] | no |
 //! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
-//! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`] | through `host` |
+//! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`], [`collect`] | through `host` |
 //! | L4 doing | [`run`] | through `host` |
 //! | L5 facade | [`gateway`] | through `host` |
 
+pub mod collect;
 pub mod directory;
 pub mod doctor;
 pub mod effect;

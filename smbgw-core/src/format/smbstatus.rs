@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `smbstatus -p -j` (sessions) and `smbstatus -S -j` (tree connects), as 4.17 prints them; later versions add keys. Open files
-//! are read from the text of `smbstatus -L -n`: their JSON costs the square of their number. It must not be asked whether smbd lives:
+//! are read from the text of `smbstatus -L -n`: their JSON costs the square of their number. So are the figures of every few seconds, from the
+//! text of `-p` and `-S`, which costs a third of the JSON, and where names need not be told apart from what stands beside them. It must not be asked whether smbd lives:
 //! smbstatus prints empty lists when it does not.
 //!
 //! Numbers come as strings or numbers, depending on key and version; a missing or odd value becomes the empty one, an entry
@@ -251,6 +252,95 @@ fn columns(line: &str) -> Option<(OpenFile, &str)> {
     Some((open, rest.trim_start_matches(' ')))
 }
 
+/// A session, as far as a figure needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionLine<'a> {
+    /// The smbd process that serves it.
+    pub pid: u32,
+    /// User, group and machine as printed; the same for the same user.
+    pub who: &'a str,
+    /// Dialect, for example `SMB3_11`.
+    pub dialect: &'a str,
+    /// Something of it is encrypted.
+    pub encrypted: bool,
+    /// Something of it is signed.
+    pub signed: bool,
+}
+
+/// The lines below the rule of dashes, and without what follows an empty one.
+fn table(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().skip_while(|l| !l.starts_with("-----")).skip(1).take_while(|l| !l.trim().is_empty())
+}
+
+/// The last `N` words of a line, the last one first, and what stands before them.
+fn from_the_end<const N: usize>(line: &str) -> Option<(&str, [&str; N])> {
+    let mut rest = line.trim_end();
+    let mut words = [""; N];
+    for w in &mut words {
+        let at = rest.rfind(' ').map_or(0, |i| i + 1);
+        (*w, rest) = (&rest[at..], rest[..at].trim_end());
+        if w.is_empty() {
+            return None;
+        }
+    }
+    Some((rest, words))
+}
+
+/// The pid of `PID` or, in a cluster, `NODE:PID`.
+fn pid(word: &str) -> Option<u32> {
+    word.rsplit(':').next()?.parse().ok()
+}
+
+/// The sessions of the text of `smbstatus -p`.
+pub fn session_lines(text: &str) -> Vec<SessionLine<'_>> {
+    let line = |l| {
+        // ... name-or-address (ipv4:ADDRESS:PORT) DIALECT ENCRYPTION SIGNING
+        let (rest, [signing, encryption, dialect, _, _]) = from_the_end::<5>(l)?;
+        let (server, who) = rest.split_once(' ')?;
+        let some = |w: &str| w.starts_with("partial(") || w.starts_with("full(") || (w != "-" && w.contains("AES"));
+        Some(SessionLine { pid: pid(server)?, who: who.trim(), dialect, encrypted: some(encryption), signed: signing != "-" })
+    };
+    table(text).filter_map(line).collect()
+}
+
+/// The tree connects of the text of `smbstatus -S`: service and pid.
+pub fn tcon_lines(text: &str) -> Vec<(&str, u32)> {
+    let line = |l| {
+        // SERVICE PID MACHINE Sat Nov 28 04:45:46 2026 UTC ENCRYPTION SIGNING; a service can have blanks in it
+        let (service, words) = from_the_end::<10>(l)?;
+        Some((Some(service).filter(|s| !s.is_empty())?, pid(words[9])?))
+    };
+    table(text).filter_map(line).collect()
+}
+
+/// How many byte-range locks the text of `smbstatus -L -B -n` has in each tree, in the order of `trees`, and in all.
+pub fn count_locks(text: &str, trees: &[&str]) -> (Vec<u64>, u64) {
+    let (mut counts, mut all) = (vec![0; trees.len()], 0);
+    let part = text.find("Byte range locks:").map_or("", |at| &text[at..]);
+    for line in table(part) {
+        // PID DEV:INODE:EXTID R|W START SIZE TREE NAME
+        let mut rest = line;
+        let mut word = || {
+            let trimmed = rest.trim_start_matches(' ');
+            let (w, after) = trimmed.split_once(' ')?;
+            rest = after;
+            Some(w)
+        };
+        let head = (|| Some((pid(word()?)?, word()?, word()?, word()?.parse::<i128>().ok()?, word()?.parse::<i128>().ok()?)))();
+        if head.is_none() {
+            continue;
+        }
+        all += 1;
+        let rest = rest.trim_start_matches(' ');
+        let inside = |t: &&str| rest.strip_prefix(*t).is_some_and(|r| r.is_empty() || r.starts_with(' '));
+        let tree = trees.iter().enumerate().filter(|(_, t)| inside(t)).max_by_key(|(_, t)| t.len());
+        if let Some((i, _)) = tree {
+            counts[i] += 1;
+        }
+    }
+    (counts, all)
+}
+
 /// Takes the time off its end: `   Sun Nov 22 19:07:44 2026`.
 fn time(rest: &str) -> Option<(&str, String)> {
     let at = rest.len().checked_sub(GAP.len() + 24)?;
@@ -318,6 +408,41 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_the_text() {
+        let text = include_str!("../../../tests/fixtures/samba-4.17/smbstatus.standalone.txt");
+        let sessions = session_lines(text);
+        let seen: Vec<_> = sessions.iter().map(|s| (s.pid, s.dialect, s.encrypted, s.signed)).collect();
+        assert_eq!(
+            seen,
+            [(50, "SMB3_11", true, true), (47, "SMB3_11", true, true), (45, "SMB3_11", true, true), (49, "SMB2_10", false, true)]
+        );
+        assert!(sessions[0].who.starts_with("labv "));
+        let shares = &text[text.find("Service ").expect("real")..];
+        assert_eq!(tcon_lines(shares), [("data", 45), ("data", 47), ("data", 49), ("media", 50)]);
+        assert_eq!(session_lines("no rule"), []);
+        let odd = "-----\nLab S\u{fc}d 2  1:77  fe80::1  Sun Nov  1 00:00:00 2026 UTC  -  -\n7 x Sun Nov 1 0 2026 UTC - -\n\nafter 1 m a b c d e f g h";
+        assert_eq!(tcon_lines(odd), [("Lab S\u{fc}d 2", 77)]);
+        let member = "-----\n12   EX\\domain x  EX\\domain users  10.0.0.1 (ipv4:10.0.0.1:1)   SMB3_02  -  -\n";
+        let s = &session_lines(member)[0];
+        assert_eq!((s.pid, s.dialect, s.encrypted, s.signed), (12, "SMB3_02", false, false));
+    }
+
+    #[test]
+    fn locks_of_the_text() {
+        let text = "\nLocked files:\nPid          User(ID)   DenyMode\n----------\n\
+            27           0          DENY_NONE  0x19b       RDWR       NONE             /srv/a   f1   Sat Nov 28 04:52:38 2026\n\
+            26           0          DENY_NONE  0x19b       RDWR       NONE             /srv/a b   f 2   Sat Nov 28 04:52:38 2026\n\n\
+            Byte range locks:\nPid        dev:inode       R/W  start     size      SharePath               Name\n----------\n\
+            27         41:1208071:0    W    0         10        /srv/a                   f1                      \n\
+            27         41:1208071:0    W    2147483392 5         /srv/a                   f1                      \n\
+            26         41:1208072:0    R    7         1         /srv/a b                 f 2                     \n\n";
+        let trees = ["/srv/a", "/srv/a b"];
+        assert_eq!(count_locks(text, &trees), (vec![2, 1], 3));
+        assert_eq!(count_locks("No locked files\n", &trees), (vec![0, 0], 0));
+        assert_eq!(parse_opens(text, &trees).len(), 2, "locks are no open files");
+    }
+
+    #[test]
     fn odd_documents() {
         assert!(parse_sessions("").is_err());
         assert!(parse_sessions("{}").is_err());
@@ -334,6 +459,8 @@ mod tests {
             let _ = parse_sessions(&text);
             let _ = parse_opens(&format!("----\n{text}"), &["/srv", ""]);
             let _ = parse_opens(&format!("----\n1 2 D 0x1 R N {text}   Mon Nov  2 01:02:04 2026"), &[]);
+            let _ = (session_lines(&format!("----\n{text}")), tcon_lines(&format!("-----\n{text}")));
+            let _ = count_locks(&format!("Byte range locks:\n-----\n{text}"), &["/srv", ""]);
             let _ = parse_tcons(&format!("{{{text}"));
             let real = fixture!("standalone");
             let _ = parse_sessions(real.get(..cut).unwrap_or_default());

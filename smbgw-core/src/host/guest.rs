@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, wipe};
+use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TailSeen, Talk, TreeSeen, wipe};
 use crate::effect::{Cmd, FileSpec, HAND_INSIDE, HAND_VERSION, Program, Stdin};
 use crate::error::{Error, ErrorDoc, Kind, Result};
+use crate::format::smb_profile::Counters;
 use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 use crate::types::VmId;
@@ -40,6 +41,8 @@ const FILE_LIMIT: u64 = 8 << 20;
 enum Ask {
     Hello,
     Read(PathBuf, u64),
+    Tail(PathBuf, u64, u64),
+    Counters(PathBuf, Vec<usize>),
     Write(FileSpec),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf),
@@ -255,6 +258,12 @@ impl Host for Guest {
     fn read(&self, path: &Path, limit: u64) -> Result<Option<FileSeen>> {
         self.call(&Ask::Read(path.to_owned(), limit.min(FILE_LIMIT)), FILE_CALL)
     }
+    fn tail(&self, path: &Path, from: u64, limit: u64) -> Result<Option<TailSeen>> {
+        self.call(&Ask::Tail(path.to_owned(), from, limit.min(FILE_LIMIT)), FILE_CALL)
+    }
+    fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>> {
+        self.call(&Ask::Counters(path.to_owned(), wanted.to_vec()), FILE_CALL)
+    }
     fn write(&self, file: &FileSpec) -> Result<()> {
         self.call(&Ask::Write(file.clone()), FILE_CALL)
     }
@@ -376,6 +385,9 @@ impl Host for Guest {
     fn monotonic_ms(&self) -> u64 {
         self.node.monotonic_ms()
     }
+    fn own_cpu_us(&self) -> u64 {
+        self.node.own_cpu_us()
+    }
     fn pause(&self, time: Duration) {
         self.node.pause(time);
     }
@@ -443,6 +455,8 @@ impl Server {
         match ask {
             Ask::Hello => value(HAND_VERSION),
             Ask::Read(path, limit) => value(host.read(&path, limit.min(FILE_LIMIT))?),
+            Ask::Tail(path, from, limit) => value(host.tail(&path, from, limit.min(FILE_LIMIT))?),
+            Ask::Counters(path, wanted) => value(host.counters(&path, &wanted)?),
             Ask::Write(file) => value(host.write(&file)?),
             Ask::Remove(path) => value(host.remove(&path)?),
             Ask::Rename(from, to) => value(host.rename(&from, &to)?),

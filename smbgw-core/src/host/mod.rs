@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Cmd, FileSpec, Place};
 use crate::error::Result;
 pub use crate::facts::Space;
+use crate::format::smb_profile::Counters;
 use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 use crate::types::VmId;
@@ -121,6 +122,18 @@ pub struct Survey {
     pub complete: bool,
 }
 
+/// What was added to a log since somebody looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailSeen {
+    /// Which file it is: another one after a rotation.
+    pub ino: u64,
+    /// How long it is now.
+    pub size: u64,
+    /// From the place asked for, at most as much as asked for.
+    #[serde(with = "guest::hex")]
+    pub content: Vec<u8>,
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
@@ -196,6 +209,11 @@ pub trait Host {
     /// The file, or `None` if it is not there. A symlink is followed (an administrator may have linked smb.conf); anything that is
     /// not a regular file after that, or is larger than `limit` bytes, is an error.
     fn read(&self, path: &Path, limit: u64) -> Result<Option<FileSeen>>;
+    /// A log from a place on, or `None` if it is not there; nothing if it is shorter than that.
+    fn tail(&self, path: &Path, from: u64, limit: u64) -> Result<Option<TailSeen>>;
+    /// Samba's profile counters by pid, or `None` if the file is not there: those at the places `wanted`, or without any the sums of all, as
+    /// [`smb_profile::parse_file`]. Not the file itself: it is large where many are connected.
+    fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>>;
     /// Replaces a file atomically (temporary file in the same directory, fsync, rename, fsync of the directory). A symlink at
     /// `path` is followed and its target replaced, so that the link stays.
     fn write(&self, file: &FileSpec) -> Result<()>;
@@ -282,6 +300,8 @@ pub trait Host {
     fn now_ms(&self) -> i64;
     /// Milliseconds of a clock that never goes back, for measuring.
     fn monotonic_ms(&self) -> u64;
+    /// Processor time of our own process so far, in microseconds, without its children's.
+    fn own_cpu_us(&self) -> u64;
     /// Waits; never longer than a second.
     fn pause(&self, time: Duration);
     /// Unpredictable bytes.

@@ -18,7 +18,7 @@ pub use quota::disk_free;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -34,10 +34,13 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
 
 use super::sys::{self, Ended, OpenError, Spawn, Spawned, retry};
-use super::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk, programs, wipe};
+use super::{
+    FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TailSeen, Talk, TreeSeen, Walk, programs, wipe,
+};
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo;
+use crate::format::smb_profile::{self, Counters};
 use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
@@ -53,6 +56,8 @@ const STDIN_LIMIT: usize = 32 << 10;
 const ENVIRONMENT: [&CStr; 3] = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"LC_ALL=C.UTF-8", c"HOME=/"];
 /// The longest answer in a conversation.
 const ANSWER_LIMIT: usize = 32 << 20;
+/// Samba's profile: four and a half kilobytes for each smbd, ten thousand of them.
+const COUNTERS_LIMIT: u64 = 64 << 20;
 /// Levels of directories a survey goes down; each holds two descriptors.
 const SURVEY_DEPTH: usize = 128;
 
@@ -698,6 +703,33 @@ impl Host for RealHost {
             }
             std::thread::sleep(Duration::from_millis(50).min(until - now));
         }
+    }
+
+    fn tail(&self, path: &Path, from: u64, limit: u64) -> Result<Option<TailSeen>> {
+        let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
+            Ok(f) => f,
+            Err(e) if absent(&e) => return Ok(None),
+            Err(e) => return Err(os("open", path, e)),
+        };
+        let meta = file.metadata().map_err(|e| os("look at", path, e))?;
+        if !meta.is_file() {
+            return Err(not_regular(path));
+        }
+        let mut content = Vec::new();
+        if from < meta.len() {
+            file.seek(io::SeekFrom::Start(from)).map_err(|e| os("read", path, e))?;
+            file.take(limit).read_to_end(&mut content).map_err(|e| os("read", path, e))?;
+        }
+        Ok(Some(TailSeen { ino: meta.ino(), size: meta.len(), content }))
+    }
+
+    fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>> {
+        let Some(seen) = self.read(path, COUNTERS_LIMIT)? else { return Ok(None) };
+        Ok(Some(smb_profile::parse_file(&seen.content, wanted)?))
+    }
+
+    fn own_cpu_us(&self) -> u64 {
+        sys::own_cpu_us()
     }
 
     fn now_ms(&self) -> i64 {

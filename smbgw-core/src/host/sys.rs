@@ -210,6 +210,14 @@ pub fn monotonic_ms() -> u64 {
     u64::try_from(t.tv_sec).unwrap_or(0) * 1000 + u64::try_from(t.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
+/// Processor time of this process, in microseconds.
+pub fn own_cpu_us() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above; CLOCK_PROCESS_CPUTIME_ID exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };
+    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0) / 1000
+}
+
 /// `flock` without waiting; `false` if somebody else holds it.
 pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<bool> {
     loop {

@@ -161,7 +161,8 @@ fn booted(facts: &mut Facts) {
         let text = template::smb_conf();
         let sha256 = sha256_hex(text.as_bytes());
         facts.main = Some(ConfFile { text, sha256, mode: 0o644, uid: 0, gid: 0 });
-        let globals = samba::globals(Security::Standard).into_iter().map(|(k, v)| (k.to_lowercase(), v.to_owned()));
+        let globals = samba::globals(Security::Standard).into_iter().chain(samba::OBSERVED.iter().copied());
+        let globals = globals.map(|(k, v)| (k.to_lowercase(), v.to_owned()));
         facts.effective.global.extend(globals);
         facts.smbd_running = true;
     }

@@ -63,6 +63,12 @@ fn reload(facts: &Facts) -> Effect {
     smbcontrol(facts, &["all", "reload-config"])
 }
 
+/// smbd reads at its start whether it counts what it does; one that runs is told.
+fn count(facts: &Facts) -> Step {
+    let to = |level: &str| smbcontrol(facts, &["all", "profile", level]);
+    Step::new("samba/counting", "make smbd count what it does", Watch::Nothing, to("on")).undo(Undo::Do(vec![to("off")]))
+}
+
 /// Our file or smb.conf, kept with its owner and mode if it is there.
 fn file_to_be(path: &std::path::Path, now: Option<&crate::facts::ConfFile>, content: String) -> FileSpec {
     let (mode, uid, gid) = now.map_or((0o644, 0, 0), |f| (f.mode, f.uid, f.gid));
@@ -266,6 +272,10 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         ));
     } else if own_changes || main_changes {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
+        let (counts, level) = samba::OBSERVED[0];
+        if with_globals && !crate::format::smb_params::same_value(counts, level, now(counts)) {
+            steps.push(count(facts));
+        }
     }
     for name in share_acls(facts, record, &shares, &mut steps)? {
         if !revoked.close.contains(&name) && !revoked.denied.contains(&name) {

@@ -48,6 +48,15 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
     ]
 }
 
+/// Settings of `[global]` that figures come from. They are not demanded: where an administrator's own line says something else those figures are
+/// absent, and that is told.
+pub const OBSERVED: &[(&str, &str)] = &[
+    // Counters of each smbd, with times.
+    ("smbd profiling level", "on"),
+    // Refused log-ins (level 2 is those alone), a line of JSON for each, in a file that Samba itself keeps small (max log size).
+    ("log level", "1 auth_json_audit:2@/var/log/samba/smbgw-auth.json"),
+];
+
 fn encryption(security: Security) -> &'static str {
     match security {
         Security::Standard => "desired",
@@ -372,7 +381,7 @@ pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, 
     let mut all = Vec::new();
     if let Some(security) = security {
         let mut g = Stanza::new("global");
-        for (name, value) in globals(security) {
+        for (name, value) in globals(security).into_iter().chain(OBSERVED.iter().copied()) {
             g.set(name, value);
         }
         for (name, value) in

@@ -71,7 +71,7 @@ pub fn smb_conf() -> String {
     let mut text = String::from(
         "# Samba of a gateway of smbgw. Its shares are in smbgw.conf, which is included at the end.\n[global]\n   workgroup = WORKGROUP\n   server role = standalone server\n   printing = bsd\n   logging = file\n   log file = /var/log/samba/log.smbd\n   max log size = 1000\n",
     );
-    for (name, value) in samba::globals(Security::Standard) {
+    for (name, value) in samba::globals(Security::Standard).into_iter().chain(samba::OBSERVED.iter().copied()) {
         text.push_str(&format!("   {name} = {value}\n"));
     }
     text

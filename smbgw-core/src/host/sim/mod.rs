@@ -46,9 +46,10 @@ use std::time::Duration;
 
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
+use crate::format::smb_profile::{self, Counters};
 use crate::host::guest::Server;
 use crate::host::programs;
-use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, Talk, TreeSeen, Walk};
+use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TailSeen, Talk, TreeSeen, Walk};
 use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
@@ -914,6 +915,23 @@ impl Host for SimHost {
             Ok(guard)
         })?;
         Ok(Box::new(SimLock { machine: Rc::clone(&self.0), path: path.to_owned(), guard }))
+    }
+
+    fn tail(&self, path: &Path, from: u64, limit: u64) -> Result<Option<TailSeen>> {
+        let Some(seen) = self.read(path, u64::MAX)? else { return Ok(None) };
+        let size = seen.content.len() as u64;
+        let at = usize::try_from(from.min(size)).unwrap_or(0);
+        let content = seen.content[at..].iter().copied().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+        Ok(Some(TailSeen { ino: 1, size, content }))
+    }
+
+    fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>> {
+        let Some(seen) = self.read(path, u64::MAX)? else { return Ok(None) };
+        Ok(Some(smb_profile::parse_file(&seen.content, wanted)?))
+    }
+
+    fn own_cpu_us(&self) -> u64 {
+        self.0.borrow().uptime_ms * 10
     }
 
     fn now_ms(&self) -> i64 {
