@@ -36,6 +36,8 @@ our %TIME = (
     first => 20,       # the first pause after a failure; each is twice the one before
     most => 600,
     thorough => 300,   # what cannot be seen without Samba's programs is looked at so often
+    figures => 10,     # from one look at the figures to the next; they have a beat of their own, which no cycle holds up
+    look => 30,        # a look that takes longer hangs
     tick => 1,
 );
 our $JOBS = 4;         # children at work at once, besides the long ones,
@@ -59,7 +61,7 @@ sub main {
         print { $word eq '--help' ? \*STDOUT : \*STDERR } "usage: pve-smbgateway-agent [--config FILE]\n";
         return $word eq '--help' ? 0 : 1;
     }
-    my $agent = bless { children => {}, queue => [], known => {}, beat => 0, alive => 0, cycle => 0, started => _ms(), warned => {} }, __PACKAGE__;
+    my $agent = bless { children => {}, queue => [], known => {}, figures => 0, beat => 0, alive => 0, cycle => 0, started => _ms(), warned => {} }, __PACKAGE__;
     local $@;
     my $rc = eval { $agent->_run(); 1 } ? 0 : 1;
     _log(3, PVE::SMBGateway::Error->from($@)->text()) if $rc;
@@ -87,13 +89,14 @@ sub _run {
             # whoever asks for it has removed a cause, or wants to know
             delete(@$_{qw(next mark)}) for values %{ $self->{known} };
         }
+        $self->_look_at_figures();
         if (!$self->{open} && _now() >= $next) {
             $self->{open} = _now();
             $self->{cycle}++;
             $self->_queue($_->($self)) for @TURNS;
         }
         $self->_start_jobs();
-        $self->_wait($self->{open} ? $TIME{tick} : _least($TIME{tick}, $next - _now()));
+        $self->_wait(_least($TIME{tick}, _least($self->{figures}, $self->{open} ? $self->{figures} : $next) - _now()));
         $self->_deadlines();
         if ($self->{open} && !$self->_in_cycle()) {
             $self->{took} = _now() - delete($self->{open});
@@ -128,7 +131,7 @@ sub _queue {
 # What the cycle still waits for.
 sub _in_cycle {
     my ($self) = @_;
-    return @{ $self->{queue} } + grep { !_is_long($_) } values %{ $self->{children} };
+    return @{ $self->{queue} } + grep { !$_->{apart} && !_is_long($_) } values %{ $self->{children} };
 }
 
 sub _is_long { my ($child) = @_; return _now() - $child->{since} >= $TIME{long} }
@@ -139,7 +142,7 @@ sub _start_jobs {
     my ($self) = @_;
     # what not even KILL ends takes nobody's place
     while (@{ $self->{queue} } && $MOST > grep { !$_->{killed} } values %{ $self->{children} }) {
-        last if $JOBS <= grep { !_is_long($_) } values %{ $self->{children} };
+        last if $JOBS <= grep { !$_->{apart} && !_is_long($_) } values %{ $self->{children} };
         $self->_fork(shift(@{ $self->{queue} }));
     }
     # all places are taken by what takes long: the rest has its turn in a later cycle
@@ -235,9 +238,9 @@ sub _deadlines {
             next if $now - $child->{termed} < $TIME{grace};
             $child->{killed} = $now;
             kill('KILL', $child->{pid});
-        } elsif ($now - $child->{heard} > $TIME{stall} || $now - $child->{since} > $TIME{job}) {
+        } elsif ($now - $child->{heard} > ($child->{stall} // $TIME{stall}) || $now - $child->{since} > $TIME{job}) {
             $child->{termed} = $now;
-            $child->{told} = sprintf('it hung: no step in %d s', $now - $child->{heard}) if $now - $child->{heard} > $TIME{stall};
+            $child->{told} = sprintf('it hung: no step in %d s', $now - $child->{heard}) if $now - $child->{heard} > ($child->{stall} // $TIME{stall});
             $child->{told} //= sprintf('it was not over after %d s', $now - $child->{since});
             _log(4, "$child->{name}: $child->{told}; it is ended");
             kill('TERM', $child->{pid});
@@ -286,7 +289,7 @@ sub _gateways {
                 %names = () if !$result->{same};
                 $agent->{listed} = { digest => $result->{digest}, names => $result->{names} } if !$result->{same};
                 $names{$_} = 1 for @{ $result->{names} };
-                delete(@{ $agent->{known} }{ grep { !$names{$_} && $_ ne 'list of gateways' } keys %{ $agent->{known} } });
+                delete(@{ $agent->{known} }{ grep { !$names{$_} && $_ ne 'list of gateways' && $_ ne 'figures' } keys %{ $agent->{known} } });
             }
             my $digest = $result ? $result->{digest} : undef;
             return map { $agent->_gateway($_, $digest) } sort { ($b eq 'native') <=> ($a eq 'native') || $a cmp $b } keys %names;
@@ -365,6 +368,30 @@ sub _judge {
     return;
 }
 
+# --- figures ------------------------------------------------------------------------------------------------------------
+
+# One look for all readers, in one child. It goes on beside one that not even KILL ends: the library leaves out the gateway at which that hangs.
+sub _look_at_figures {
+    my ($self) = @_;
+    return if _now() < $self->{figures};
+    # on its beat, however long it took; what was missed is not made up for
+    my $next = $self->{figures} + $TIME{figures};
+    $self->{figures} = $next > _now() ? $next : _now() + $TIME{figures};
+    my @there = grep { $_->{name} eq 'figures' } values %{ $self->{children} };
+    return if @there > 2 || grep { !$_->{killed} } @there;
+    $self->_fork({
+        name => 'figures', apart => 1, stall => $TIME{look},
+        work => sub { return PVE::SMBGateway::Native::query('scrape', {}) },
+        done => sub {
+            my ($agent, $result, $why) = @_;
+            $agent->_judge('figures', $result, $why);
+            delete($agent->{known}->{figures}->{next});
+            return;
+        },
+    });
+    return;
+}
+
 # --- signs of life ------------------------------------------------------------------------------------------------------
 
 # To systemd, by a datagram (sd_notify(3)); nothing where it did not start us.
@@ -392,7 +419,7 @@ sub _beat {
     $self->{beat} = _now();
     my $shift = _ms() - _now() * 1000;
     my %gateways;
-    for my $name (grep { $_ ne 'list of gateways' || $self->{known}->{$_}->{failures} } keys %{ $self->{known} }) {
+    for my $name (grep { !m/\A(?:list of gateways|figures)\z/ || $self->{known}->{$_}->{failures} } keys %{ $self->{known} }) {
         my $k = $self->{known}->{$name};
         my ($child) = grep { $_->{name} eq "gateway $name" } values %{ $self->{children} };
         $gateways{$name} = {

@@ -7,6 +7,7 @@ mod doctor;
 mod domain;
 mod many;
 mod membership;
+mod metrics;
 mod one;
 mod params;
 mod run;
@@ -284,7 +285,11 @@ impl Context {
         let none = Usage { age_ms: -1, ..Usage::default() };
         let path = self.snapshot(id.as_str());
         let Some(file) = self.host.read(&path, 1 << 20)? else { return Ok(none) };
-        let Ok(hot) = serde_json::from_slice::<Hot>(&file.content) else { return Ok(none) };
+        Ok(serde_json::from_slice::<Hot>(&file.content).map_or(none, |hot| self.usage_of(&hot)))
+    }
+
+    /// The same, of a snapshot that was read already.
+    fn usage_of(&self, hot: &Hot) -> Usage {
         let age_ms = (self.host.now_ms() - hot.at).max(0);
         let mut usage = Usage { age_ms, active: hot.active && age_ms <= STALE_MS, ..Usage::default() };
         if let Some(l) = &hot.limited {
@@ -306,7 +311,7 @@ impl Context {
                 _ => usage.active = false,
             }
         }
-        Ok(usage)
+        usage
     }
 
     fn snapshot(&self, id: &str) -> PathBuf {
@@ -335,6 +340,7 @@ impl Context {
             "files" => self.files(params),
             "gateways" => self.gateway_list(),
             "turns" => self.turns(params),
+            "scrape" => self.scrape(),
             "templates" => self.templates(),
             "ad.check" => self.ad_check(params),
             "ad.users" => self.ad_accounts(params, false),

@@ -171,6 +171,7 @@ pub const OPERATIONS: &[Operation] = &[
     query("files", &[], &["gateway", "id", "user", "limit"], "Open files; on demand only: Samba goes through all that are open."),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),
     query("turns", &[], &["sections"], "The gateways that a reconcile of this node goes through."),
+    query("scrape", &[], &[], "Look at the figures of all gateways of this node, and keep them."),
     query("templates", &[], &[], "Templates for containers on this node."),
     query(
         "ad.check",

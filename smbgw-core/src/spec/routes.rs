@@ -111,6 +111,7 @@ pub const INTERNAL: &[(&str, &str)] = &[
     ("turns", "for the agent: whose turn it is"),
     ("check", "what it finds, create, update and plan say as well"),
     ("render", "for tests and support: the configuration as it would be written"),
+    ("scrape", "for the agent, every ten seconds; what it finds is in `metrics`"),
     ("sections", "for `repair --restore`, which is root's alone"),
 ];
 

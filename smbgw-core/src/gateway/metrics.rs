@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Figures of this node: one look at all gateways for everybody who wants figures, what is kept of it, and the questions that are answered from
+//! what was kept. It knows whose turn it is and how much time there is; how one gateway is looked at is in [`crate::collect`].
+//!
+//! Everything of a look is under the run directory (`metrics/`), so that it costs no disk: `current.json`, which is what readers get, `memory.json`,
+//! which the next look needs, and `at-work`, the gateway that is being looked at: if the look never comes back, that one is left out for a while.
+//! The store is on disk, and a look is good without it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::collect::{self, Memory, Target};
+use crate::effect::{FileSpec, Place};
+use crate::error::{Error, Kind, Result};
+use crate::facts::Paths;
+use crate::metrics::{self, Key, Sample, Scope, Scrape, Source, SourceState, by_name};
+use crate::plan::samba;
+use crate::spec::record::{Member, Record, ShareState};
+use crate::spec::section::Mode;
+use crate::status::Hot;
+
+/// How often the agent looks.
+pub(super) const EVERY_MS: i64 = 10_000;
+/// What a look may take in all; gateways that are left then have their turn first the next time.
+const BUDGET_MS: u64 = 8_000;
+/// A gateway that could not be looked into is left out for so long, each time twice as long.
+const FIRST_PAUSE_MS: i64 = 20_000;
+const LONGEST_PAUSE_MS: i64 = 600_000;
+
+/// What is remembered from one look to the next.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Remembered {
+    gateways: BTreeMap<String, Turn>,
+    /// Counters of the node.
+    failures: u64,
+    store_failures: u64,
+    cpu_us: u64,
+}
+
+/// A gateway, as the collector sees it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Turn {
+    memory: Memory,
+    /// When it was last looked at.
+    at: i64,
+    /// Not before this, and after how many failures.
+    next: i64,
+    failures: u32,
+    why: Option<String>,
+}
+
+/// What a snapshot has besides the hot path's part.
+#[derive(Deserialize)]
+struct Snapshot {
+    #[serde(flatten)]
+    hot: Hot,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    directory: Option<Directory>,
+}
+
+#[derive(Deserialize)]
+struct Directory {
+    #[serde(default)]
+    healthy: Option<bool>,
+}
+
+impl Context {
+    pub(super) fn metrics_dir(&self) -> PathBuf {
+        self.native.run_dir.join("metrics")
+    }
+
+    /// The last look, if there was one since the machine started.
+    pub(super) fn last_scrape(&self) -> Result<Option<Scrape>> {
+        let file = self.host.read(&self.metrics_dir().join("current.json"), 64 << 20)?;
+        // A damaged one is as none: the next look is seconds away.
+        Ok(file.and_then(|f| serde_json::from_slice(&f.content).ok()))
+    }
+
+    fn keep(&self, name: &str, doc: &impl Serialize) -> Result<()> {
+        let content =
+            serde_json::to_string(doc).map_err(|e| Error::new(Kind::Internal, "figures cannot be written down").caused_by(e))?;
+        let (uid, gid) = self.host.own_ids();
+        self.host.write_private(&FileSpec { path: self.metrics_dir().join(name), content, mode: 0o600, uid, gid })
+    }
+
+    /// `scrape`: looks at all gateways of this node. For the agent.
+    pub(super) fn scrape(&self) -> Result<Value> {
+        let host = &*self.host;
+        let dir = self.metrics_dir();
+        host.make_dir(&dir, 0o700)?;
+        let _held = host.lock(&dir.join("lock"), &format!("pid {} scrape", host.own_process().pid), Duration::ZERO)?;
+        let (now, began, cpu) = (host.now_ms(), host.monotonic_ms(), host.own_cpu_us());
+        let before = self.last_scrape()?;
+        let memory = host.read(&dir.join("memory.json"), 64 << 20)?;
+        let mut memory: Remembered = memory.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default();
+        let mut scrape = Scrape { node: self.node.clone(), at: now, ..Scrape::default() };
+
+        let hung = host.read_text(&dir.join("at-work"))?;
+        let mut gateways: Vec<(Paths, Record)> = self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node).collect();
+        memory.gateways.retain(|name, _| gateways.iter().any(|(p, _)| p.gateway.as_str() == name));
+        // Whoever has waited longest is first.
+        gateways.sort_by_key(|(p, _)| memory.gateways.get(p.gateway.as_str()).map_or(0, |t| t.at));
+        for (paths, record) in &gateways {
+            let name = paths.gateway.to_string();
+            let turn = memory.gateways.entry(name.clone()).or_default();
+            if hung.as_deref() == Some(name.as_str()) {
+                turn.fail(now, "the last look at it never came back");
+            }
+            scrape.shares.extend(record.shares.keys().map(|id| (id.clone(), name.clone())));
+            self.space_figures(record, &paths.gateway.to_string(), &mut scrape);
+            let left_out = if turn.next > now && turn.next - now <= LONGEST_PAUSE_MS {
+                Some(turn.why.clone().unwrap_or_default())
+            } else if host.monotonic_ms() - began > BUDGET_MS {
+                Some("the other gateways took all the time there is".to_owned())
+            } else {
+                None
+            };
+            match left_out {
+                Some(why) => scrape.sources.push(SourceState {
+                    source: Source::Service,
+                    gateway: Some(name.clone()),
+                    at: Some(turn.at).filter(|at| *at > 0),
+                    took_ms: 0,
+                    why: Some(why),
+                }),
+                None => self.look_at(paths, record, turn, now, &mut scrape)?,
+            }
+        }
+        if hung.is_some() || gateways.iter().any(|(p, _)| p.mode == Mode::Lxc) {
+            host.remove(&dir.join("at-work"))?;
+        }
+
+        let failed = scrape.sources.iter().filter(|s| s.why.is_some()).count() as u64;
+        memory.failures += failed;
+        memory.cpu_us += host.own_cpu_us() - cpu;
+        scrape.took_ms = host.monotonic_ms() - began;
+        let node = self.node.clone();
+        let mut put = |name: &str, value: f64| {
+            scrape.samples.extend(by_name(Scope::Node, name).map(|m| Sample { key: Key::new(m, &node), value }));
+        };
+        put("scrape_seconds", number(scrape.took_ms) / 1000.0);
+        put("scrape_failures", number(memory.failures));
+        put("store_failures", number(memory.store_failures));
+        put("collector_cpu", number(memory.cpu_us) / 1e6);
+        scrape.samples.sort_by(|a, b| a.key.cmp(&b.key));
+        scrape.rates = before.as_ref().map(|b| rates(b, &scrape)).unwrap_or_default();
+        self.keep("current.json", &scrape)?;
+        self.keep("memory.json", &memory)?;
+        Ok(json!({
+            "at": now, "took-ms": scrape.took_ms, "gateways": gateways.len(), "samples": scrape.samples.len(),
+            "failed": scrape.sources.iter().filter(|s| s.why.is_some()).collect::<Vec<_>>(),
+        }))
+    }
+
+    fn look_at(&self, paths: &Paths, record: &Record, turn: &mut Turn, now: i64, scrape: &mut Scrape) -> Result<()> {
+        let place = match (paths.mode, record.vmid) {
+            (Mode::Native, _) => Place::Node,
+            (Mode::Lxc, Some(vmid)) => Place::Ct(vmid),
+            // It is being built.
+            (Mode::Lxc, None) => return Ok(()),
+        };
+        if place != Place::Node {
+            let (uid, gid) = self.host.own_ids();
+            let path = self.metrics_dir().join("at-work");
+            self.host.write(&FileSpec { path, content: paths.gateway.to_string(), mode: 0o600, uid, gid })?;
+        }
+        let mut shares = BTreeMap::new();
+        for (id, e) in record.shares.iter().filter(|(_, e)| e.state != ShareState::Deleting) {
+            let name = e.section.get("share").unwrap_or(id).to_lowercase();
+            let tree = if paths.mode == Mode::Lxc { PathBuf::from(samba::TREES).join(id) } else { e.tree.path.clone() };
+            shares.insert(name, (id.clone(), tree));
+        }
+        // Whoever sets the globals of a Samba has it for himself.
+        let own = || self.host.read_text(&paths.own_conf).map(|t| t.is_some_and(|t| samba::own_sets_globals(&t)));
+        let alone = paths.mode == Mode::Lxc || (shares.len() == 1 && own()?);
+        let member = record.member.as_ref().is_some_and(Member::is_joined);
+        let target = Target { paths, place, shares: &shares, alone, member };
+        let found = collect::gateway(&self.machines(), &target, &mut turn.memory, now, EVERY_MS);
+        let lost = found.sources.iter().find(|s| s.source == Source::Service).and_then(|s| s.why.clone());
+        match lost {
+            Some(why) if place != Place::Node => turn.fail(now, &why),
+            _ => (turn.next, turn.failures, turn.why) = (0, 0, None),
+        }
+        turn.at = now;
+        scrape.samples.extend(found.samples);
+        scrape.sources.extend(found.sources);
+        Ok(())
+    }
+
+    /// What the snapshots say: space, limits, whether a share is served, and the health of a membership.
+    fn space_figures(&self, record: &Record, gateway: &str, scrape: &mut Scrape) {
+        let began = self.host.monotonic_ms();
+        let (mut missing, mut healthy, mut newest) = (Vec::new(), None, None);
+        for id in record.shares.keys() {
+            let file = self.host.read(&self.snapshot(id), 1 << 20).ok().flatten();
+            let Some(seen) = file.and_then(|f| serde_json::from_slice::<Snapshot>(&f.content).ok()) else {
+                missing.push(id.as_str());
+                continue;
+            };
+            newest = newest.max(Some(seen.hot.at));
+            healthy = healthy.or(seen.directory.and_then(|d| d.healthy));
+            let usage = self.usage_of(&seen.hot);
+            let mut put = |name: &str, value: f64| {
+                scrape.samples.extend(by_name(Scope::Share, name).map(|m| Sample { key: Key::new(m, id), value }));
+            };
+            put("ready", f64::from(u8::from(usage.active && seen.state == "ready")));
+            if usage.active && usage.total > 0 {
+                put("used_bytes", number(usage.used));
+                put("available_bytes", number(usage.avail));
+            }
+            if usage.limit > 0 {
+                put("limit_bytes", number(usage.limit));
+            }
+        }
+        if let (Some(well), Some(m)) = (healthy, by_name(Scope::Gateway, "domain_ok")) {
+            scrape.samples.push(Sample { key: Key::new(m, gateway), value: f64::from(u8::from(well)) });
+        }
+        let why =
+            (!missing.is_empty()).then(|| format!("nobody has looked at {} yet; pve-smbgateway reconcile", missing.join(", ")));
+        let took_ms = self.host.monotonic_ms() - began;
+        scrape.sources.push(SourceState { source: Source::Space, gateway: Some(gateway.to_owned()), at: newest, took_ms, why });
+    }
+}
+
+impl Turn {
+    fn fail(&mut self, now: i64, why: &str) {
+        let pause = FIRST_PAUSE_MS.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE_MS);
+        (self.failures, self.next, self.why) = (self.failures + 1, now + pause, Some(why.to_owned()));
+    }
+}
+
+/// Rates of counters between two looks. A smaller value is a new beginning, and a look long ago is none to compare with.
+fn rates(before: &Scrape, now: &Scrape) -> Vec<Sample> {
+    let passed = now.at - before.at;
+    if passed <= 0 || passed > 6 * EVERY_MS {
+        return Vec::new();
+    }
+    let old: BTreeMap<&Key, f64> = before.samples.iter().map(|s| (&s.key, s.value)).collect();
+    let rate = |s: &Sample| {
+        let counter = metrics::by_number(s.key.metric).is_some_and(|m| m.kind == metrics::Kind::Counter);
+        let was = old.get(&s.key).filter(|was| counter && **was <= s.value)?;
+        Some(Sample { key: s.key.clone(), value: (s.value - was) * 1000.0 / number(passed.unsigned_abs()) })
+    };
+    now.samples.iter().filter_map(rate).collect()
+}
+
+/// Exact up to 2⁵³.
+#[allow(clippy::cast_precision_loss)]
+fn number(n: u64) -> f64 {
+    n as f64
+}
