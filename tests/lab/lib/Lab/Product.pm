@@ -145,6 +145,14 @@ sub agent {
 }
 
 # What a failed call says, in one line for a diagnosis.
+# What the library answers to a question, asked without the command: what is for the agent alone.
+sub native {
+    my ($op, $params) = @_;
+    my $code = 'use PVE::SMBGateway::Native; use JSON::PP; print JSON::PP->new->canonical->utf8->encode(PVE::SMBGateway::Native::query($ARGV[0], JSON::PP->new->utf8->decode($ARGV[1])))';
+    my $r = Lab::Box::run([$^X, '-e', $code, $op, JSON::PP->new->utf8->encode($params // {})], timeout => 60);
+    return eval { JSON::PP->new->utf8->decode($r->{out}) } // die "$op: $r->{all}\n";
+}
+
 sub words_of {
     my ($r) = @_;
     my $e = $r->{error} // {};
