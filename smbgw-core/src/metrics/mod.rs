@@ -5,9 +5,11 @@
 //!
 //! A figure that cannot be known is absent, never zero: a scrape says for each source whether it answered and, if not, why.
 
+pub mod chart;
 pub mod export;
 pub mod openmetrics;
 pub mod quantity;
+pub mod report;
 pub mod when;
 
 use serde::{Deserialize, Serialize};
