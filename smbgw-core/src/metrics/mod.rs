@@ -13,6 +13,7 @@ pub mod report;
 pub mod when;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -341,6 +342,17 @@ pub fn by_number(number: u16) -> Option<&'static Metric> {
 /// A metric by scope and name.
 pub fn by_name(scope: Scope, name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.scope == scope && m.name == name)
+}
+
+/// The table as a document: `[{number, scope, name, kind, unit, source, prometheus, description, error}]`.
+pub fn document() -> Value {
+    let row = |m: &Metric| {
+        json!({
+            "number": m.number, "scope": m.scope, "name": m.name, "kind": m.kind, "unit": m.unit, "source": m.source,
+            "prometheus": openmetrics::sample_name(m), "description": m.text, "error": m.error,
+        })
+    };
+    Value::Array(METRICS.iter().map(row).collect())
 }
 
 /// Which series: a metric of an object.
