@@ -298,3 +298,102 @@ for i in range(int(sys.argv[2])):
 fn ours(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| w.starts_with("smbgw_")).map(str::to_owned).collect()
 }
+
+fn text_of<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer} in {value}"))
+}
+
+/// Panels with their queries.
+fn dashboard() -> (Value, Vec<(Value, Vec<String>)>) {
+    let text = fs::read_to_string(top().join("docs/grafana/smbgw.json")).expect("the dashboard");
+    let doc: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = doc["panels"].as_array().expect("panels").iter().filter(|p| p["type"] != "row");
+    let queries = |p: &Value| p["targets"].as_array().expect("targets").iter().map(|t| text_of(t, "/expr").to_owned()).collect();
+    let found = panels.map(|p| (p.clone(), queries(p))).collect();
+    (doc, found)
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_by_its_name() {
+    let (doc, panels) = dashboard();
+    assert!(doc["schemaVersion"].as_u64() >= Some(38));
+    let known: BTreeSet<String> = openmetrics::names().into_iter().collect();
+    let mut shown = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for (panel, queries) in &panels {
+        let title = text_of(panel, "/title");
+        assert!(ids.insert(panel["id"].as_u64()), "{title}: its number is another panel's");
+        assert_eq!(text_of(panel, "/datasource/uid"), "${datasource}", "{title}");
+        let place = |what: &str| panel["gridPos"][what].as_u64().expect("a place");
+        assert!(place("x") + place("w") <= 24, "{title}");
+        let unit = panel.pointer("/fieldConfig/defaults/unit").and_then(Value::as_str);
+        for query in queries {
+            for name in ours(query) {
+                assert!(known.contains(&name), "{title}: there is no {name}");
+                let before: Vec<&str> = query.split(&format!("{name}{{")).collect();
+                assert!(before.len() > 1, "{title}: {name} without the variables");
+                for b in &before[..before.len() - 1] {
+                    let counted = b.ends_with("rate(") || b.ends_with("increase(");
+                    assert_eq!(counted, name.ends_with("_total"), "{title}: {query}");
+                }
+                // A quotient has a unit of its own, and so has what was counted in a stretch.
+                let metric = METRICS.iter().find(|m| openmetrics::sample_name(m) == name);
+                if let Some(m) = metric.filter(|_| !query.contains(" / ") && !query.contains("count(") && !query.contains("increase(")) {
+                    let want: &[&str] = match (m.unit, m.kind) {
+                        (Unit::Bytes, Kind::Gauge) => &["bytes"],
+                        (Unit::Bytes, Kind::Counter) => &["binBps"],
+                        (Unit::Seconds, Kind::Gauge) => &["s"],
+                        (Unit::Seconds, Kind::Counter) => &["percentunit"],
+                        (Unit::Count, Kind::Gauge) => &["short"],
+                        (Unit::Count, Kind::Counter) => &["ops", "cps"],
+                        (Unit::State, _) => &[],
+                    };
+                    assert!(want.is_empty() || want.contains(&unit.unwrap_or("")), "{title}: {unit:?} for {name}");
+                }
+                shown.insert(name);
+            }
+        }
+    }
+    assert_eq!(known.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "not in the dashboard");
+    let variables: Vec<&Value> = doc["templating"]["list"].as_array().expect("variables").iter().collect();
+    assert_eq!(variables.iter().map(|v| text_of(v, "/name")).collect::<Vec<_>>(), ["datasource", "node", "gateway", "share"]);
+    for v in &variables[1..] {
+        assert!(ours(text_of(v, "/definition")).is_subset(&known), "{v}");
+    }
+}
+
+/// Queries of the dashboard and rules in the documents are those of Prometheus.
+#[test]
+fn queries_are_read_by_promtool() {
+    let Some(promtool) = promtool() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let check = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        fs::write(&file, text).expect("own directory");
+        let out = run(&promtool, &["check", "rules", &file.to_string_lossy()], None);
+        (out.status.success(), said(&out))
+    };
+    let mut rules = String::from("groups:\n- name: dashboard\n  rules:\n");
+    for (i, query) in dashboard().1.iter().flat_map(|(_, q)| q).enumerate() {
+        let query = query.replace("$__rate_interval", "5m");
+        rules.push_str(&format!("  - record: q:{i}\n    expr: {}\n", Value::from(query)));
+    }
+    let (good, said) = check("dashboard.yml", &rules);
+    assert!(good, "{said}");
+    assert!(!check("bad.yml", "groups:\n- name: a\n  rules:\n  - record: b\n    expr: rate(c\n").0);
+    // Rules in the document for administrators.
+    let doc = fs::read_to_string(top().join("docs/MONITORING.md")).expect("the document");
+    let example = doc.split("```yaml\n").skip(1).filter_map(|e| e.split("```").next()).find(|e| e.starts_with("groups:"));
+    let (good, said) = check("document.yml", example.expect("rules in MONITORING.md"));
+    assert!(good, "{said}");
+}
+
+#[test]
+fn the_document_names_what_there_is() {
+    let doc = fs::read_to_string(top().join("docs/MONITORING.md")).expect("the document");
+    let known: BTreeSet<String> = openmetrics::names().into_iter().collect();
+    let mut named = ours(&doc);
+    // The file of node_exporter, and a part of a name.
+    named.retain(|n| !n.ends_with('_'));
+    assert_eq!(named.symmetric_difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
+}
