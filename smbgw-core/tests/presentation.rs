@@ -66,14 +66,13 @@ fn names() -> impl Strategy<Value = String> {
 fn scrapes() -> impl Strategy<Value = Scrape> {
     let sample = (0..METRICS.len(), names(), prop_oneof![0.0..1e18, proptest::num::f64::ANY])
         .prop_map(|(i, object, value)| Sample { key: Key::new(&METRICS[i], &object), value });
-    let source =
-        (0..Source::ALL.len(), proptest::option::of(names()), any::<bool>()).prop_map(|(i, gateway, up)| SourceState {
-            source: Source::ALL[i],
-            gateway,
-            at: up.then_some(1_790_000_000_123),
-            took_ms: 3,
-            why: (!up).then(|| "why".to_owned()),
-        });
+    let source = (0..Source::ALL.len(), proptest::option::of(names()), any::<bool>()).prop_map(|(i, gateway, up)| SourceState {
+        source: Source::ALL[i],
+        gateway,
+        at: up.then_some(1_790_000_000_123),
+        took_ms: 3,
+        why: (!up).then(|| "why".to_owned()),
+    });
     let shares = proptest::collection::btree_map(names(), names(), 0..4);
     let lists = (proptest::collection::vec(sample, 0..40), proptest::collection::vec(source, 0..6));
     (names(), shares, lists).prop_map(|(node, shares, (samples, sources))| Scrape {
@@ -111,9 +110,7 @@ fn full() -> Scrape {
 fn corpus() -> Vec<Scrape> {
     let mut runner = TestRunner::deterministic();
     let strategy = scrapes();
-    std::iter::once(full())
-        .chain((0..100).map(|_| strategy.new_tree(&mut runner).expect("a scrape").current()))
-        .collect()
+    std::iter::once(full()).chain((0..100).map(|_| strategy.new_tree(&mut runner).expect("a scrape").current())).collect()
 }
 
 #[test]
@@ -215,14 +212,12 @@ fn csv_comes_back() {
     let object = "a,\"b\"\r\nc";
     let answer = Answer::new(metric, object, (0, 20_000), 10_000, vec![bucket(0, 1.0 / 3.0), bucket(10_000, 1e-9)]);
     fs::write(&file, export::csv(&answer)).expect("own directory");
-    let script = "import csv,json,sys\nprint(json.dumps(list(csv.reader(open(sys.argv[1],newline='',encoding='utf-8'),strict=True))))";
+    let script =
+        "import csv,json,sys\nprint(json.dumps(list(csv.reader(open(sys.argv[1],newline='',encoding='utf-8'),strict=True))))";
     let out = run(&python, &["-c", script, &file.to_string_lossy()], None);
     assert!(out.status.success(), "{}", said(&out));
     let rows: Vec<Vec<String>> = serde_json::from_slice(&out.stdout).expect("rows");
-    assert_eq!(
-        rows[0],
-        ["time", "scope", "object", "metric", "min_seconds", "max_seconds", "mean_seconds", "samples"]
-    );
+    assert_eq!(rows[0], ["time", "scope", "object", "metric", "min_seconds", "max_seconds", "mean_seconds", "samples"]);
     assert_eq!((rows.len(), rows[1][2].as_str(), rows[1][0].as_str()), (3, object, "1970-01-01T00:00:00Z"));
     assert_eq!(rows[1][6].parse(), Ok(1.0 / 3.0));
     assert_eq!(rows[2][6].parse(), Ok(1e-9));
@@ -244,8 +239,7 @@ fn charts_and_reports_are_well_formed() {
     let count = 40;
     for i in 0..count {
         let (name, answer) = next();
-        let look =
-            Look { id: &name, title: &name, zone: Zone(90), width: 640, height: 200, marks: &[], standalone: true };
+        let look = Look { id: &name, title: &name, zone: Zone(90), width: 640, height: 200, marks: &[], standalone: true };
         fs::write(dir.path().join(format!("{i}.svg")), chart::svg(&answer, &look)).expect("own directory");
         let mut share = Share::from_series(&name, Some(&name), &[answer], &[], 10_000, Zone(90));
         share.limit = Some(1e14);
@@ -338,7 +332,9 @@ fn the_dashboard_shows_every_metric_by_its_name() {
                 }
                 // A quotient has a unit of its own, and so has what was counted in a stretch.
                 let metric = METRICS.iter().find(|m| openmetrics::sample_name(m) == name);
-                if let Some(m) = metric.filter(|_| !query.contains(" / ") && !query.contains("count(") && !query.contains("increase(")) {
+                if let Some(m) =
+                    metric.filter(|_| !query.contains(" / ") && !query.contains("count(") && !query.contains("increase("))
+                {
                     let want: &[&str] = match (m.unit, m.kind) {
                         (Unit::Bytes, Kind::Gauge) => &["bytes"],
                         (Unit::Bytes, Kind::Counter) => &["binBps"],
@@ -383,9 +379,17 @@ fn queries_are_read_by_promtool() {
     assert!(!check("bad.yml", "groups:\n- name: a\n  rules:\n  - record: b\n    expr: rate(c\n").0);
     // Rules in the document for administrators.
     let doc = fs::read_to_string(top().join("docs/MONITORING.md")).expect("the document");
-    let example = doc.split("```yaml\n").skip(1).filter_map(|e| e.split("```").next()).find(|e| e.starts_with("groups:"));
-    let (good, said) = check("document.yml", example.expect("rules in MONITORING.md"));
+    let example = |begin: &str| {
+        let mut examples = doc.split("```yaml\n").skip(1).filter_map(|e| e.split("```").next());
+        examples.find(|e| e.starts_with(begin)).unwrap_or_else(|| panic!("no {begin} in MONITORING.md"))
+    };
+    let (good, said) = check("document.yml", example("groups:"));
     assert!(good, "{said}");
+    // And its configuration; files that it names are not here.
+    let file = dir.path().join("prometheus.yml");
+    fs::write(&file, example("scrape_configs:")).expect("own directory");
+    let out = run(&promtool, &["check", "config", "--syntax-only", &file.to_string_lossy()], None);
+    assert!(out.status.success(), "{}", self::said(&out));
 }
 
 #[test]
