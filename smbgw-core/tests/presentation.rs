@@ -136,8 +136,9 @@ for i in range(int(sys.argv[2])):
 "#;
     let out = run(&python, &["-c", script, &dir.path().to_string_lossy(), &texts.len().to_string()], None);
     assert!(out.status.success(), "{}", said(&out));
-    let families: Vec<(String, String, String, Vec<(String, Value, f64)>)> =
-        serde_json::from_slice(&out.stdout).expect("what was read");
+    // Name, kind, unit, and samples: name, labels, value.
+    type Family = (String, String, String, Vec<(String, Value, f64)>);
+    let families: Vec<Family> = serde_json::from_slice(&out.stdout).expect("what was read");
     for m in METRICS {
         let name = openmetrics::family(m);
         let f = families.iter().find(|f| f.0 == name).unwrap_or_else(|| panic!("{name} was not read"));

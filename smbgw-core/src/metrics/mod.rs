@@ -134,6 +134,8 @@ pub struct Metric {
     pub error: &'static str,
 }
 
+// A line of the table, in the order of its columns.
+#[allow(clippy::too_many_arguments)]
 const fn metric(
     number: u16,
     scope: Scope,

@@ -737,7 +737,7 @@ fn figures(out: &mut String, charts: &[Answer], limit: Option<f64>, zone: Zone, 
         let marks: Vec<_> = limit.filter(|_| a.metric == "used_bytes").map(|l| chart::mark(a, "limit", l)).into_iter().collect();
         let id = format!("chart-{number}");
         let look = Look { id: &id, title: &title, zone, width: 860, height: 200, marks: &marks, standalone: false };
-        let _ = write!(out, "<figure>{}</figure>\n", chart::svg(a, &look));
+        let _ = writeln!(out, "<figure>{}</figure>", chart::svg(a, &look));
     }
 }
 
