@@ -5,7 +5,15 @@
 //!
 //! A figure that cannot be known is absent, never zero: a scrape says for each source whether it answered and, if not, why.
 
+pub mod chart;
+pub mod export;
+pub mod openmetrics;
+pub mod quantity;
+pub mod report;
+pub mod when;
+
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +134,8 @@ pub struct Metric {
     pub error: &'static str,
 }
 
+// A line of the table, in the order of its columns.
+#[allow(clippy::too_many_arguments)]
 const fn metric(
     number: u16,
     scope: Scope,
@@ -334,6 +344,17 @@ pub fn by_number(number: u16) -> Option<&'static Metric> {
 /// A metric by scope and name.
 pub fn by_name(scope: Scope, name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.scope == scope && m.name == name)
+}
+
+/// The table as a document: `[{number, scope, name, kind, unit, source, prometheus, description, error}]`.
+pub fn document() -> Value {
+    let row = |m: &Metric| {
+        json!({
+            "number": m.number, "scope": m.scope, "name": m.name, "kind": m.kind, "unit": m.unit, "source": m.source,
+            "prometheus": openmetrics::sample_name(m), "description": m.text, "error": m.error,
+        })
+    };
+    Value::Array(METRICS.iter().map(row).collect())
 }
 
 /// Which series: a metric of an object.

@@ -531,6 +531,7 @@ pub fn schema(op: &str) -> Option<Value> {
                 ("properties", list(map("A property."), "Of a section.")),
                 ("operations", list(map("An operation."), "All of them.")),
                 ("parameters", list(map("A parameter."), "Of operations.")),
+                ("metrics", list(map("A metric."), "What is measured.")),
             ],
             "The tables.",
         ),
