@@ -26,6 +26,8 @@ use crate::host::real::RealHost;
 use crate::host::{Host, Machines};
 use crate::journal::OpState;
 use crate::journal::store::Store;
+use crate::metrics::alert;
+use crate::metrics::alert;
 use crate::observe::{self, Need};
 use crate::plan::step::JoinBy;
 use crate::plan::{self, Intent, samba, template};
@@ -319,9 +321,10 @@ impl Context {
     pub fn query(&self, op: &str, params: &Value) -> Result<Value> {
         check_params(op, params, ops::Effect::Query)?;
         match op {
-            "schema" => {
-                Ok(json!({"properties": schema::document(), "operations": ops::document(), "parameters": routes::document()}))
-            }
+            "schema" => Ok(json!({
+                "properties": schema::document(), "operations": ops::document(), "parameters": routes::document(),
+                "alerts": alert::code::document(),
+            })),
             "check" => self.check(params),
             "plan" => self.plan(params),
             "render" => self.render(params),

@@ -7,6 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod alert;
+pub mod forecast;
+
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
