@@ -27,7 +27,6 @@ use crate::host::{Host, Machines};
 use crate::journal::OpState;
 use crate::journal::store::Store;
 use crate::metrics::alert;
-use crate::metrics::alert;
 use crate::observe::{self, Need};
 use crate::plan::step::JoinBy;
 use crate::plan::{self, Intent, samba, template};

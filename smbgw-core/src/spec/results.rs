@@ -531,6 +531,7 @@ pub fn schema(op: &str) -> Option<Value> {
                 ("properties", list(map("A property."), "Of a section.")),
                 ("operations", list(map("An operation."), "All of them.")),
                 ("parameters", list(map("A parameter."), "Of operations.")),
+                ("alerts", list(map("An alert."), "Codes and how they are judged by default.")),
             ],
             "The tables.",
         ),
