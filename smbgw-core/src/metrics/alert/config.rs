@@ -302,8 +302,8 @@ fn rule_document(code: Code, rule: &Rule) -> Value {
 }
 
 fn read_sink(at: &str, sink: Sink, map: &Map<String, Value>, d: &mut Delivery, wrong: &mut Vec<Problem>) {
-    // A command that is described is wanted.
-    d.on = map.contains_key("argv") || d.on;
+    // A command that is named is wanted.
+    d.on = map.get("argv").and_then(Value::as_array).is_some_and(|a| !a.is_empty()) || d.on;
     for (key, value) in map {
         let mut bad = |why: &str| wrong.push(Problem::new(format!("{at}.{key}"), why));
         match (key.as_str(), sink) {
@@ -323,7 +323,7 @@ fn read_sink(at: &str, sink: Sink, map: &Map<String, Value>, d: &mut Delivery, w
                 let list = value.as_array().filter(|l| l.len() <= 64).map(|l| l.iter().map(|v| v.as_str().map(str::to_owned)));
                 match list.and_then(Iterator::collect::<Option<Vec<String>>>) {
                     Some(argv) if argv.iter().any(|a| a.contains('\0')) => bad("contains NUL"),
-                    Some(argv) if argv.first().is_some_and(|p| p.starts_with('/')) => d.argv = argv,
+                    Some(argv) if argv.first().is_none_or(|p| p.starts_with('/')) => d.argv = argv,
                     _ => bad("a list of texts, the first of them the absolute path of a program; no shell reads it"),
                 }
             }
