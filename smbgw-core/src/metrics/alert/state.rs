@@ -233,6 +233,9 @@ pub struct Outcome {
     /// Nothing was tried, because an earlier event to the same sink failed: the attempt does not count.
     #[serde(default)]
     pub untried: bool,
+    /// This machine has no such sink (Proxmox's notifications on plain Debian): it need not be told.
+    #[serde(default)]
+    pub absent: bool,
     /// Why it was not told.
     #[serde(default)]
     pub why: String,
@@ -445,7 +448,8 @@ impl State {
                 if !due || all.len() >= MOST_DUE {
                     behind.insert(name.clone());
                 }
-                if !behind.contains(name) {
+                // One whose attempts are used up is given up by `delivered`.
+                if !behind.contains(name) && *attempts < MOST_ATTEMPTS {
                     *attempts += 1;
                     *next = now_ms + pause(*attempts);
                     sinks.push(sink.name());
@@ -471,6 +475,11 @@ impl State {
                 continue;
             }
             let health = self.sinks.entry(o.sink.clone()).or_default();
+            if o.absent {
+                w.to.remove(&o.sink);
+                *health = Health { sent: health.sent, lost: health.lost, why: Some(o.why.clone()), since: None };
+                continue;
+            }
             if o.sent {
                 w.to.remove(&o.sink);
                 health.sent += 1;

@@ -538,7 +538,7 @@ fn deliver(w: &mut World, fails: &[&str], got: &mut Vec<(String, String)>) -> Ve
                 down.push(sink);
             }
             let why = if sent { String::new() } else { "no route".into() };
-            outcomes.push(Outcome { id: d.event.id.clone(), sink: (*sink).to_owned(), sent, untried, why });
+            outcomes.push(Outcome { id: d.event.id.clone(), sink: (*sink).to_owned(), sent, untried, absent: false, why });
         }
     }
     let notes = w.state.delivered(&outcomes, w.now);
@@ -601,6 +601,25 @@ fn a_sink_that_never_works_is_given_up_and_counted() {
     }
     assert_eq!(attempts as u32, MOST_ATTEMPTS);
     assert_eq!(w.state.document(w.now)["waiting"], 0);
+}
+
+#[test]
+fn a_sink_that_is_not_here_is_neither_told_nor_missed() {
+    let mut w = World::new(json!({"sinks": {"syslog": "off"}}));
+    w.usage(Some(99.0)).run(90);
+    let due = w.state.take(w.now);
+    let outcome = Outcome {
+        id: due[0].event.id.clone(),
+        sink: "notify".into(),
+        sent: false,
+        untried: false,
+        absent: true,
+        why: "PVE::Notify is not here".into(),
+    };
+    assert_eq!(w.state.delivered(&[outcome], w.now), [] as [&str; 0]);
+    let doc = w.state.document(w.now);
+    assert_eq!((doc["waiting"].as_u64(), doc["sinks"]["notify"]["lost"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(doc["sinks"]["notify"]["why"], "PVE::Notify is not here");
 }
 
 #[test]
