@@ -84,6 +84,7 @@ sub _syslog {
         my ($event) = @_;
         _within($DEADLINE{syslog}, sub {
             # by the socket: the C library's own way never says that nobody listens
+            -S $LOG_SOCKET or die "nobody listens at $LOG_SOCKET\n";
             Sys::Syslog::setlogsock({ type => 'unix', path => $LOG_SOCKET }) or die "nobody listens at $LOG_SOCKET\n";
             Sys::Syslog::openlog('smbgw', 'nofatal,ndelay', 'daemon') or die "nobody listens at $LOG_SOCKET\n";
             Sys::Syslog::syslog($event->{event} eq 'clear' ? 'notice' : $PRIORITY{ $event->{severity} }, '%s', _log_line($event)) or die "nobody listens at $LOG_SOCKET\n";
