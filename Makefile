@@ -101,6 +101,8 @@ install-pve:
 	set -e; for file in $(wildcard PVE/bin/*); do $(INSTALL) -D -m 0755 "$$file" "$(DESTDIR)$(PREFIX)/sbin/$${file##*/}"; done
 	set -e; for file in $(wildcard PVE/systemd/*.service); do \
 		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(UNITDIR)/$${file##*/}"; done
+	set -e; for file in $(wildcard PVE/templates/default/*.hbs); do \
+		$(INSTALL) -D -m 0644 "$$file" "$(DESTDIR)$(PREFIX)/share/pve-manager/templates/default/$${file##*/}"; done
 	$(INSTALL) -D -m 0644 PVE/completion/pve-smbgateway "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pve-smbgateway"
 	$(INSTALL) -D -m 0644 PVE/completion/_pve-smbgateway "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_pve-smbgateway"
 	$(INSTALL) -d "$(DESTDIR)$(PREFIX)/share/man/man1"

@@ -5,9 +5,9 @@
 mod defer;
 mod doctor;
 mod domain;
+mod figures;
 mod many;
 mod membership;
-mod metrics;
 mod one;
 mod params;
 mod run;
@@ -27,7 +27,7 @@ use crate::host::real::RealHost;
 use crate::host::{Host, Machines};
 use crate::journal::OpState;
 use crate::journal::store::Store;
-use crate::metrics;
+use crate::metrics::{self, alert};
 use crate::observe::{self, Need};
 use crate::plan::step::JoinBy;
 use crate::plan::{self, Intent, samba, template};
@@ -328,6 +328,7 @@ impl Context {
             "schema" => Ok(json!({
                 "properties": schema::document(), "operations": ops::document(), "parameters": routes::document(),
                 "metrics": metrics::document(),
+                "alerts": alert::code::document(),
             })),
             "check" => self.check(params),
             "plan" => self.plan(params),

@@ -15,6 +15,9 @@ pub mod when;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub mod alert;
+pub mod forecast;
+
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

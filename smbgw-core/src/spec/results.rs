@@ -532,6 +532,7 @@ pub fn schema(op: &str) -> Option<Value> {
                 ("operations", list(map("An operation."), "All of them.")),
                 ("parameters", list(map("A parameter."), "Of operations.")),
                 ("metrics", list(map("A metric."), "What is measured.")),
+                ("alerts", list(map("An alert."), "Codes and how they are judged by default.")),
             ],
             "The tables.",
         ),

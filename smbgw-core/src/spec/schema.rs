@@ -43,6 +43,8 @@ pub enum Form {
     Size,
     /// `user=size`, separated by commas.
     UserSizes,
+    /// `alert=thresholds`, separated by commas.
+    Alerts,
 }
 
 /// One property.
@@ -177,6 +179,12 @@ pub const PROPERTIES: &[Property] = &[
         "standard: SMB 3.1.1 with signing; high: encryption required as well.",
     ),
     ours("smbgw-profile", Form::Enum(&["office"]), Some("office"), "Option set: office (people share files)."),
+    ours(
+        "smbgw-alerts",
+        Form::Alerts,
+        None,
+        "Thresholds of the share's alerts: usage=85/92/97,sessions=200,latency=off; what it does not name is as the rules of the node say.",
+    ),
     guest(
         "smbgw-net",
         Form::Net,
@@ -223,6 +231,7 @@ impl Form {
             Form::Template => ("string", "template"),
             Form::Size => ("string", "size"),
             Form::UserSizes => ("string", "user-sizes"),
+            Form::Alerts => ("string", "alert-rules"),
         }
     }
 }

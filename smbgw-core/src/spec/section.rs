@@ -13,6 +13,7 @@ use super::domain::DomainSpec;
 use super::guest::{self, GuestSpec};
 use super::{schema, settings};
 use crate::error::{Error, Kind, Problem, Result};
+use crate::metrics::alert;
 use crate::types::{ByteSize, GatewayId, NodeName, ShareName, StoreId, UserName, shorten};
 
 /// The name of the one native gateway of a node.
@@ -612,6 +613,10 @@ pub fn check(id: &str, section: &Section, around: &Surroundings) -> std::result:
         _ => Security::Standard,
     };
     c.word("smbgw-profile");
+    // Nothing is planned from it: who judges figures reads the recorded section.
+    for why in c.get(alert::config::PROPERTY).and_then(|t| alert::config::short(t).err()).into_iter().flatten() {
+        c.complain(alert::config::PROPERTY, why);
+    }
     if security == Security::High && domain.as_ref().is_some_and(|d| !d.fallback.is_empty()) {
         c.complain("smbgw-ad-fallback", "local users log in by NTLM, which smbgw-security high forbids");
     }
@@ -960,12 +965,13 @@ mod tests {
             ("nodes", "a_b"),
             ("smbgw-quota", "1GB"),
             ("content", "snippets"),
+            ("smbgw-alerts", "usage=90/80,nonsense=1"),
         ]);
         s.insert("path".into(), "relative".into());
         s.insert("smbgw-mode".into(), "vm".into());
         let e = check("office", &s, &around(&[])).expect_err("all wrong");
         let keys: Vec<_> = e.problems().iter().map(|p| p.property.as_str()).collect();
-        for want in ["path", "share", "smbgw-access", "nodes", "smbgw-quota", "content", "smbgw-mode"] {
+        for want in ["path", "share", "smbgw-access", "nodes", "smbgw-quota", "content", "smbgw-mode", "smbgw-alerts"] {
             assert!(keys.contains(&want), "{want} missing in {keys:?}");
         }
         assert_eq!(e.kind(), Kind::Invalid);

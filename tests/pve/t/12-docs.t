@@ -74,9 +74,11 @@ if (open(my $fh, '<', "$Harness::TOP/include/smbgw.h")) {
 my $dir = File::Temp::tempdir(CLEANUP => 1);
 is(system($^X, "$Harness::TOP/PVE/gen-docs", $dir), 0, 'gen-docs');
 sub text { my ($name) = @_; open(my $fh, '<:raw', $name) or return ''; local $/; return <$fh> }
-for my $name (qw(docs/CLI.md docs/API.md docs/MONITORING.md PVE/doc/pve-smbgateway.pod PVE/completion/pve-smbgateway PVE/completion/_pve-smbgateway)) {
+for my $name (qw(docs/CLI.md docs/API.md docs/ALERTS.md docs/MONITORING.md PVE/doc/pve-smbgateway.pod PVE/completion/pve-smbgateway PVE/completion/_pve-smbgateway)) {
     ok(length(text("$dir/$name")) > 1000 && text("$dir/$name") eq text("$Harness::TOP/$name"), "$name is up to date (else run PVE/gen-docs)");
 }
+my $alerts = text("$dir/docs/ALERTS.md");
+for my $a (@PVE::SMBGateway::Schema::ALERTS) { like($alerts, qr/^### \Q$a->{code}\E$/m, "ALERTS.md has $a->{code}") or last }
 my $checker = Pod::Checker->new(-warnings => 1);
 open(my $null, '>', \my $complaints);
 $checker->parse_from_file("$dir/PVE/doc/pve-smbgateway.pod", $null);
