@@ -5,6 +5,9 @@
 //!
 //! A figure that cannot be known is absent, never zero: a scrape says for each source whether it answered and, if not, why.
 
+pub mod chunk;
+pub mod rollup;
+
 use serde::{Deserialize, Serialize};
 
 /// What a metric is about.
