@@ -2,6 +2,7 @@
 //! Tiers, their blocks of time, and the keys of blocks and chunks: all chunks of a block lie side by side, so that making and removing a block
 //! touches few pages. It must not know what is in a chunk.
 
+use super::head::SERIES;
 use super::{Retention, Store, Tier};
 use crate::error::Result;
 use crate::metrics::rollup::{HOUR_MS, MINUTE_MS, floor};
@@ -91,7 +92,7 @@ pub(super) fn block(id: i64, upto: Option<u32>) -> Block {
         1 => Tier::Minute,
         _ => Tier::Hour,
     };
-    Block { tier, start: (id >> 24 & 0x3_ffff_ffff) * MINUTE_MS, upto }
+    Block { tier, start: (id >> 24 & 0x3_ffff_ffff) * MINUTE_MS, upto: upto.map(|u| u.min(SERIES)) }
 }
 
 impl Block {

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::{CheckpointMode, Wal};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{Opened, Settings, Store};
@@ -36,6 +37,23 @@ const KEEP_ASIDE: usize = 2;
 /// What lies beside the file, in the order in which it is moved away: a log that stayed behind would be played into the next file.
 const BESIDE: [&str; 3] = ["-wal", "-shm", ""];
 
+/// What happens to a file that cannot be used.
+const ASIDE: &str = "it is set aside and a new one begun; nothing is to be done";
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// Pages of the log from which on it is written back. Each open reads the log, so it is kept short.
+const LOG_PAGES: i32 = 256;
+
+/// After a commit: writes a long log back into the file and empties it. SQLite's own way would not do here: it empties a log only with the
+/// next change of the same connection, and we have a new one for each call.
+fn write_back(log: &Wal, pages: i32) -> rusqlite::Result<()> {
+    if pages >= LOG_PAGES {
+        // Somebody reads, or there is no space: what was committed is safe in the log, and the next call tries again.
+        let _ = log.checkpoint_v2(CheckpointMode::TRUNCATE);
+    }
+    Ok(())
+}
+
 /// What SQLite says, as an error.
 pub(super) fn error(path: &Path, e: rusqlite::Error) -> Error {
     let code = e.sqlite_error_code();
@@ -45,16 +63,22 @@ pub(super) fn error(path: &Path, e: rusqlite::Error) -> Error {
             Error::new(Kind::Busy, format!("{name} is locked by another process"))
                 .remedy(format!("it is tried again; if it stays so, `fuser -v {name}` tells who has it open"))
         }
-        Some(ErrorCode::DiskFull) => Error::new(Kind::Io, format!("no space for {name}"))
-            .remedy("free space on its file system; older figures stay, new ones are taken as soon as there is space"),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::new(Kind::Corrupt, format!("{name} is damaged"))
-            .remedy("it is set aside and a new one begun; nothing is to be done"),
+        Some(ErrorCode::DiskFull) => Error::new(Kind::Io, format!("no space for {name}")).remedy(
+            "free space on its file system, or raise its limit; older figures stay, new ones are taken as soon as there is space",
+        ),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::new(Kind::Corrupt, format!("{name} is damaged")).remedy(ASIDE)
+        }
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             Error::new(Kind::Io, format!("{name} cannot be read or written")).remedy(
                 "look at its file system (`dmesg`, `df`, `mount`) and at the owner and mode of the file, which is root's alone",
             )
         }
         Some(ErrorCode::OutOfMemory) => Error::new(Kind::Io, format!("no memory for {name}")),
+        // Our statements fit the tables that we made, and what we read is of the type that we wrote: then these are not those.
+        None | Some(ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => {
+            Error::new(Kind::Corrupt, format!("{name} has other tables than were made")).remedy(ASIDE)
+        }
         _ => Error::new(Kind::Internal, format!("{name}: SQLite refused what we asked")),
     };
     made.caused_by(e)
@@ -99,7 +123,7 @@ fn migrate(store: &mut Store) -> Result<()> {
     }
     if version(store)? == 0 {
         // Both only work before the first table is made. Pages that become free are used again; a file that has become small is cut by upkeep.
-        store.run("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL")?;
+        store.run(&format!("PRAGMA page_size = {PAGE}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL"))?;
     }
     store.write(|store| {
         // Again, now that nobody else can change it.
@@ -114,7 +138,11 @@ fn try_open(path: &Path, settings: Settings) -> Result<Store> {
     let mut store = connect(path, settings, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrate(&mut store)?;
     // With a log a commit needs no sync: a death of ours loses nothing, a power cut the last minutes, and neither leaves a damaged file.
-    store.run("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 512; PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY")?;
+    store.run("PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY")?;
+    if let Some(limit) = settings.limit {
+        store.run(&format!("PRAGMA max_page_count = {}", (limit / PAGE).max(1)))?;
+    }
+    store.db.wal_hook(Some(write_back));
     Ok(store)
 }
 
@@ -182,6 +210,5 @@ pub(super) fn check(store: &Store) -> Result<()> {
     if found == "ok" {
         return Ok(());
     }
-    Err(Error::new(Kind::Corrupt, format!("{} is damaged: {found}", store.path.display()))
-        .remedy("it is set aside and a new one begun; nothing is to be done"))
+    Err(Error::new(Kind::Corrupt, format!("{} is damaged: {found}", store.path.display())).remedy(ASIDE))
 }

@@ -12,7 +12,7 @@ use crate::metrics::chunk::{self, PART};
 use crate::metrics::{Key, Sample, Scrape};
 
 /// Series that a store can have at a time.
-const SERIES: u32 = 1 << 22;
+pub(super) const SERIES: u32 = 1 << 22;
 /// Times from here on cannot be: the year 9999.
 pub(super) const LATEST: i64 = 253_402_300_800_000;
 /// Nothing may be stored so shortly after a scrape that is taken.

@@ -57,11 +57,13 @@ pub struct Settings {
     pub busy: Duration,
     /// What is kept.
     pub retention: Retention,
+    /// Bytes that the file may have at most. Where that is too little for the retention, new scrapes are refused until older ones have gone.
+    pub limit: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { busy: Duration::from_secs(2), retention: Retention::default() }
+        Self { busy: Duration::from_secs(2), retention: Retention::default(), limit: None }
     }
 }
 

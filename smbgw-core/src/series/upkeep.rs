@@ -34,17 +34,17 @@ const SWEEP_MS: i64 = 86_400_000;
 /// Remembers a scrape for what the clock is worth.
 pub(super) fn note(store: &Store, at: i64) -> Result<()> {
     let run = match (store.state("last")?, store.state("run")?) {
-        (Some(last), Some(run)) if at > last && at - last <= BREAK_MS => run,
+        (Some(last), Some(run)) if at > last && at.saturating_sub(last) <= BREAK_MS => run,
         _ => {
             store.set_state("run", at)?;
             at
         }
     };
     store.set_state("last", at)?;
-    if at - run >= SURE_MS {
+    if at.saturating_sub(run) >= SURE_MS {
         store.set_state("sure", at)?;
     }
-    if at - run >= SAFE_MS {
+    if at.saturating_sub(run) >= SAFE_MS {
         store.set_state("safe", at)?;
     }
     Ok(())
@@ -94,7 +94,7 @@ pub(super) fn keep_up(store: &mut Store, now: i64, steps: u32) -> Result<Upkeep>
 
 /// The time of the oldest scrape that is not packed.
 fn oldest(store: &Store) -> Result<Option<i64>> {
-    store.sql(|db| db.query_row("SELECT min(at) FROM scrape", [], |r| r.get(0)))
+    store.sql(|db| db.query_row("SELECT min(at) FROM scrape WHERE at BETWEEN 0 AND ?1", [head::LATEST], |r| r.get(0)))
 }
 
 fn next(store: &Store, now: i64) -> Result<Option<Step>> {
@@ -157,7 +157,8 @@ fn is_rolled(block: &Block, sure: i64) -> bool {
 
 /// The end of the numbers of series.
 fn end_of_numbers(store: &Store) -> Result<u32> {
-    store.sql(|db| db.query_row("SELECT ifnull(max(number) + 1, 0) FROM series", [], |r| r.get(0)))
+    let end: u32 = store.sql(|db| db.query_row("SELECT ifnull(max(number) + 1, 0) FROM series", [], |r| r.get(0)))?;
+    Ok(end.min(head::SERIES))
 }
 
 /// Writes down how far a block is made.
@@ -292,7 +293,7 @@ fn roll(store: &Store, block: Block, done: &mut Upkeep) -> Result<()> {
         for (number, shorter) in below.buckets.iter().filter(|(_, b)| !b.is_empty()) {
             let mut slots = vec![None; block.tier.slots()];
             for b in merge(shorter, unit) {
-                if let Some(slot) = slots.get_mut(((b.start - block.start) / unit) as usize) {
+                if let Some(slot) = slots.get_mut((b.start.saturating_sub(block.start) / unit) as usize) {
                     *slot = Some(b);
                 }
             }
