@@ -80,7 +80,8 @@ impl Share {
         };
         let most = if work { most } else { most / 12 };
         if self.dice.chance(0.02) {
-            self.sessions = if self.sessions < most && self.dice.chance(0.6) { self.sessions + 1 } else { self.sessions.saturating_sub(1) };
+            self.sessions =
+                if self.sessions < most && self.dice.chance(0.6) { self.sessions + 1 } else { self.sessions.saturating_sub(1) };
         }
         let d = &mut self.dice;
         // A client that is connected looks around; one in some of them works.
