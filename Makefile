@@ -46,15 +46,15 @@ build: lib guest xs
 lib:
 	$(CARGO) build --locked --profile $(PROFILE) -p smbgw-ffi
 
-# In a directory of its own: other flags would build everything else anew.
+# In a directory of its own: other flags would build everything else anew. Without default features: no SQLite.
 guest:
 	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
-		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) -p smbgw-core --bin smbgw-guest
+		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) --no-default-features -p smbgw-core --bin smbgw-guest
 
 # What every file system with limits has to do, for the lab and its emulated machines; see tests/quota.
 quota-suite:
 	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
-		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) -p smbgw-core --example quota-suite
+		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) --no-default-features -p smbgw-core --example quota-suite
 	$(INSTALL) -D -m 0755 $(GUEST_OUT)/examples/quota-suite $(CACHE)/quota-suite
 
 # Rewrites include/smbgw.h from smbgw-ffi/src. Review the difference.

@@ -24,7 +24,7 @@ my @warnings = qw(-Wall -Wextra -Werror -pedantic -g -O1);
 my @c        = ('gcc', '-std=c11', '-Wmissing-prototypes', '-Wshadow', @warnings);
 my @cxx      = ('g++', '-std=c++17', '-Wshadow', @warnings);
 my @san      = qw(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer);
-my @private  = qw(-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc);
+my @private  = qw(-lsqlite3 -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc);
 my %link     = (shared => ["-L$lib", '-lsmbgw'], static => ["$lib/libsmbgw.a", @private]);
 
 my %source = (

@@ -5,12 +5,17 @@
 //!
 //! A figure that cannot be known is absent, never zero: a scrape says for each source whether it answered and, if not, why.
 
+<<<<<<< HEAD
 pub mod chart;
 pub mod export;
 pub mod openmetrics;
 pub mod quantity;
 pub mod report;
 pub mod when;
+=======
+pub mod chunk;
+pub mod rollup;
+>>>>>>> store
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
