@@ -188,11 +188,13 @@ pub fn svg(answer: &Answer, look: &Look) -> String {
     for (at, label) in time_ticks(answer.from, answer.to, look.zone) {
         let _ = writeln!(
             out,
-            "<line class=\"r\" x1=\"{0:.1}\" y1=\"{1:.1}\" x2=\"{0:.1}\" y2=\"{2:.1}\"/><text x=\"{0:.1}\" y=\"{3:.1}\" text-anchor=\"middle\">{4}</text>",
+            "<line class=\"r\" x1=\"{0:.1}\" y1=\"{1:.1}\" x2=\"{0:.1}\" y2=\"{2:.1}\"/><text x=\"{0:.1}\" y=\"{3:.1}\" text-anchor=\"{4}\">{5}</text>",
             x(at as f64),
             frame.bottom,
             frame.bottom + 4.0,
             frame.bottom + 17.0,
+            // A label at the edge would be cut.
+            if frame.right - x(at as f64) < 16.0 { "end" } else { "middle" },
             escape(&label)
         );
     }
