@@ -41,7 +41,7 @@ my $PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 # What is needed and not there: a sentence for skip_all, or undef.
 sub missing {
     my ($suite) = @_;
-    my %package = (chroot => 'coreutils', 'dpkg-deb' => 'dpkg', zstd => 'zstd');
+    my %package = (chroot => 'coreutils', 'dpkg-deb' => 'dpkg', 'dpkg-scanpackages' => 'dpkg-dev', zstd => 'zstd');
     my $here = $suite eq Lab::Guests::suite();
     $package{debootstrap} = 'debootstrap' if !defined(system_archive($suite)) || !$here && !-d _root_elsewhere($suite);
     $package{lintian} = 'lintian' if $here;
@@ -113,16 +113,32 @@ sub _pack {
 
 sub version_of { my ($package) = @_; return (Lab::Box::run(['dpkg-deb', '--field', $package, 'Version'])->{out}) =~ s/\s+\z//r }
 
+# A package of a name, with nothing in it but what is given: more lines of its control file, and files of its control directory.
+sub empty_package {
+    my ($dir, $name, $version, $fields, %files) = @_;
+    my $tree = "$dir/$name.tree";
+    File::Path::make_path("$tree/DEBIAN");
+    Lab::Box::spew("$tree/DEBIAN/control", "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\n" . ($fields // '') . "Description: nothing, under a name\n", 0644);
+    Lab::Box::spew("$tree/DEBIAN/$_", $files{$_}, $_ eq 'triggers' ? 0644 : 0755) for keys %files;
+    my $file = "$dir/${name}_${version}_all.deb";
+    _pack($tree, $file);
+    File::Path::remove_tree($tree);
+    return $file;
+}
+
 # A package that stands for pve-manager as far as triggers go: it writes a line for each time that Proxmox's daemons would be reloaded.
 sub trigger_watch {
     my ($dir, $mark) = @_;
-    my $tree = "$dir/watch.tree";
-    File::Path::make_path("$tree/DEBIAN");
-    Lab::Box::spew("$tree/DEBIAN/control", "Package: trigger-watch\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\nDescription: counts reloads\n", 0644);
-    Lab::Box::spew("$tree/DEBIAN/triggers", "interest-noawait pve-api-updates\n", 0644);
-    Lab::Box::spew("$tree/DEBIAN/postinst", qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n), 0755);
-    _pack($tree, "$dir/trigger-watch.deb");
-    return "$dir/trigger-watch.deb";
+    return empty_package($dir, 'trigger-watch', 1, '', triggers => "interest-noawait pve-api-updates\n", postinst => qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n));
+}
+
+# Makes a repository of a directory with packages, as apt reads it from `deb [trusted=yes] file:DIRECTORY ./`.
+sub index_packages {
+    my ($dir) = @_;
+    my $r = Lab::Box::run(['dpkg-scanpackages', '--multiversion', $dir], timeout => 60);
+    die "no index of '$dir': $r->{all}" if !defined($r->{rc}) || $r->{rc} != 0;
+    Lab::Box::spew("$dir/Packages", $r->{out} =~ s!^Filename: \K.*/!./!mgr, 0644);
+    return;
 }
 
 # --- systems ----------------------------------------------------------------------------------------------------------
@@ -213,6 +229,9 @@ sub _build_elsewhere {
     _must('mount', '-t', 'proc', 'proc', "$root/proc");
     _must('mount', '-t', 'tmpfs', 'tmpfs', "$root/work");
     _must('cp', '/etc/resolv.conf', "$root/etc/resolv.conf");
+    # what this machine trusts: cargo may have to go through a proxy of its network
+    my $certificates = '/etc/ssl/certs/ca-certificates.crt';
+    _must('mount', '--bind', $certificates, "$root$certificates") if -e $certificates && -e "$root$certificates";
     # the sources alone: nothing of what was built here is of use there
     _must('tar', '-c', '-f', "$root/work/src.tar", '-C', $Lab::Box::ROOT, '--exclude=./target', '--exclude=./.cache', '--exclude=./.git', '.');
     File::Path::make_path("$root/work/smbgw");
