@@ -158,7 +158,7 @@ my $stock = text_of('/etc/samba/smb.conf');
 subtest 'what apt brings with them' => sub {
     mkdir('/tmp/described');
     Lab::Box::run(['cp', (map { $packages->{$_} } @Lab::Packages::NAMES), '/tmp/described']);
-    Lab::Packages::empty_package('/tmp/described', $_, '99') for qw(samba samba-common-bin smbclient libpve-storage-perl);
+    Lab::Packages::empty_package('/tmp/described', $_, '9:99') for qw(samba samba-common-bin smbclient libpve-storage-perl);
     bring_repository('/tmp/described');
     my $bare = join("\n", grep { !m/^Package: (?:samba|samba-common-bin|smbclient)$/m } split(/\n(?=Package: )/, text_of('/var/lib/dpkg/status')));
     my $node = "Package: pve-container\nStatus: install ok installed\nMaintainer: nobody\nArchitecture: all\nVersion: 5\nDescription: none\n";

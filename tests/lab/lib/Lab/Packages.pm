@@ -120,7 +120,7 @@ sub empty_package {
     File::Path::make_path("$tree/DEBIAN");
     Lab::Box::spew("$tree/DEBIAN/control", "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\n" . ($fields // '') . "Description: nothing, under a name\n", 0644);
     Lab::Box::spew("$tree/DEBIAN/$_", $files{$_}, $_ eq 'triggers' ? 0644 : 0755) for keys %files;
-    my $file = "$dir/${name}_${version}_all.deb";
+    my $file = "$dir/${name}_" . ($version =~ s/\A\d+://r) . '_all.deb';
     _pack($tree, $file);
     File::Path::remove_tree($tree);
     return $file;
