@@ -113,12 +113,12 @@ sub _pack {
 
 sub version_of { my ($package) = @_; return (Lab::Box::run(['dpkg-deb', '--field', $package, 'Version'])->{out}) =~ s/\s+\z//r }
 
-# A package of a name, with nothing in it but what is given: more lines of its control file, and files of its control directory.
+# A package of a name, with nothing in it; files of its control directory can be given.
 sub empty_package {
-    my ($dir, $name, $version, $fields, %files) = @_;
+    my ($dir, $name, $version, %files) = @_;
     my $tree = "$dir/$name.tree";
     File::Path::make_path("$tree/DEBIAN");
-    Lab::Box::spew("$tree/DEBIAN/control", "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\n" . ($fields // '') . "Description: nothing, under a name\n", 0644);
+    Lab::Box::spew("$tree/DEBIAN/control", "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\nDescription: nothing, under a name\n", 0644);
     Lab::Box::spew("$tree/DEBIAN/$_", $files{$_}, $_ eq 'triggers' ? 0644 : 0755) for keys %files;
     my $file = "$dir/${name}_" . ($version =~ s/\A\d+://r) . '_all.deb';
     _pack($tree, $file);
@@ -129,7 +129,7 @@ sub empty_package {
 # A package that stands for pve-manager as far as triggers go: it writes a line for each time that Proxmox's daemons would be reloaded.
 sub trigger_watch {
     my ($dir, $mark) = @_;
-    return empty_package($dir, 'trigger-watch', 1, '', triggers => "interest-noawait pve-api-updates\n", postinst => qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n));
+    return empty_package($dir, 'trigger-watch', 1, triggers => "interest-noawait pve-api-updates\n", postinst => qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n));
 }
 
 # Makes a repository of a directory with packages, as apt reads it from `deb [trusted=yes] file:DIRECTORY ./`.
