@@ -34,12 +34,11 @@ pub struct smbgw_usage {
 
 /// sizeof(smbgw_usage) in ABI 1; it stays when the struct grows.
 const FIRST_SIZE: usize = 48;
-/// Its size now.
-const SIZE: usize = 64;
 
 const _: () = {
     assert!(std::mem::offset_of!(smbgw_usage, size) == 0);
-    assert!(size_of::<usize>() != 8 || size_of::<smbgw_usage>() == SIZE);
+    // its size now
+    assert!(size_of::<usize>() != 8 || size_of::<smbgw_usage>() == 64);
 };
 
 /// Reads the numbers of the share `id`, without starting a process and without waiting for anything that may hang.

@@ -2,7 +2,8 @@
 
 # The Debian packages in a plain Debian with systemd as its first process, in a container: installed, used, upgraded while a client writes,
 # removed and purged. Clients connect from outside. Packages that are in .cache/deb are taken (`make deb`), others are built, which takes
-# minutes, and so does the system at its first time. SMBGW_PACKAGES_SUITE names another Debian than this machine's: bookworm, trixie.
+# minutes, and so does the system at its first time. SMBGW_PACKAGES_SUITE names another Debian than this machine's: bookworm, trixie;
+# packages-other.t runs this file with that.
 
 use strict;
 use warnings;
@@ -22,6 +23,8 @@ my $SUITE = $ENV{SMBGW_PACKAGES_SUITE} // Lab::Guests::suite();
 my $ID = 120;
 my $ADDRESS = Lab::Guests::address($ID);
 my $PASSWORD = 'in a package 1';
+# Without libsmbgw-dev, as docs/INSTALL.md names them.
+my @TO_REMOVE = qw(pve-smbgateway libsmbgw-perl libsmbgw0);
 my $RELOADS = '/var/log/reloads';
 
 my $why = Lab::Smb::missing() // Lab::Guests::missing();
@@ -34,10 +37,9 @@ Lab::Guests::storage();
 Lab::Packages::into_storage($SUITE);
 END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
 
-# Of the packages alone, and of those that this machine's lintian is for.
+# Of the packages alone.
 subtest 'lintian' => sub {
-    plan(skip_all => "this machine's lintian is not that of $SUITE") if $SUITE ne Lab::Guests::suite();
-    my $r = Lab::Box::run(['lintian', '--allow-root', '--fail-on', 'error,warning', '--tag-display-limit', '0', map { $packages->{$_} } @Lab::Packages::NAMES], timeout => 600);
+    my $r = Lab::Packages::lintian($SUITE);
     is($r->{rc}, 0, 'finds no error and nothing to warn of') or diag($r->{all});
 };
 
@@ -59,19 +61,56 @@ sub product {
     return (eval { JSON::PP::decode_json($r->{out}) } // {})->{data} // {};
 }
 
-# Brings packages into the container and installs them in one go; the paths of what is installed.
+# Brings packages into the container and installs them in one go, as docs/INSTALL.md says.
 sub install_packages {
     my ($name, @files) = @_;
     my @at;
     for my $file (@files) {
-        my $at = '/root/' . File::Basename::basename($file);
+        # where apt may read it as a user of its own
+        my $at = '/var/local/' . File::Basename::basename($file);
         my $r = Lab::Guests::pct(['push', $ID, $file, $at]);
         is($r->{rc}, 0, "$at is brought in") or diag($r->{all});
         push @at, $at;
     }
-    my $r = works_inside($name, ['dpkg', '--install', @at], timeout => 180);
-    unlike($r->{all}, qr/warning|error|fail|no such|cannot/i, 'without a complaint') or diag($r->{all});
+    return without_complaint($name, apt('install', @at));
+}
+
+sub without_complaint {
+    my ($name, $argv) = @_;
+    my $r = works_inside($name, $argv, timeout => 180);
+    unlike($r->{all}, qr/warning|error|fail|no such|cannot|still shares|not empty/i, 'without a complaint') or diag($r->{all});
     return $r;
+}
+
+# A repository inside, of packages that lie in a directory here, and apt's call that knows no other.
+my $REPOSITORY = '/var/local/apt';
+
+sub bring_repository {
+    my ($dir) = @_;
+    Lab::Packages::index_packages($dir);
+    my $r = Lab::Box::run(['tar', '-c', '-f', '/tmp/repository.tar', '-C', $dir, '.']);
+    is($r->{rc}, 0, 'a repository') or diag($r->{all});
+    is(Lab::Guests::pct(['push', $ID, '/tmp/repository.tar', '/root/repository.tar'])->{rc}, 0, 'is brought in');
+    inside(['rm', '-rf', $REPOSITORY]);
+    works_inside('a directory for it', ['mkdir', '-p', "$REPOSITORY/lists/partial"]);
+    works_inside('and lies there', ['tar', '-x', '-f', '/root/repository.tar', '-C', $REPOSITORY, '--no-same-owner']);
+    Lab::Box::spew('/tmp/sources.list', "deb [trusted=yes] file:$REPOSITORY ./\n");
+    Lab::Guests::pct(['push', $ID, '/tmp/sources.list', "$REPOSITORY/sources.list"]);
+    works_inside('apt reads it', apt('update'));
+    return;
+}
+
+sub apt {
+    my (@words) = @_;
+    return ['env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-q', '-y', '-o', "Dir::Etc::sourcelist=$REPOSITORY/sources.list", '-o', 'Dir::Etc::sourceparts=-', '-o', "Dir::State::lists=$REPOSITORY/lists", @words];
+}
+
+# What apt would install, by name.
+sub would_install {
+    my ($status, @words) = @_;
+    my $r = inside(apt('-s', '-o', "Dir::State::status=$status", 'install', @words));
+    diag($r->{all}) if $r->{rc} != 0;
+    return join(' ', $r->{rc} == 0 ? () : 'failed:', sort($r->{all} =~ m/^Inst (\S+)/mg));
 }
 
 sub client {
@@ -114,6 +153,28 @@ is(text_of('/proc/1/comm'), "systemd\n", 'systemd is its first process');
 ok(Lab::Guests::wait_port($ADDRESS, 445), 'and its Samba answers');
 works_inside('a tree', ['mkdir', '/srv/office']);
 my $stock = text_of('/etc/samba/smb.conf');
+
+# What apt makes of the names in the packages, on machines that are only described: this one, where nothing is served yet, and a Proxmox node.
+subtest 'what apt brings with them' => sub {
+    mkdir('/tmp/described');
+    Lab::Box::run(['cp', (map { $packages->{$_} } @Lab::Packages::NAMES), '/tmp/described']);
+    Lab::Packages::empty_package('/tmp/described', $_, '9:99') for qw(samba samba-common-bin smbclient libpve-storage-perl);
+    bring_repository('/tmp/described');
+    my $bare = join("\n", grep { !m/^Package: (?:samba|samba-common-bin|smbclient)$/m } split(/\n(?=Package: )/, text_of('/var/lib/dpkg/status')));
+    my $node = "Package: pve-container\nStatus: install ok installed\nMaintainer: nobody\nArchitecture: all\nVersion: 5\nDescription: none\n";
+    my $old = $node =~ s/pve-container/libpve-storage-perl/r;
+    my %status = (bare => $bare, node => "$bare\n$node", old => "$bare\n$node\n$old");
+    for my $name (sort keys %status) {
+        Lab::Box::spew("/tmp/status.$name", $status{$name});
+        is(Lab::Guests::pct(['push', $ID, "/tmp/status.$name", "$REPOSITORY/status.$name"])->{rc}, 0, "a machine '$name'");
+    }
+    my @ours = qw(libsmbgw-perl libsmbgw0 pve-smbgateway);
+    is(would_install("$REPOSITORY/status.bare", 'pve-smbgateway'), join(' ', @ours, qw(samba samba-common-bin smbclient)), 'the library and its module, and Samba where there are no containers');
+    is(would_install("$REPOSITORY/status.bare", '--no-install-recommends', 'pve-smbgateway'), "@ours", 'which an administrator can decline');
+    is(would_install("$REPOSITORY/status.node", 'pve-smbgateway'), "@ours", 'no Samba comes onto a Proxmox node');
+    is(would_install("$REPOSITORY/status.old", 'pve-smbgateway'), join(' ', 'libpve-storage-perl', @ours), "a storage stack that is too old has to be newer, and is made so");
+    is(would_install("$REPOSITORY/status.bare", 'libsmbgw-dev'), 'libsmbgw-dev libsmbgw0', 'who develops gets the library');
+};
 
 install_packages('somebody waits for the trigger', Lab::Packages::trigger_watch('/tmp', $RELOADS));
 
@@ -233,17 +294,49 @@ subtest 'purge, with a share' => sub {
 };
 
 subtest 'installed once more, the share is taken away' => sub {
-    install_packages('installed', map { $packages->{$_} } @Lab::Packages::NAMES);
+    without_complaint('by the name of one of them', apt('install', 'pve-smbgateway'));
+    is(unit('is-active'), 'active', 'the unit runs');
     is(round_trip('anna'), 'OK', 'a client is served');
     product('deleted', ['delete', 'office']);
     like(client('anna', 'ls'), qr/NT_STATUS/, 'nobody is served any more');
     is(text_of('/etc/samba/smb.conf'), $stock, "Samba's configuration is as it was before the first share");
 };
 
+# On a Proxmox node the sections are in /etc/pve. It is no node, so only the packages' scripts see this file.
+subtest 'removal and purge, with sections in the file of Proxmox' => sub {
+    my $cfg = "dir: local\n\tpath /var/lib/vz\n\nsmbgateway: office\n\tpath /srv/office\n\tusername anna\n\n";
+    my $put = sub {
+        my ($text, $path) = @_;
+        Lab::Box::spew('/tmp/put', $text);
+        works_inside('a directory', ['mkdir', '-p', File::Basename::dirname($path)]);
+        is(Lab::Guests::pct(['push', $ID, '/tmp/put', $path])->{rc}, 0, "$path is written");
+    };
+    $put->($cfg, '/etc/pve/storage.cfg');
+    my $r = works_inside('removed', apt('remove', @TO_REMOVE));
+    like($r->{all}, qr/there are still shares/, 'which says that there are shares');
+    like($r->{all}, qr/drops the sections.*repair --restore/s, 'and what Proxmox will do, and how they come back');
+    is(text_of('/etc/pve/storage.cfg'), $cfg, 'the sections are there');
+    my %state = ('gateways/office.json' => "{}\n", 'ops/9.json' => "{}\n", 'ops/9.open' => '', 'ops/8.json' => "{}\n", 'other' => "x\n");
+    $put->($state{$_}, "/var/lib/smbgw/$_") for sort keys %state;
+    $r = works_inside('purged', ['dpkg', '--purge', @TO_REMOVE]);
+    like($r->{all}, qr!records \(/var/lib/smbgw/gateways\) and sections are kept!, 'which says what is kept');
+    is(text_of('/etc/pve/storage.cfg'), $cfg, 'the sections are');
+    is(there("/var/lib/smbgw/$_"), 1, "$_ is") for qw(gateways/office.json ops/9.json ops/9.open);
+    is(there("/var/lib/smbgw/$_"), 0, "$_ is not") for qw(ops/8.json other);
+
+    without_complaint('installed', apt('install', 'pve-smbgateway'));
+    $cfg =~ s/^smbgateway:.*//ms;
+    $put->($cfg, '/etc/pve/storage.cfg');
+    without_complaint('purged when the sections are gone', apt('purge', @TO_REMOVE));
+    is(text_of('/etc/pve/storage.cfg'), $cfg, 'the file of Proxmox is as it was');
+    is(there('/var/lib/smbgw'), 0, 'and the state is gone');
+    works_inside('nothing of Proxmox', ['rm', '-r', '/etc/pve']);
+    without_complaint('installed once more', apt('install', 'pve-smbgateway'));
+};
+
 subtest 'purge, without a share' => sub {
     my $before = reloads();
-    my $r = works_inside('purged', ['dpkg', '--purge', reverse @Lab::Packages::NAMES]);
-    unlike($r->{all}, qr/still shares|not empty|warning/, 'nothing is said') or diag($r->{all});
+    without_complaint('purged', apt('purge', @TO_REMOVE));
     is(there($_), 0, "$_ is gone") for qw(/var/lib/smbgw /run/smbgw /etc/smbgw);
     is(inside(['find', '/etc', '/usr', '/var/lib', '-path', '/usr/share/doc', '-prune', '-o', '(', '-name', '*smbgw*', '-o', '-name', '*smbgateway*', ')', '-print'])->{out}, '', 'nothing has our name');
     is(text_of('/srv/office/kept.txt'), Lab::Box::slurp('/etc/hostname'), 'the data is there');
@@ -253,3 +346,6 @@ subtest 'purge, without a share' => sub {
 };
 
 done_testing();
+
+# for packages-other.t
+1;

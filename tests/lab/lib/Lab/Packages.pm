@@ -24,14 +24,14 @@ use Lab::Guests;
 
 our $CACHE = '/var/cache/smbgw-test/packages';
 
-# To be counted up when what is built below changes.
-my $RECIPE = 2;
+# To be counted up when what is built below changes: systems, and roots to build packages in.
+my $SYSTEM = 2;
+my $BUILD = 3;
 
 our @NAMES = qw(libsmbgw0 libsmbgw-dev libsmbgw-perl pve-smbgateway);
 
 # What the packages depend on and recommend, without which they cannot be installed where there is no network; and what makes it a system.
-my @SYSTEM = qw(systemd-sysv ifupdown iproute2 perl samba samba-common-bin smbclient);
-my @BUILD = qw(build-essential cargo rustc debhelper dpkg-dev perl libperl-dev pkg-config systemd-dev ca-certificates);
+my @INSTALLED = qw(systemd-sysv ifupdown iproute2 perl samba samba-common-bin smbclient);
 # Nobody logs in on a terminal, and an unprivileged container cannot do the rest.
 my @MASKED = qw(nmbd.service winbind.service samba-ad-dc.service console-getty.service container-getty@.service getty@.service systemd-networkd.service
     systemd-logind.service sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount);
@@ -41,9 +41,10 @@ my $PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 # What is needed and not there: a sentence for skip_all, or undef.
 sub missing {
     my ($suite) = @_;
-    my %package = (chroot => 'coreutils', 'dpkg-deb' => 'dpkg', zstd => 'zstd');
-    $package{debootstrap} = 'debootstrap' if !defined(system_archive($suite));
-    $package{lintian} = 'lintian' if $suite eq Lab::Guests::suite();
+    my %package = (chroot => 'coreutils', 'dpkg-deb' => 'dpkg', 'dpkg-scanpackages' => 'dpkg-dev', zstd => 'zstd');
+    my $here = $suite eq Lab::Guests::suite();
+    $package{debootstrap} = 'debootstrap' if !defined(system_archive($suite)) || !$here && !-d _root_elsewhere($suite);
+    $package{lintian} = 'lintian' if $here;
     for my $program (sort keys %package) {
         return "'$program' is not installed (Debian package $package{$program})" if !defined(Lab::Box::which($program));
     }
@@ -55,7 +56,7 @@ sub missing {
 sub ready {
     my ($suite) = @_;
     my $why = missing($suite);
-    $why //= $@ if !defined($why) && !eval { _build_packages($suite) if !defined(packages($suite)); _build_system($suite) if !defined(system_archive($suite)); 1 };
+    $why //= $@ if !defined($why) && !eval { _build_packages($suite) if !_built($suite); _build_system($suite) if !defined(system_archive($suite)); 1 };
     Lab::Box::skip_all("no packages in Debian's $suite: " . $why =~ s/\s+\z//r =~ s/\s*\n\s*/; /gr) if defined($why);
     return;
 }
@@ -64,7 +65,7 @@ sub ready {
 
 sub _directory { my ($suite) = @_; return "$Lab::Box::ROOT/.cache/deb" . ($suite eq Lab::Guests::suite() ? '' : "-$suite") }
 
-# The packages that are there for a suite: name => path; undef if one is missing or older than the product's files.
+# The packages that are there for a suite, however old: name => path; undef if one is missing.
 sub packages {
     my ($suite) = @_;
     my %p = map { m!/([a-z0-9-]+)_[^/]*\.deb\z! ? ($1 => $_) : () } glob(_directory($suite) . '/*.deb');
@@ -72,11 +73,14 @@ sub packages {
     return \%p;
 }
 
+# With the root that they were built in, where lintian is.
+sub _built { my ($suite) = @_; return defined(packages($suite)) && ($suite eq Lab::Guests::suite() || -d _root_elsewhere($suite)) }
+
 sub _build_packages {
     my ($suite) = @_;
     my $log = "$Lab::Box::ROOT/.cache/deb-$suite.log";
     my @build = $suite eq Lab::Guests::suite() ? ('make', '-C', $Lab::Box::ROOT, 'deb')
-        : ('unshare', '--mount', '--pid', '--fork', '--mount-proc', '--kill-child', $^X, '-I', File::Basename::dirname(__FILE__) . '/..', '-MLab::Packages', '-e', 'Lab::Packages::_build_elsewhere(@ARGV)', $suite);
+        : (_own_mounts('Lab::Packages::_build_elsewhere'), $suite);
     _logged($log, 3600, @build) or die "the packages cannot be built, see $log\n";
     return if defined(packages($suite));
     die "not all packages were built, see $log\n";
@@ -109,16 +113,32 @@ sub _pack {
 
 sub version_of { my ($package) = @_; return (Lab::Box::run(['dpkg-deb', '--field', $package, 'Version'])->{out}) =~ s/\s+\z//r }
 
+# A package of a name, with nothing in it; files of its control directory can be given.
+sub empty_package {
+    my ($dir, $name, $version, %files) = @_;
+    my $tree = "$dir/$name.tree";
+    File::Path::make_path("$tree/DEBIAN");
+    Lab::Box::spew("$tree/DEBIAN/control", "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\nDescription: nothing, under a name\n", 0644);
+    Lab::Box::spew("$tree/DEBIAN/$_", $files{$_}, $_ eq 'triggers' ? 0644 : 0755) for keys %files;
+    my $file = "$dir/${name}_" . ($version =~ s/\A\d+://r) . '_all.deb';
+    _pack($tree, $file);
+    File::Path::remove_tree($tree);
+    return $file;
+}
+
 # A package that stands for pve-manager as far as triggers go: it writes a line for each time that Proxmox's daemons would be reloaded.
 sub trigger_watch {
     my ($dir, $mark) = @_;
-    my $tree = "$dir/watch.tree";
-    File::Path::make_path("$tree/DEBIAN");
-    Lab::Box::spew("$tree/DEBIAN/control", "Package: trigger-watch\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody\@example.com>\nDescription: counts reloads\n", 0644);
-    Lab::Box::spew("$tree/DEBIAN/triggers", "interest-noawait pve-api-updates\n", 0644);
-    Lab::Box::spew("$tree/DEBIAN/postinst", qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n), 0755);
-    _pack($tree, "$dir/trigger-watch.deb");
-    return "$dir/trigger-watch.deb";
+    return empty_package($dir, 'trigger-watch', 1, triggers => "interest-noawait pve-api-updates\n", postinst => qq(#!/bin/sh\nif [ "\$1" = triggered ]; then echo "\$2" >>$mark; fi\n));
+}
+
+# Makes a repository of a directory with packages, as apt reads it from `deb [trusted=yes] file:DIRECTORY ./`.
+sub index_packages {
+    my ($dir) = @_;
+    my $r = Lab::Box::run(['dpkg-scanpackages', '--multiversion', $dir], timeout => 60);
+    die "no index of '$dir': $r->{all}" if !defined($r->{rc}) || $r->{rc} != 0;
+    Lab::Box::spew("$dir/Packages", $r->{out} =~ s!^Filename: \K.*/!./!mgr, 0644);
+    return;
 }
 
 # --- systems ----------------------------------------------------------------------------------------------------------
@@ -126,7 +146,7 @@ sub trigger_watch {
 # The archive of a plain Debian, or undef.
 sub system_archive {
     my ($suite) = @_;
-    my $path = "$CACHE/plain-$suite-$RECIPE.tar.zst";
+    my $path = "$CACHE/plain-$suite-$SYSTEM.tar.zst";
     return -e $path ? $path : undef;
 }
 
@@ -148,9 +168,9 @@ sub _build_system {
     my $lock = _lock("$new.lock");
     return if defined(system_archive($suite));
     File::Path::remove_tree($new);
-    _alone("$new.log", 'Lab::Packages::_build_root', $new, $suite, 'system') or die "a plain Debian cannot be built, see $new.log\n";
+    _logged("$new.log", 1800, _own_mounts('Lab::Packages::_build_root'), $new, $suite, 'system') or die "a plain Debian cannot be built, see $new.log\n";
     _must('tar', '-c', '--zstd', '--numeric-owner', '--xattrs', '--xattrs-include=security.capability', '-f', "$new.tar.zst", '-C', $new, '.');
-    rename("$new.tar.zst", "$CACHE/plain-$suite-$RECIPE.tar.zst") or die "cannot rename $new.tar.zst: $!\n";
+    rename("$new.tar.zst", "$CACHE/plain-$suite-$SYSTEM.tar.zst") or die "cannot rename $new.tar.zst: $!\n";
     File::Path::remove_tree($new);
     unlink("$new.log");
     return;
@@ -168,7 +188,13 @@ sub _build_root {
     Lab::Box::spew("$root/etc/apt/sources.list.d/updates.list", join('', map { "deb http://deb.debian.org/$_ main\n" } "debian-security $suite-security", "debian $suite-updates"), 0644);
     _must('chroot', $root, 'apt-get', '-q', 'update');
     _must('chroot', $root, 'apt-get', '-q', '-y', 'upgrade');
-    _must('chroot', $root, 'apt-get', '-q', '-y', '--no-install-recommends', 'install', $what eq 'system' ? @SYSTEM : @BUILD);
+    if ($what eq 'system') { _must('chroot', $root, 'apt-get', '-q', '-y', '--no-install-recommends', 'install', @INSTALLED) }
+    else {
+        # what the product itself says it needs there, and what its packages are looked at with
+        _must('cp', "$Lab::Box::ROOT/.ci/deps", "$root/root/deps");
+        _must('chroot', $root, '/root/deps', 'deb');
+        _must('chroot', $root, 'apt-get', '-q', '-y', '--no-install-recommends', 'install', 'lintian');
+    }
     _must('chroot', $root, 'apt-get', 'clean');
     File::Path::remove_tree("$root/var/lib/apt/lists", map { "$root/usr/share/$_" } qw(doc man locale));
     return if $what ne 'system';
@@ -182,11 +208,13 @@ sub _build_root {
 
 # --- another Debian -----------------------------------------------------------------------------------------------------
 
-# Builds the packages in a root of that Debian: its Perl, its Rust. The tree is seen there read-only below a layer; crates are those of
-# this machine's cargo. Runs in mounts of its own.
+sub _root_elsewhere { my ($suite) = @_; return "$CACHE/build-$suite-$BUILD" }
+
+# Builds the packages in a root of that Debian: its Perl, its Rust. Sources are copied into memory; crates are those of this machine's
+# cargo; what rustc made is kept for the next time. Runs in mounts of its own.
 sub _build_elsewhere {
     my ($suite) = @_;
-    my $root = "$CACHE/build-$suite-$RECIPE";
+    my $root = _root_elsewhere($suite);
     my $lock = _lock("$root.lock");
     if (!-d $root) {
         File::Path::remove_tree("$root.new");
@@ -195,13 +223,15 @@ sub _build_elsewhere {
     }
     my $out = _directory($suite);
     my $cargo = $ENV{CARGO_HOME} // "$ENV{HOME}/.cargo";
-    my %bind = ('/src' => $Lab::Box::ROOT, '/cargo/registry' => "$cargo/registry", '/out' => $out);
-    File::Path::make_path($out, "$cargo/registry", "$CACHE/target-$suite", map { "$root$_" } keys %bind, '/work', '/target');
+    my %bind = ('/cargo/registry' => "$cargo/registry", '/target' => "$CACHE/target-$suite");
+    File::Path::make_path($out, values(%bind), map { "$root$_" } keys(%bind), '/work');
     _must('mount', '--bind', $bind{$_}, "$root$_") for sort keys %bind;
-    _must('mount', '--bind', "$CACHE/target-$suite", "$root/target");
     _must('mount', '-t', 'proc', 'proc', "$root/proc");
     _must('mount', '-t', 'tmpfs', 'tmpfs', "$root/work");
     _must('cp', '/etc/resolv.conf', "$root/etc/resolv.conf");
+    # what this machine trusts: cargo may have to go through a proxy of its network
+    my $certificates = '/etc/ssl/certs/ca-certificates.crt';
+    _must('mount', '--bind', $certificates, "$root$certificates") if -e $certificates && -e "$root$certificates";
     # the sources alone: nothing of what was built here is of use there
     _must('tar', '-c', '-f', "$root/work/src.tar", '-C', $Lab::Box::ROOT, '--exclude=./target', '--exclude=./.cache', '--exclude=./.git', '.');
     File::Path::make_path("$root/work/smbgw");
@@ -212,6 +242,28 @@ sub _build_elsewhere {
     unlink(glob("$out/*"));
     _must('cp', glob("$root/work/smbgw/.cache/deb/*"), $out);
     return;
+}
+
+# What the lintian of the suite says of the packages, as Lab::Box::run() does: this machine's, or that of the root they were built in.
+sub lintian {
+    my ($suite) = @_;
+    my $packages = packages($suite);
+    my @files = map { $packages->{$_} } @NAMES;
+    my @argv = ('lintian', '--allow-root', '--fail-on', 'error,warning', '--tag-display-limit', '0');
+    return Lab::Box::run([@argv, @files], timeout => 600) if $suite eq Lab::Guests::suite();
+    return Lab::Box::run([_own_mounts('Lab::Packages::_inside_elsewhere'), $suite, _directory($suite), @argv, map { '/work/' . File::Basename::basename($_) } @files], timeout => 600);
+}
+
+# Becomes a program in the root of that Debian, with a directory at /work. Runs in mounts of its own.
+sub _inside_elsewhere {
+    my ($suite, $directory, @argv) = @_;
+    my $root = _root_elsewhere($suite);
+    _must('mount', '--bind', $directory, "$root/work");
+    _must('mount', '-t', 'proc', 'proc', "$root/proc");
+    _must('mount', '-t', 'tmpfs', 'tmpfs', "$root/tmp");
+    %ENV = (PATH => $PATH, LC_ALL => 'C.UTF-8', HOME => '/root');
+    exec('chroot', $root, @argv);
+    die "cannot run chroot: $!\n";
 }
 
 # --- what all of them do ------------------------------------------------------------------------------------------------
@@ -240,10 +292,10 @@ sub _logged {
     return defined($status) && $status == 0;
 }
 
-# A function of this file in mounts and processes of its own, which are gone when it ends, however it does.
-sub _alone {
-    my ($log, $function, @args) = @_;
-    return _logged($log, 1800, 'unshare', '--mount', '--pid', '--fork', '--mount-proc', '--kill-child', $^X, '-I', File::Basename::dirname(__FILE__) . '/..', '-MLab::Packages', '-e', "$function(\@ARGV)", @args);
+# How a function of this file is run in mounts and processes of its own, which are gone when it ends, however it does; its arguments follow.
+sub _own_mounts {
+    my ($function) = @_;
+    return ('unshare', '--mount', '--pid', '--fork', '--mount-proc', '--kill-child', $^X, '-I', File::Basename::dirname(__FILE__) . '/..', '-MLab::Packages', '-e', "$function(\@ARGV)");
 }
 
 1;
