@@ -914,7 +914,7 @@ our @OPERATIONS = (
         privilege => 'Datastore.Audit',
         api => ['GET', 'schema', 'node', 'Sys.Audit'],
         description => 'The tables of properties and operations.',
-        returns => { additionalProperties => '0', description => 'The tables.', properties => { operations => { description => 'All of them.', items => { description => 'An operation.', type => 'object' }, type => 'array' }, parameters => { description => 'Of operations.', items => { description => 'A parameter.', type => 'object' }, type => 'array' }, properties => { description => 'Of a section.', items => { description => 'A property.', type => 'object' }, type => 'array' } }, type => 'object' },
+        returns => { additionalProperties => '0', description => 'The tables.', properties => { assembled => { description => 'Those that whoever calls puts together himself: in no request.', items => { description => 'A parameter.', type => 'string' }, type => 'array' }, operations => { description => 'All of them.', items => { description => 'An operation.', type => 'object' }, type => 'array' }, parameters => { description => 'Of operations.', items => { description => 'A parameter.', type => 'object' }, type => 'array' }, properties => { description => 'Of a section.', items => { description => 'A property.', type => 'object' }, type => 'array' } }, type => 'object' },
     },
     {
         name => 'sections',
@@ -1141,15 +1141,15 @@ our @PARAMETERS = (
     },
 );
 
+# What a caller of an operation puts together himself, or only hooks and the worker may say: no parameter of a request.
+my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
+
 # One property by name, or undef.
 sub property {
     my ($name) = @_;
     for my $p (@PROPERTIES) { return $p if $p->{name} eq $name }
     return undef;
 }
-
-# What a caller of an operation puts together himself, or only hooks and the worker may say: no parameter of a request.
-my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
 
 sub is_assembled { my ($name) = @_; return $ASSEMBLED{$name} }
 

@@ -531,6 +531,7 @@ pub fn schema(op: &str) -> Option<Value> {
                 ("properties", list(map("A property."), "Of a section.")),
                 ("operations", list(map("An operation."), "All of them.")),
                 ("parameters", list(map("A parameter."), "Of operations.")),
+                ("assembled", list(text("A parameter."), "Those that whoever calls puts together himself: in no request.")),
             ],
             "The tables.",
         ),
