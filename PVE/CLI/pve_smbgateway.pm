@@ -321,14 +321,8 @@ sub cmd_status {
         $run->{print} = sub { print table([map { $_->{data} // { id => $_->{id}, error => $_->{error}->{message} // $_->{result} } } @{ $answer->{items} }]) };
         return $answer;
     }
-    my @docs;
-    my $list = _shares(_with_warnings(PVE::SMBGateway::Native::query('list')));
-    for my $share (@$list) {
-        my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $share->{id}, %fresh }) };
-        push @docs, $doc // { id => $share->{id}, error => PVE::SMBGateway::Error->from($@)->document() };
-    }
-    $run->{print} = sub { print table($_[0]) };
-    return \@docs;
+    # one look answers for all: a look at each would read all of its gateway as often as there are shares
+    return cmd_list($run);
 }
 
 # A share's section as it is, or with what the options change.

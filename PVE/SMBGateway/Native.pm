@@ -27,6 +27,9 @@ our $ON_EVENT;
 # Called with operation and result of each run that succeeds, if set: how a command learns what a storage hook was told.
 our $ON_RESULT;
 
+# The signal that came when a run had nothing left to do: for whoever meant to go on after it.
+our $LATE;
+
 my $loaded;    # undef = not tried, 1 = usable, 0 = not
 my $why;       # then: the sentence
 my ($context, $context_pid);
@@ -208,7 +211,8 @@ sub _drive {
             $foreign = undef;
         }
     }
-    kill($signal, $$) if $signal && !defined($result) && !$o{keep_signal};
+    if ($signal && defined($result)) { $LATE = $signal }
+    elsif ($signal && !$o{keep_signal}) { kill($signal, $$) }
     die(ref($foreign) || $foreign =~ /SMBGW/ ? _error($foreign) : $foreign) if defined($foreign);
     die $error if defined($error);
     return $result;

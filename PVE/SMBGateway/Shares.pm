@@ -36,6 +36,7 @@ sub change {
         no_share($id) if !$section || $section->{type} ne PVE::SMBGateway::Config::TYPE;
     }
     my ($result, @held);
+    local $PVE::SMBGateway::Native::LATE;
     my $call = sub {
         local $PVE::SMBGateway::Native::ON_EVENT = $o{on_event};
         local $PVE::SMBGateway::Native::ON_RESULT = sub { my ($op, $done) = @_; $result = { %$done } if $op =~ m/\Ashare\./ };
@@ -52,6 +53,11 @@ sub change {
         PVE::SMBGateway::Worker::start($_) for @held;
         die $error if !$ok;
         return $result;
+    }
+    if (my $signal = $PVE::SMBGateway::Native::LATE) {
+        PVE::SMBGateway::Worker::start($_) for @held;
+        kill($signal, $$) if !$o{keep_signal};
+        PVE::SMBGateway::Error->throw('interrupted', "what is wanted of '$id' is recorded, the rest was interrupted by SIG$signal", remedy => 'it goes on in the background');
     }
     return _follow($id, $result, %o);
 }

@@ -139,7 +139,8 @@ sub _settled {
     my ($id, $sections) = @_;
     local $@;
     my $doc = eval { PVE::SMBGateway::Native::query('status', { id => $id }) };
-    my $unknown = !$doc && ref($@) && $@->kind() eq 'not-found';
+    # also a create that was cut short: whoever was to write its section has failed with it
+    my $unknown = $doc ? ($doc->{state} // '') eq 'building' && !defined($doc->{path}) : ref($@) && $@->kind() eq 'not-found';
     # without Proxmox the section is ours to take out, after the removal
     return !$sections->{$id} if $doc && ($doc->{state} // '') eq 'deleting' && PVE::SMBGateway::Config::on_proxmox();
     return $sections->{$id} || $unknown ? 1 : 0;

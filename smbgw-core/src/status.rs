@@ -190,7 +190,7 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
         "security": spec.as_ref().ok().map(|s| s.security), "profile": spec.as_ref().ok().map(|s| s.profile),
         "access": spec.as_ref().map(access_list).unwrap_or_default(),
         "committed": entry.committed, "warnings": warnings, "drift": drift,
-        "operation": running.map(|o| json!({"opid": o.opid, "op": o.op, "since": o.opened, "step": current(o)})),
+        "operation": running.map(operation_document),
         "stuck": stuck.map(stuck_document),
     });
     if let (Some(d), Some(m)) = (doc.as_object_mut(), more.as_object()) {
@@ -304,8 +304,10 @@ fn container_warnings(facts: &Facts, gateway: &str) -> Vec<String> {
     list
 }
 
-fn current(o: &OpState) -> Option<String> {
-    o.next_step().and_then(|n| o.steps.get(n)).map(|s| s.step.title.clone())
+/// What is open: which operation, since when, and the step that comes next or is at work.
+pub fn operation_document(o: &OpState) -> Value {
+    let step = o.next_step().and_then(|n| o.steps.get(n)).map(|s| &s.step.title);
+    json!({"opid": o.opid, "op": o.op, "since": o.opened, "step": step})
 }
 
 /// What is stuck: both errors, what finishes it, and by hand.

@@ -262,9 +262,28 @@ fn a_run_that_was_interrupted_in_a_living_process_is_found_as_well() {
     }
     run.interrupt().expect("interrupted");
     assert_eq!(status_of_open(&host), "building");
+    let doc = context(&host).query("status", &json!({"id": "office"})).expect("without a snapshot");
+    assert_eq!((doc["state"].as_str(), doc["operation"]["op"].as_str()), (Some("building"), Some("share.create")), "{doc}");
     reconcile(&host, &json!({})).expect("reconciled");
     forget_empty_record(&before, &host);
     assert_eq!(differences(&before, &host), Vec::<String>::new());
+}
+
+#[test]
+fn a_snapshot_from_before_an_operation_hides_none() {
+    let (host, all) = committed();
+    let changed = section("/srv/office", &[("smbgw-access", "ro:anna"), ("nodes", "pve1")]);
+    let mut run = context(&host).begin("share.update", &json!({"id": "office", "section": changed})).expect("begun");
+    for _ in 0..5 {
+        run.step().expect("a step");
+    }
+    run.interrupt().expect("interrupted");
+    let look = || context(&host).query("status", &json!({"id": "office"})).expect("status");
+    let doc = look();
+    assert_eq!((doc["state"].as_str(), doc["operation"]["op"].as_str()), (Some("ready"), Some("share.update")), "{doc}");
+    assert!(doc["operation"]["step"].is_string(), "{doc}");
+    reconcile(&host, &all).expect("reconciled");
+    assert!(look()["operation"].is_null());
 }
 
 fn status_of_open(host: &SimHost) -> String {

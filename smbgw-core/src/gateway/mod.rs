@@ -27,7 +27,7 @@ use crate::host::real::RealHost;
 use crate::host::{Host, Machines};
 use crate::journal::OpState;
 use crate::journal::store::Store;
-use crate::metrics::{self, alert};
+use crate::metrics::alert;
 use crate::observe::{self, Need};
 use crate::plan::step::JoinBy;
 use crate::plan::{self, Intent, samba, template};
@@ -327,8 +327,7 @@ impl Context {
         match op {
             "schema" => Ok(json!({
                 "properties": schema::document(), "operations": ops::document(), "parameters": routes::document(),
-                "metrics": metrics::document(),
-                "alerts": alert::code::document(),
+                "assembled": routes::ASSEMBLED, "metrics": crate::metrics::document(), "alerts": alert::code::document(),
             })),
             "check" => self.check(params),
             "plan" => self.plan(params),
@@ -483,14 +482,21 @@ impl Context {
         Ok(Seen { facts, ours, open: self.open(&facts.paths)? })
     }
 
-    fn document(&self, seen: &Seen<'_>, id: &str, entry: &ShareEntry, sections: Option<&Sections>, drift: &[String]) -> Value {
+    /// `drift`: of the effective configuration. Without it or the sections at hand, what the last reconcile knew still holds.
+    fn document(
+        &self,
+        seen: &Seen<'_>,
+        id: &str,
+        entry: &ShareEntry,
+        sections: Option<&Sections>,
+        drift: Option<&[String]>,
+    ) -> Value {
         let Seen { facts, ours, open } = seen;
         let (space, figures) = if facts.tree(&entry.tree.path).is_ok() { self.measure(entry) } else { (None, None) };
-        // Without the sections at hand, what the last reconcile knew still holds.
-        let in_config = match sections {
-            Some(s) => Some(s.contains_key(id)),
-            None => self.last_known(id, "in-config").as_bool(),
-        };
+        let last = if sections.is_none() || drift.is_none() { self.last(id) } else { Value::Null };
+        let in_config = sections.map_or_else(|| last["in-config"].as_bool(), |s| Some(s.contains_key(id)));
+        let kept: Vec<String> = serde_json::from_value(last["effective-drift"].clone()).unwrap_or_default();
+        let drift = drift.unwrap_or(&kept);
         let health = self.membership_health(&facts.paths.gateway);
         let look = Look { facts, ours, open: &open.0, damaged: &open.1, space, figures, in_config, drift, health: &health };
         let mut doc = status::document(id, entry, &look);
@@ -498,6 +504,7 @@ impl Context {
             list.push(json!(why));
         }
         doc["in-config"] = json!(in_config);
+        doc["effective-drift"] = json!(drift);
         doc
     }
 
@@ -509,10 +516,14 @@ impl Context {
         (space.map(|s| status::room(&limited, figures.map(|f| f.used), s)), figures)
     }
 
-    fn last_known(&self, id: &str, key: &str) -> Value {
+    /// The last snapshot of a share, `null` without a good one.
+    fn last(&self, id: &str) -> Value {
         let file = self.host.read(&self.snapshot(id), 1 << 20).ok().flatten();
-        let doc: Value = file.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default();
-        doc.get(key).cloned().unwrap_or_default()
+        file.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default()
+    }
+
+    fn last_known(&self, id: &str, key: &str) -> Value {
+        self.last(id).get(key).cloned().unwrap_or_default()
     }
 
     fn status(&self, params: &Value) -> Result<Value> {
@@ -522,16 +533,15 @@ impl Context {
             if let Some((paths, r)) = self.gateway_of(&id)?.filter(|(_, r)| r.node == self.node) {
                 let facts = observe::quick(&self.machines(), &self.node, &paths)?;
                 if let Some(e) = r.shares.get(&id) {
-                    let drift: Vec<String> = serde_json::from_value(self.last_known(&id, "effective-drift")).unwrap_or_default();
-                    let mut doc = self.document(&self.seen(&facts)?, &id, e, None, &drift);
+                    let mut doc = self.document(&self.seen(&facts)?, &id, e, None, None);
                     self.warn_of_agent(&mut doc);
                     return Ok(doc);
                 }
             }
-            if let Some(o) = self.store().all_open(&*self.host)?.into_iter().find(|o| o.target == id) {
-                return Ok(orphan_document(&o, &self.node));
-            }
         }
+        // Not from the snapshot: whoever made that may have been killed since.
+        let about_it = |o: &OpState| o.target == id && o.op.starts_with("share.");
+        let open = self.store().all_open(&*self.host)?.into_iter().find(about_it);
         if let Some(f) = self.host.read(&self.snapshot(&id), 1 << 20)? {
             let mut doc: Value = serde_json::from_slice(&f.content).map_err(|e| {
                 Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read"))
@@ -546,8 +556,14 @@ impl Context {
                     w.push(json!(format!("these figures are {} s old: does the agent pve-smbgateway-agent run?", age / 1000)));
                 }
             }
+            if let Some(o) = open.filter(|o| !o.is_stuck()) {
+                doc["operation"] = status::operation_document(&o);
+            }
             self.warn_of_agent(&mut doc);
             return Ok(doc);
+        }
+        if let Some(o) = open {
+            return Ok(orphan_document(&o, &self.node));
         }
         Err(Error::new(Kind::NotFound, format!("there is no share {id} on node {}", self.node)).remedy("pve-smbgateway list"))
     }
@@ -563,7 +579,7 @@ impl Context {
         for (paths, r) in self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node) {
             let facts = observe::quick(&self.machines(), &self.node, &paths)?;
             let seen = self.seen(&facts)?;
-            shares.extend(r.shares.iter().map(|(id, e)| self.document(&seen, id, e, None, &[])));
+            shares.extend(r.shares.iter().map(|(id, e)| self.document(&seen, id, e, None, None)));
             known.extend(r.shares.into_keys());
             damaged = seen.open.1;
         }
@@ -948,17 +964,7 @@ impl Context {
         let none = std::collections::BTreeMap::new();
         let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
         for (id, entry) in shares {
-            let kept: Vec<String>;
-            let drift = match drift {
-                Some(d) => d,
-                None => {
-                    kept = serde_json::from_value(self.last_known(id, "effective-drift")).unwrap_or_default();
-                    &kept
-                }
-            };
-            let mut doc = self.document(&seen, id, entry, sections, drift);
-            doc["effective-drift"] = json!(drift);
-            self.put_snapshot(id, &doc)?;
+            self.put_snapshot(id, &self.document(&seen, id, entry, sections, drift))?;
         }
         for name in self.host.list(&dir)? {
             let Some(id) = name.strip_suffix(".json").filter(|id| !shares.contains_key(*id)) else { continue };
@@ -1010,7 +1016,7 @@ fn stamp(ms: i64) -> String {
 fn orphan_document(o: &OpState, node: &str) -> Value {
     json!({
         "schema": status::SCHEMA, "id": o.target, "state": if o.is_stuck() { "stuck" } else { "building" }, "node": node, "active": false,
-        "operation": {"opid": o.opid, "op": o.op, "since": o.opened}, "warnings": [], "drift": [],
+        "operation": status::operation_document(o), "warnings": [], "drift": [],
         "stuck": if o.is_stuck() { status::stuck_document(o) } else { Value::Null },
     })
 }

@@ -277,7 +277,7 @@ pub trait Host {
     fn alive(&self, process: ProcessId) -> Result<bool>;
     /// The process behind a pid, if it runs and its program's file name is `program`.
     fn process(&self, pid: i32, program: &str) -> Result<Option<ProcessId>>;
-    /// Ends that very process with SIGKILL, if it still runs and is a child we recorded.
+    /// Ends that very process with SIGKILL, if it still runs and is a child we recorded; what such a one leaves when it is killed goes too.
     fn end(&self, process: ProcessId) -> Result<()>;
     /// Whether systemd is the init system here.
     fn has_systemd(&self) -> Result<bool>;

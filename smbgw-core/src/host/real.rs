@@ -621,7 +621,13 @@ impl Host for RealHost {
 
     fn end(&self, process: ProcessId) -> Result<()> {
         let failed = |e: io::Error| Error::io(format!("cannot end process {}", process.pid), e);
-        if process.pid <= 1 || !self.alive(process)? {
+        if process.pid <= 1 {
+            return Ok(());
+        }
+        if !self.alive(process)? {
+            if sys::proc_stat(process.pid).is_none() {
+                sweep_locks(Path::new("/etc"), process.pid);
+            }
             return Ok(());
         }
         let until = Instant::now() + GRACE;
@@ -642,6 +648,7 @@ impl Host for RealHost {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        sweep_locks(Path::new("/etc"), process.pid);
         Ok(())
     }
 
@@ -780,6 +787,20 @@ impl Drop for RealLock {
             let _ = self.file.set_len(0);
             sys::unlock(self.file.as_fd());
         }
+    }
+}
+
+/// What programs that change accounts leave when they are killed while they take or hold a lock: a file named by their number, and the lock with
+/// that number in it. The next of them takes the lock away, and nobody the other file.
+fn sweep_locks(dir: &Path, pid: i32) {
+    for accounts in ["passwd", "group", "shadow", "gshadow", "subuid", "subgid"] {
+        let lock = dir.join(format!("{accounts}.lock"));
+        let holder = fs::read(&lock).ok();
+        let holder = holder.as_deref().map(|h| h.strip_suffix(b"\0").unwrap_or(h));
+        if holder == Some(pid.to_string().as_bytes()) {
+            let _ = fs::remove_file(&lock);
+        }
+        let _ = fs::remove_file(dir.join(format!("{accounts}.{pid}")));
     }
 }
 
@@ -952,6 +973,9 @@ struct RealJob {
 impl RealJob {
     fn finish(&mut self, ended: Ended, timed_out: bool) {
         let (stdout, stderr) = (self.out.finish(), self.err.finish());
+        if matches!(ended, Ended::Status(status) if status < 0) {
+            sweep_locks(Path::new("/etc"), self.child.pid);
+        }
         self.end = Some(match ended {
             Ended::Status(status) => End::Known(Output { status, stdout, stderr, timed_out }),
             // Killed by us, whether it obeys (Lost: somebody else reaped it) or is stuck in the kernel and abandoned.

@@ -127,9 +127,7 @@ impl OpRun {
         let unwind = how.unwind || state.unwinding;
         // First the process that was running for it: two of them would be one too many.
         for child in state.steps.iter().filter_map(|s| s.child).collect::<Vec<_>>() {
-            if host.alive(child)? {
-                host.end(child)?;
-            }
+            host.end(child)?;
         }
         journal.write(&*host, Event::Resumed { process: host.own_process(), actor: how.actor.clone(), unwind })?;
         let direction = if unwind { Direction::Back } else { Direction::Forward };

@@ -533,6 +533,7 @@ pub fn schema(op: &str) -> Option<Value> {
                 ("parameters", list(map("A parameter."), "Of operations.")),
                 ("metrics", list(map("A metric."), "What is measured.")),
                 ("alerts", list(map("An alert."), "Codes and how they are judged by default.")),
+                ("assembled", list(text("A parameter."), "Those that whoever calls puts together himself: in no request.")),
             ],
             "The tables.",
         ),

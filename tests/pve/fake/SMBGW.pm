@@ -7,6 +7,7 @@ package SMBGW;
 #   stuck=OP     nor does its undoing       invalid=OP  the run is refused with problems
 #   hint=OP      the same with one problem and a remedy
 #   long=OP      takes longer than a hook has: with `defer` it is only recorded, and a reconcile of the id does it
+#   term=OP      SIGTERM arrives during its last step
 #   wrong=ID     a check of that share has a problem
 #   broken=ID    a create, change or removal of that share fails
 #   nogateway=NAME  queries about that gateway find none
@@ -181,6 +182,7 @@ sub step {
     if (SMBGW::mode('stuck', $op) || SMBGW::mode('slow', $op) && !$self->{undo}) { select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
     return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "smbd does not answer \x{2013} sorry", remedy => 'start it') }
         if SMBGW::mode('fail', $op) || $self->{undo};
+    kill('TERM', $$) if SMBGW::mode('term', $op);
     my $events = [{ event => 'done', step => 'a/b', title => 'do it', changed => 1, ms => 1 }];
     return { state => 'done', events => $events, result => SMBGW::Context::reconcile($params) } if $op eq 'reconcile';
     my $shares = SMBGW::Context::kept('shares');

@@ -20,6 +20,7 @@ use POSIX ();
 
 our $HERE = Cwd::realpath(File::Basename::dirname(__FILE__) . '/..');
 our $TOP = Cwd::realpath("$HERE/../..");
+our $TOOL = "$TOP/PVE/bin/pve-smbgateway";
 
 # Directories of real Proxmox modules, or nothing.
 sub real { return grep { length } split(/:/, $ENV{SMBGW_PVE_PERL5LIB} // '') }
@@ -89,6 +90,23 @@ sub command {
     waitpid($pid, 0);
     return { out => $self->read('stdout'), err => $self->read('stderr'), status => $? };
 }
+
+# Runs the command on the fake library: on plain Debian, where there are only our own modules and sections in own.cfg, or with proxmox => 1.
+# Beside what command() gives: code, json (the answer), calls.
+sub tool {
+    my ($self, $argv, %o) = @_;
+    unlink(map { "$self->{dir}/$_" } qw(log log.busy));
+    my @config = $o{proxmox} ? () : ('--config', "$self->{dir}/own.cfg");
+    my $got = $self->command([$^X, ($o{proxmox} ? () : ('-I', "$HERE/fake", '-I', $TOP)), $TOOL, map({ my $a = $_; utf8::encode($a); $a } @$argv), @config], %o);
+    $got->{code} = $got->{status} >> 8;
+    utf8::decode($got->{$_}) for qw(out err);
+    $got->{json} = eval { JSON::PP->new->decode($got->{out}) };
+    $got->{calls} = $self->calls();
+    return $got;
+}
+
+# What the fake library was asked since its log was removed.
+sub calls { my ($self) = @_; return [map { JSON::PP->new->utf8->decode($_) } split(/\n/, $self->read('log') // '')] }
 
 # Runs Perl code that ends with a value; returns what it evaluates to, with warnings and error:
 # { value, error (string or undef), problems (of a parameter error), warnings }.

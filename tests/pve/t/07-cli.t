@@ -14,7 +14,7 @@ use Harness;
 
 binmode($_, ':utf8') for Test::More->builder->output, Test::More->builder->failure_output;
 
-my $tool = "$Harness::TOP/PVE/bin/pve-smbgateway";
+my $tool = $Harness::TOOL;
 my $world;
 
 sub fresh {
@@ -24,18 +24,7 @@ sub fresh {
     return;
 }
 
-# on plain Debian: only our own modules and the fake library
-sub run {
-    my ($argv, %o) = @_;
-    unlink($world->dir() . '/log');
-    my @config = $o{proxmox} ? () : ('--config', $world->dir() . '/own.cfg');
-    my $got = $world->command([$^X, ($o{proxmox} ? () : ('-I', "$Harness::HERE/fake", '-I', $Harness::TOP)), $tool, map({ my $a = $_; utf8::encode($a); $a } @$argv), @config], %o);
-    $got->{code} = $got->{status} >> 8;
-    utf8::decode($got->{$_}) for qw(out err);
-    $got->{json} = eval { JSON::PP->new->decode($got->{out}) };
-    $got->{calls} = [map { JSON::PP->new->utf8->decode($_) } split(/\n/, $world->read('log') // '')];
-    return $got;
-}
+sub run { return $world->tool(@_) }
 
 sub begun { my ($got) = @_; return [map { [$_->[1], $_->[2]] } grep { $_->[0] eq 'begin' } @{ $got->{calls} }] }
 sub secrets { my ($got) = @_; return [map { pack('H*', $_->[2]) } grep { $_->[0] eq 'secret' } @{ $got->{calls} }] }
@@ -314,6 +303,17 @@ SKIP: {
     is($world->read('worked'), "reconcile --once office\n", 'the worker is started');
     $got = run(['delete', 'office', '--no-wait'], proxmox => 1);
     like($got->{out}, qr/share 'office' is being removed/, 'a removal that goes on');
+
+    # a stop that comes when the hook is at its end: nothing more is begun here
+    unlink($world->dir() . '/log.states', $world->dir() . '/worked');
+    $world->{env}->{FAKE_SMBGW} = "$long;term=share.create";
+    $got = run([@create], proxmox => 1);
+    is($got->{status}, POSIX::SIGTERM(), 'a create that is stopped when it is recorded ends by the signal') or diag($got->{err});
+    is_deeply([map { $_->[0] } @{ begun($got) }], ['share.create'], 'and builds nothing');
+    for (1 .. 100) { last if length($world->read('worked') // ''); select(undef, undef, undef, 0.05) }
+    is($world->read('worked'), "reconcile --once office\n", 'the worker does');
+    $world->{env}->{FAKE_SMBGW} = $long;
+    run(['delete', 'office'], proxmox => 1);
 
     # it cannot be built
     unlink($world->dir() . '/log.states');

@@ -111,6 +111,15 @@ for my $case (
     is_deeply($got->{value}, ['waited', 'office'], 'the worker waits, then leaves it to the library; a command can hold it back') or diag(explain($got));
 }
 
+# nor a create that was cut short: nobody will write its section
+{
+    my $world = Harness::world(api => (Harness::api_versions())[0], inc => ["$Harness::HERE/fake"]);
+    $world->{env} = { FAKE_SMBGW_LOG => $world->dir() . '/log' };
+    $world->write('log.states', '{"office":"building"}');
+    my $got = $world->case('load_stack(); require PVE::SMBGateway::Worker; my $t = time(); PVE::SMBGateway::Worker::reconcile(ids => ["office"], wait => 5); return time() - $t < 3 ? "at once" : "waited";');
+    is($got->{value}, 'at once', 'a create that was cut short is taken back at once') or diag(explain($got));
+}
+
 # what nobody knows is not waited for; what is abandoned only so long
 unlink("$dir/log");
 $world->write('own.cfg', '');

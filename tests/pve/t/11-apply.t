@@ -14,7 +14,7 @@ use Harness;
 
 binmode($_, ':utf8') for Test::More->builder->output, Test::More->builder->failure_output;
 
-my $tool = "$Harness::TOP/PVE/bin/pve-smbgateway";
+my $tool = $Harness::TOOL;
 my $has_yaml = eval { require YAML::XS; 1 };
 my $world;
 
@@ -24,17 +24,7 @@ sub fresh {
     return;
 }
 
-sub run {
-    my ($argv, %o) = @_;
-    unlink(map { $world->dir() . "/$_" } qw(log log.busy));
-    my @config = $o{proxmox} ? () : ('--config', $world->dir() . '/own.cfg');
-    my $got = $world->command([$^X, ($o{proxmox} ? () : ('-I', "$Harness::HERE/fake", '-I', $Harness::TOP)), $tool, map({ my $a = $_; utf8::encode($a); $a } @$argv), @config], %o);
-    $got->{code} = $got->{status} >> 8;
-    utf8::decode($got->{$_}) for qw(out err);
-    $got->{json} = eval { JSON::PP->new->decode($got->{out}) };
-    $got->{calls} = [map { JSON::PP->new->utf8->decode($_) } split(/\n/, $world->read('log') // '')];
-    return $got;
-}
+sub run { return $world->tool(@_) }
 
 sub apply {
     my ($doc, @more) = @_;

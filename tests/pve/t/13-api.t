@@ -24,7 +24,7 @@ sub api {
         [$^X, "$Harness::HERE/pvesh", @words, ($o{as} ? ('--as', $o{as}) : ()), ($o{follow} ? '--follow' : ())],
         stdin => $o{stdin} // '', env => { PVE_STANDIN_ACL => $o{acl} // '', %{ $o{env} // {} } },
     );
-    return { %$r, doc => scalar(eval { JSON::PP->new->utf8->allow_nonref->decode($r->{out}) }), log => [map { JSON::PP->new->utf8->decode($_) } split(/\n/, $world->read('log') // '')] };
+    return { %$r, doc => scalar(eval { JSON::PP->new->utf8->allow_nonref->decode($r->{out}) }), log => $world->calls() };
 }
 
 # --- what is registered
@@ -59,6 +59,7 @@ for my $case (
     ['create', '/gateways/files/users', { name => 'ben', password => 'x' }, 'joe@pve /storage Datastore.Allocate'],
     ['delete', '/shares/one', {}, 'joe@pve /storage Datastore.Allocate'],
     ['create', '/templates', {}, 'joe@pve /nodes/pve1 Sys.Modify'],
+    ['create', '/reconcile', {}, 'joe@pve /nodes/pve1 Sys.Modify'],
     ['create', '/operations/01-02/resume', {}, 'joe@pve /storage Datastore.Allocate'],
 ) {
     my ($verb, $path, $param, $acl) = @$case;
@@ -73,6 +74,7 @@ like(api('get', '/gateways', {}, as => 'joe@pve', acl => 'joe@pve /storage/one D
 unlike(api('get', '/shares/one', {}, as => 'joe@pve', acl => 'joe@pve /storage/one Datastore.Audit')->{err}, qr/^403 /, 'but itself');
 like(api('get', '/shares/two', {}, as => 'joe@pve', acl => 'joe@pve /storage/one Datastore.Audit')->{err}, qr/^403 /, '... and no other');
 unlike(api('get', '/gateways', {}, as => 'joe@pve', acl => 'joe@pve /storage Datastore.Allocate')->{err}, qr/^403 /, 'who may change may look');
+like(api('create', '/reconcile', {}, as => 'joe@pve', acl => 'joe@pve /storage Datastore.Allocate;joe@pve /nodes/pve1 Sys.Audit')->{err}, qr!^403 .*/nodes/pve1!, 'who may change shares may not set the node to work on all of them');
 
 my %lxc = (id => 'one', path => '/srv/one', 'smbgw-net' => 'bridge=vmbr7,tag=5,ip=dhcp', 'smbgw-rootfs' => 'fast:4');
 my $acl = 'joe@pve /storage Datastore.Allocate';
@@ -93,6 +95,18 @@ is_deeply($begin->[2], { actor => 'root@pam', gateway => 'files', name => 'ben' 
 my ($secret) = grep { $_->[0] eq 'secret' } @{ $r->{log} };
 is(pack('H*', $secret->[2] // ''), "geh\xc3\xb6rt niemand", 'the password comes as a secret, in UTF-8');
 is(JSON::PP->new->encode($begin) =~ m/niemand/ ? 1 : 0, 0, '... and as nothing else');
+
+$r = api('create', '/reconcile', { ids => 'one, two' }, follow => 1);
+($begin) = grep { $_->[0] eq 'begin' } @{ $r->{log} };
+is_deeply([$begin->[1], $begin->[2]->{ids}], ['reconcile', ['one', 'two']], 'a reconcile is of the shares that are named');
+
+# a stop that comes when the hook has recorded a share: the task ends, and begins nothing more
+$r = api('create', '/shares', { id => 'three', path => '/srv/three' }, follow => 1, env => { FAKE_SMBGW => 'long=share.create;term=share.create' });
+like($r->{out}, qr/^TASK ERROR: received interrupt$/m, 'a task that is stopped when the work is recorded') or diag($r->{out} . $r->{err});
+is_deeply([map { $_->[1] } grep { $_->[0] eq 'begin' } @{ $r->{log} }], ['share.create'], '... goes no further');
+like($world->storage_cfg(), qr/^smbgateway: three$/m, '... and what is recorded is the worker\'s');
+unlink("$dir/log.states");
+$world->write('pve/storage.cfg', '');
 
 for my $case ([0 => 'false'], [no => 'false'], [1 => 'true'], [yes => 'true']) {
     $r = api('create', '/gateways/files/ad/fallback', { on => $case->[0] }, follow => 1);

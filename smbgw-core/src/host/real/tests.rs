@@ -242,6 +242,22 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
 }
 
 #[test]
+fn locks_of_a_killed_program_are_swept_and_no_others() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let dir = dir.path();
+    let put = |name: &str, text: &str| fs::write(dir.join(name), text).expect("written");
+    put("group", "root:x:0:");
+    put("group.4242", "4242\0");
+    put("group.lock", "4242\0");
+    put("passwd.lock", "4243\0");
+    put("passwd.424", "424\0");
+    sweep_locks(dir, 4242);
+    let mut left: Vec<_> = fs::read_dir(dir).expect("read").map(|e| e.expect("an entry").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["group", "passwd.424", "passwd.lock"]);
+}
+
+#[test]
 fn the_status_is_not_lost_to_somebody_who_waits_for_our_child() {
     let mut job = sh("exit 7");
     // What a careless SIGCHLD handler does.

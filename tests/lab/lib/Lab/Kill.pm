@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 package Lab::Kill;
 
-# SIGKILL for a real command at its journal writes. It knows strace, and which system call a journal write is; it must not know the
-# product or what a test makes of it.
+# Signals for a real command, or for a task of Proxmox's API, at its journal writes. It knows strace, the library that does it in a task
+# (end-task.c; strace would have to follow forks), and which system call a journal write is; it must not know the product or what a test makes
+# of it.
 
 use strict;
 use warnings;
+
+use File::Basename ();
+use Time::HiRes ();
 
 use Lab::Box;
 
@@ -32,12 +36,13 @@ sub killed_at {
     return $call->(wrap => ['strace', '-o', $TRACE, '-e', 'trace=fdatasync', '-e', "inject=fdatasync:signal=KILL:when=$n"]);
 }
 
-# Six different points of n, always the first and the last, the same for the same seed; all of them with SMBGW_ALL=1.
+# Six different points of n, always the first and the last, the same for the same seed; all of them with SMBGW_ALL=1. `more` is added to the
+# seed, for another six.
 sub points {
-    my ($n) = @_;
+    my ($n, $more) = @_;
     return (1 .. $n) if $ENV{SMBGW_ALL} || $n <= 6;
     my %p = (1 => 1, $n => 1);
-    my $x = $SEED;
+    my $x = $SEED + ($more // 0);
     while (keys(%p) < 6) {
         $x = ($x * 1103515245 + 12345) & 0x7fffffff;
         $p{ 2 + ($x >> 8) % ($n - 2) } = 1;
@@ -45,5 +50,37 @@ sub points {
     my @p = sort { $a <=> $b } keys %p;
     return @p;
 }
+
+# --- tasks ------------------------------------------------------------------------------------------------------------
+
+my $LIBRARY = '/run/lab/end-task.so';
+my $POINTS = '/run/lab/end-task.log';
+
+# Makes what ends tasks; skips the file where that cannot be. In a box.
+sub task_ready {
+    my $cc = Lab::Box::which('cc') // Lab::Box::skip_all("'cc' is not installed");
+    my $r = Lab::Box::run([$cc, '-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', $LIBRARY, File::Basename::dirname(__FILE__) . '/../end-task.c']);
+    die "end-task.c cannot be compiled: $r->{all}" if $r->{rc} != 0;
+    return;
+}
+
+sub _with_points {
+    my ($call, %env) = @_;
+    unlink($POINTS);
+    my $r = $call->(env => { LD_PRELOAD => $LIBRARY, END_TASK_LOG => $POINTS, %env });
+    my $end = Time::HiRes::time();
+    my @lines = map { [split(/ /, $_)] } split(/\n/, Lab::Box::slurp($POINTS));
+    # the first to do something is the task
+    @lines = grep { $_->[0] == $lines[0]->[0] } @lines;
+    my ($sent) = map { $_->[2] } grep { $_->[1] eq 'signal' } @lines;
+    return { %$r, points => scalar(grep { $_->[1] ne 'signal' } @lines), sent => defined($sent) ? 1 : 0, took => defined($sent) ? $end - $sent : undef };
+}
+
+# A call that starts a task and waits for it: what it gives, and `points`, how many journal writes and starts of commands the task has.
+sub task { my ($call) = @_; return _with_points($call) }
+
+# The same; at the n-th point the task's process group gets a signal. Beside what the call gives: whether it was `sent`, and in `took` the seconds
+# from then to the end of the call.
+sub task_ended_at { my ($n, $signal, $call) = @_; return _with_points($call, END_TASK_AT => $n, END_TASK_SIGNAL => $signal) }
 
 1;

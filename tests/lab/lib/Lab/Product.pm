@@ -189,8 +189,8 @@ sub group { my (@words) = @_; return call(['group', @words]) }
 sub footprint {
     my $files = Lab::Box::snapshot('/etc');
     # shadow keeps the last version beside its files; the lock file stays; our sections file may stay, empty
-    # the gateway record stays, so that numbers are not given twice; Proxmox's locks are its own
-    delete(@$files{ grep { m!\A/etc/pve/(?:priv/smbgw|priv/lock|storage\.cfg)(?:/|\z)! } keys %$files });
+    # the gateway record stays, so that numbers are not given twice; Proxmox's locks and logs of tasks are its own
+    delete(@$files{ grep { m!\A/etc/pve/(?:priv/smbgw|priv/lock|tasks|storage\.cfg)(?:/|\z)! } keys %$files });
     delete(@$files{ grep { m!\A/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-\z! || $_ eq '/etc/.pwd.lock' || m!\A/etc/smbgw(?:/storage\.cfg)?\z! } keys %$files });
     my $sections = Lab::Box::slurp($SECTIONS);
     my $accounts = Lab::Smb::accounts();

@@ -54,6 +54,7 @@ sub fork_worker {
     my $ok = eval { $code->($upid); 1 };
     my $error = $@;
     chomp($error);
+    $error =~ s/\n/ /g;
     print STDOUT $ok ? $warnings ? "TASK WARNINGS: $warnings\n" : "TASK OK\n" : "TASK ERROR: $error\n";
     POSIX::_exit($ok ? 0 : 255);
 }
