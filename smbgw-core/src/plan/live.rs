@@ -104,6 +104,19 @@ fn revoked(before: &str, after: &str) -> Revoked {
     r
 }
 
+/// Whether what is served goes on as it was, and shares only come in addition: nothing that sessions have open is different. Both texts are of
+/// our own file.
+fn only_adds(before: &str, after: &str) -> bool {
+    use crate::format::smb_conf::SmbConf;
+    let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
+    let says = |c: &SmbConf, name: &str| -> Vec<(String, String)> {
+        let params = c.section(name).map_or(&[][..], |s| &s.params);
+        params.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
+    };
+    let stays = |name: &str| new.section(name).is_some() && says(&old, name) == says(&new, name);
+    says(&old, "global") == says(&new, "global") && old.sections().iter().filter(|s| !s.is_global()).all(|s| stays(&s.name))
+}
+
 /// Whether our file is included where ours win.
 pub fn includes(main: &str, own: &str) -> bool {
     matches!(find_include(main, MARKER, own), IncludeState::Present { last_global: true, .. })
@@ -188,6 +201,15 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         after_undo.insert(0, start(facts, Daemon::Winbindd, true));
     }
 
+    // A client that connects makes smbd read the files, so the proof needs no reload, and sessions that are open lose nothing without one.
+    let waits = intent.may_wait()
+        && facts.smbd_running
+        && !(restart || anew || main_changes && facts.own.is_some())
+        && own_changes
+        && only_adds(now_own, &own.content);
+    let due = record.reload_due.is_some();
+    let reloads = ((own_changes || main_changes) && !waits) || (due && !intent.may_wait());
+
     if own_changes || main_changes {
         let ours: Vec<String> = samba::own_sections(&own.content).into_iter().chain(samba::own_sections(now_own)).collect();
         let candidate = Candidate {
@@ -211,6 +233,11 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
     {
         steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
+    }
+    if waits {
+        // First: whoever finds our file with something new in it also finds that smbd was not told.
+        let title = "record that open sessions are told of it later";
+        steps.push(accounts::record("samba/due", title, Key::ReloadDue, Some(Value::from(facts.now_ms))));
     }
     if own_changes {
         let sha = sha256_hex(own.content.as_bytes());
@@ -264,8 +291,11 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             Watch::Nothing,
             start_smbd(facts, true),
         ));
-    } else if own_changes || main_changes {
+    } else if reloads {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
+    }
+    if due && (reloads || restart || !facts.smbd_running) {
+        steps.push(told());
     }
     for name in share_acls(facts, record, &shares, &mut steps)? {
         if !revoked.close.contains(&name) && !revoked.denied.contains(&name) {
@@ -283,6 +313,12 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         Effect::Effective(settings),
     ));
     Ok((steps, warnings))
+}
+
+/// No session lacks anything of our file any more.
+fn told() -> Step {
+    let undo = Undo::None("smbd has read it".into());
+    accounts::record("samba/told", "record that smbd was told of everything", Key::ReloadDue, None).undo(undo)
 }
 
 /// It could not run if it were started: only joining again helps.
@@ -467,6 +503,9 @@ fn take_down(
     if facts.smbd_running && !names.is_empty() {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
         revoke(facts, &Revoked { close: names, denied: Vec::new() }, steps);
+    }
+    if record.reload_due.is_some() {
+        steps.push(told());
     }
     if end {
         let undo = Undo::Do(vec![start_smbd(facts, false)]);

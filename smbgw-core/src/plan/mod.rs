@@ -46,6 +46,8 @@ pub enum Intent {
         section: Section,
         /// A password for the first user is at hand.
         password: bool,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
     },
     /// Bring a share to a changed section.
     Update {
@@ -55,6 +57,8 @@ pub enum Intent {
         section: Section,
         /// A password for the first user is at hand.
         password: bool,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
     },
     /// Remove a share, never its data.
     Delete {
@@ -101,6 +105,8 @@ pub enum Intent {
     GatewayStop,
     /// Stop and start it: what waits for the next start takes effect.
     GatewayRestart,
+    /// Make smbd read its configuration, which shares left to this.
+    GatewayReload,
     /// Replace it by one from another template, the newest unless named.
     GatewayUpgrade(Option<String>),
     /// Take another number for it, which an administrator gave it.
@@ -176,6 +182,7 @@ impl Intent {
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
             Intent::SessionClose { .. } => &["sessions"],
             Intent::GatewayStop | Intent::GatewayAdopt(_) => &["guest"],
+            Intent::GatewayReload => &["samba"],
             Intent::GatewayUpgrade(_) => &["guest", "directory", "identity", "samba", "proof", "retire"],
             Intent::AdJoin { .. } => &["domain", "directory", "identity", "samba", "member"],
             Intent::AdLeave { .. } => &["directory", "samba"],
@@ -202,6 +209,11 @@ impl Intent {
             Intent::Create { spec, .. } | Intent::Update { spec, .. } => Some(spec),
             _ => None,
         }
+    }
+
+    /// Whether what it adds may wait for smbd to be told.
+    pub fn may_wait(&self) -> bool {
+        matches!(self, Intent::Create { later: true, .. } | Intent::Update { later: true, .. })
     }
 
     /// The share it is about, if it is about one.

@@ -57,15 +57,16 @@ const PASSWORD: &[&str] = &["password"];
 const JOIN: &[&str] = &["password", "ticket", "offline-join"];
 
 /// All operations. Every run also takes `actor` (who asked) and `lock-wait-ms`. With `defer`, what takes longer than a hook has is recorded
-/// and left to the worker.
+/// and left to the worker. With `reload` = `later` a share that only comes in addition is served to whoever connects, and smbd is not told to
+/// read its configuration for sessions that are open: `gateway.reload` does that for all such shares, or the worker after 30 s.
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         secrets: PASSWORD,
-        ..run("share.create", &["id", "section"], &["sections", "defer"], "Create a share and prove it by a login.")
+        ..run("share.create", &["id", "section"], &["sections", "defer", "reload"], "Create a share and prove it by a login.")
     },
     Operation {
         secrets: PASSWORD,
-        ..run("share.update", &["id", "section"], &["sections", "defer"], "Bring a share to a changed section.")
+        ..run("share.update", &["id", "section"], &["sections", "defer", "reload"], "Bring a share to a changed section.")
     },
     run("share.delete", &["id"], &["defer"], "Stop serving a share and remove what was made for it; never its data."),
     run(
@@ -93,6 +94,12 @@ pub const OPERATIONS: &[Operation] = &[
     run("gateway.start", &["name"], &[], "Start a gateway's container, after looking at its trees."),
     run("gateway.stop", &["name"], &[], "Stop a gateway's container until somebody starts it."),
     run("gateway.restart", &["name"], &[], "Stop and start a gateway's container: what waits for the next start takes effect."),
+    run(
+        "gateway.reload",
+        &["name"],
+        &[],
+        "Make a gateway's smbd read its configuration, where shares left that to the end of all.",
+    ),
     run(
         "gateway.upgrade",
         &["name"],
@@ -150,7 +157,7 @@ pub const OPERATIONS: &[Operation] = &[
     run(
         "reconcile",
         &["sections"],
-        &["ids", "gateway"],
+        &["ids", "gateway", "reload"],
         "Bring this node, some shares or one gateway to the wanted state and refresh the status snapshots.",
     ),
     run(
