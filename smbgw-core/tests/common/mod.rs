@@ -262,6 +262,14 @@ pub fn cases() -> Vec<Case> {
             false,
             furnished,
         ),
+        case(
+            "second share, told later",
+            "share.create",
+            json!({"id": "lab", "section": section("/srv/lab", &[("smbgw-access", "rw:@staff,full:anna")]), "reload": "later"}),
+            false,
+            furnished,
+        ),
+        case("tell", "gateway.reload", json!({"name": "native"}), false, untold),
         case("rename", "share.update", office(&[("username", "anna"), ("share", "Büro Süd")]), false, furnished),
         case("disable the only share", "share.update", office(&[("username", "anna"), ("disable", "1")]), false, furnished),
         case("disable one of two", "share.update", office(&[("username", "anna"), ("disable", "1")]), false, two),
@@ -303,6 +311,20 @@ pub fn cases() -> Vec<Case> {
         case("domain: leave", "ad.leave", json!({"username": "joiner"}), true, member),
         case("domain: delete the last", "share.delete", json!({"id": "office"}), false, member),
     ]
+}
+
+/// Two shares, of the second of which smbd was not told.
+fn untold(host: &SimHost) {
+    furnished(host);
+    let params = json!({"id": "lab", "section": section("/srv/lab", &[]), "reload": "later"});
+    run(host, "share.create", params, None).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+}
+
+fn untold_lxc(host: &SimHost) {
+    furnished_lxc(host);
+    let params = json!({"id": "lab", "section": lxc("/srv/lab", &[("smbgw-gateway", "office")]), "reload": "later"});
+    run(host, "share.create", params, None).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+    reconcile(host, &sections(host)).expect("reconciled");
 }
 
 fn known_computer(host: &SimHost) {
@@ -372,6 +394,14 @@ pub fn lxc_cases() -> Vec<Case> {
     vec![
         case("lxc: first share", "share.create", office(&[("username", "anna")]), true, nothing as fn(&SimHost)),
         case("lxc: second share", "share.create", json!({"id": "lab", "section": lxc("/srv/lab", &lab)}), false, furnished_lxc),
+        case(
+            "lxc: second share, told later",
+            "share.create",
+            json!({"id": "lab", "section": lxc("/srv/lab", &lab), "reload": "later"}),
+            false,
+            furnished_lxc,
+        ),
+        case("lxc: tell", "gateway.reload", gateway.clone(), false, untold_lxc),
         case(
             "lxc: change access",
             "share.update",
@@ -581,6 +611,9 @@ pub fn outcome(host: &SimHost) -> World {
             }
             if let Some(o) = r.as_object_mut() {
                 o.remove("conf-sha256");
+                if let Some(at) = o.get_mut("reload-due") {
+                    *at = json!("WHEN");
+                }
                 // It is made from the uuid.
                 o.remove("hwaddr");
             }

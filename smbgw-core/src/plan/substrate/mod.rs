@@ -60,8 +60,6 @@ pub fn out_of_reach(intent: &Intent, facts: &Facts) -> Steps {
     let idle = facts.record.as_ref().is_none_or(|r| r.shares.values().all(|e| e.state == ShareState::Deleting));
     match intent {
         Intent::Repair { .. } if idle && facts.container().is_none() => nothing(),
-        // An smbd that does not run reads its files when it starts.
-        Intent::GatewayReload => nothing(),
         Intent::Update { .. } | Intent::Repair { .. } if stopped => Ok((
             Vec::new(),
             vec![format!(
