@@ -359,7 +359,7 @@ our @OPERATIONS = (
         name => 'share.create',
         effect => 'run',
         required => ['id', 'section'],
-        optional => ['sections', 'defer'],
+        optional => ['sections', 'defer', 'reload'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
         api => ['POST', 'shares', 'storage', 'Datastore.Allocate'],
@@ -370,7 +370,7 @@ our @OPERATIONS = (
         name => 'share.update',
         effect => 'run',
         required => ['id', 'section'],
-        optional => ['sections', 'defer'],
+        optional => ['sections', 'defer', 'reload'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
         api => ['PUT', 'shares/{id}', 'storage', 'Datastore.Allocate'],
@@ -554,6 +554,17 @@ our @OPERATIONS = (
         returns => undef,
     },
     {
+        name => 'gateway.reload',
+        effect => 'run',
+        required => ['name'],
+        optional => [],
+        secrets => [],
+        privilege => 'Datastore.Allocate',
+        api => undef,
+        description => 'Make a gateway\'s smbd read its configuration, where shares left that to the end of all.',
+        returns => undef,
+    },
+    {
         name => 'gateway.upgrade',
         effect => 'run',
         required => ['name'],
@@ -667,7 +678,7 @@ our @OPERATIONS = (
         name => 'reconcile',
         effect => 'run',
         required => ['sections'],
-        optional => ['ids', 'gateway'],
+        optional => ['ids', 'gateway', 'reload'],
         secrets => [],
         privilege => 'Datastore.Allocate',
         api => ['POST', 'reconcile', 'node', 'Sys.Modify'],
@@ -1149,7 +1160,7 @@ sub property {
 }
 
 # What a caller of an operation puts together himself, or only hooks and the worker may say: no parameter of a request.
-my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
+my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore reload);
 
 sub is_assembled { my ($name) = @_; return $ASSEMBLED{$name} }
 

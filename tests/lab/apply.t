@@ -119,18 +119,17 @@ is(join("\n", grep { !m/anna/ } @left), '', 'and nothing is left but the account
 # --- what smbd itself says of its reloads, and what a session knows that was open before
 my %few = map { ($_ => { path => "/srv/$_", 'smbgw-mode' => 'native', 'smbgw-access' => 'rw:anna' }) } @ids[0 .. 6];
 $few{ $ids[0] } = { %{ $few{ $ids[0] } }, username => 'anna', 'password-file' => '/root/anna.pw' };
+my $stock = Lab::Box::slurp(Lab::Smb::CONF);
+Lab::Smb::foreign("   log level = 10\n   max log size = 0\n");
 my $document = sub { return { map { ($ids[$_] => $few{ $ids[$_] }) } @_ } };
 
 # smbd with one share, which tells of each reload, and a session in it; gives a look at what it knows, and the count of reloads since.
 sub one_share {
     my $r = apply($document->(0));
     is_deeply(counts($r), { ok => 1 }, 'one share') or diag(Lab::Product::words_of($r));
-    Lab::Box::run(['smbcontrol', Lab::Smb::pid(), 'debug', '10']);
-    my $said = sub { return () = Lab::Box::slurp('/var/log/samba/log.smbd') =~ m/Got message saying smb\.conf was updated/g };
-    my $told = sub { my @m = $said->(); return scalar(@m) };
-    # it listens once it tells
-    Lab::Box::until_true(sub { Lab::Box::run(['smbcontrol', 'smbd', 'reload-config']); $told->() }) or die 'smbd does not tell';
-    Time::HiRes::sleep(0.3);
+    my $told = sub { return scalar(() = Lab::Box::slurp('/var/log/samba/log.smbd') =~ m/Got message saying smb\.conf was updated/g) };
+    Lab::Box::run(['smbcontrol', 'all', 'reload-config']);
+    ok(Lab::Box::until_true($told), 'smbd says when it is told');
     my $before = $told->();
     my $visit = Lab::Smb::visit('anna', octets($PASSWORD), $ids[0]);
     is($visit->{status}, 'OK', 'a session is open');
@@ -204,6 +203,8 @@ subtest 'killed in the middle' => sub {
     is(all_seen($visit, 1 .. 6), join(' ', ('OK') x 6), 'the same document again: all of it') or diag(Lab::Product::words_of($r));
     none_left($visit);
 };
+
+Lab::Box::spew(Lab::Smb::CONF, $stock, 0644);
 
 # --- the same through Proxmox's storage stack
 subtest 'on Proxmox' => sub {
