@@ -25,7 +25,7 @@ our $SYSTEMD = '/run/systemd/system';
 # A command that does the worker's work itself sets this to an array: start() then only notes the ids in it.
 our $HELD;
 
-# A command that creates or changes several shares of a gateway sets this: smbd is not told of each that comes in addition; tell() does it once.
+# A command that creates or changes several shares or accounts of a gateway sets this: smbd is not told of each; tell() does it once.
 our $TOGETHER;
 
 # Starts the worker for one storage id, or without one lets the agent go through everything on this node now. Returns at once; a
@@ -50,7 +50,7 @@ sub start {
     return _detached(@argv);
 }
 
-# What a run that creates or changes shares is given along.
+# What a run that creates or changes something is given along.
 sub together { return $TOGETHER ? (reload => 'later') : () }
 
 # Has the smbd of a gateway read its configuration, if shares left that to the end. Should it fail, or never come to this, the agent does it
@@ -61,7 +61,7 @@ sub tell {
     my $error = PVE::SMBGateway::Error->from($@);
     # a gateway of another node, which does it
     return undef if $error->kind() =~ m/\A(?:not-found|conflict)\z/;
-    return 'clients that were connected before see new shares within a minute only: ' . $error->message();
+    return 'clients that were connected before see what is new within a minute only: ' . $error->message();
 }
 
 # A process that outlives the caller and holds nothing of it: own session, no descriptor, no signal state, no zombie. The caller

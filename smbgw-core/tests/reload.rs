@@ -123,6 +123,43 @@ fn what_changes_nothing_for_anybody_tells_nobody() {
 }
 
 #[test]
+fn more_people_in_a_share_can_wait_and_fewer_cannot() {
+    for (from, to, waits) in [
+        ("rw:anna", "rw:anna,rw:ben", true),
+        ("rw:anna", "rw:anna,ro:ben", true),
+        ("rw:anna,ro:ben", "rw:anna,rw:ben", true),
+        ("rw:anna", "rw:anna,rw:@staff", true),
+        ("rw:anna,rw:ben", "rw:anna,ro:ben", false),
+        ("rw:anna,ro:ben", "rw:anna", false),
+        ("rw:anna", "rw:ben", false),
+        ("rw:anna", "full:anna", false),
+    ] {
+        let host = machine();
+        furnished(&host);
+        later(&host, "share.create", "lab", &[("smbgw-access", from)]).expect("lab");
+        run(&host, "gateway.reload", json!({"name": "native"}), None).expect("told");
+        let before = reloads(&host);
+        later(&host, "share.update", "lab", &[("smbgw-access", to)]).unwrap_or_else(|e| panic!("{to}: {:#?}", e.to_doc()));
+        assert_eq!((reloads(&host) == before, due(&host)), (waits, waits), "{from} to {to}");
+    }
+}
+
+#[test]
+fn accounts_that_shares_wait_for_can_wait_too() {
+    let host = machine();
+    furnished(&host);
+    let access = ("smbgw-access", "rw:anna,rw:carl,ro:@guests");
+    later(&host, "share.create", "lab", &[access]).expect("lab");
+    let before = reloads(&host);
+    run(&host, "user.create", json!({"name": "carl", "reload": "later"}), Some(PASSWORD)).expect("carl");
+    run(&host, "group.create", json!({"name": "guests", "reload": "later"}), None).expect("guests");
+    assert_eq!(reloads(&host), before);
+    assert!(due(&host) && host.connect("carl", PASSWORD, "lab").is_ok());
+    run(&host, "gateway.reload", json!({"name": "native"}), None).expect("told");
+    assert_eq!(reloads(&host), before + 1);
+}
+
+#[test]
 fn the_first_share_is_told_at_once() {
     let host = machine();
     let params = json!({"id": "office", "section": section("/srv/office", &[("username", "anna")]), "reload": "later"});

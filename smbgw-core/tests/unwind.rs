@@ -13,7 +13,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Case, cases, lxc_cases, open_marks, outcome, run, sample, scratch_left, sections, type_in, visible};
+use common::{Case, cases, lxc_cases, open_marks, outcome, run, sample, scratch_left, sections, type_in, visible, waiting_cases};
 use serde_json::{Value, json};
 use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
@@ -61,7 +61,7 @@ fn scenes() -> Vec<Scene> {
         Scene { before: visible(&start), after: outcome(&done), also, unsaid, case, start, done, calls, writes }
     };
     let chosen = std::env::var("SMBGW_CASE").unwrap_or_default();
-    cases().into_iter().chain(lxc_cases()).filter(|c| c.name.contains(&chosen)).map(make).collect()
+    cases().into_iter().chain(lxc_cases()).chain(waiting_cases()).filter(|c| c.name.contains(&chosen)).map(make).collect()
 }
 
 impl Scene {

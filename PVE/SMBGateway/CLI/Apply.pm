@@ -62,9 +62,9 @@ sub batch {
     my $on_error = $opt->{'on-error'} // 'continue';
     usage_error("--on-error is stop or continue, not '$on_error'", $run->{name}) if $on_error !~ m/\A(?:stop|continue)\z/;
 
-    # shares of one gateway that come in addition have one reload together, behind the last
+    # what comes in addition to one gateway has one reload together, behind the last
     my %added;
-    $added{ $_->{gateway} }++ for grep { $_->{kind} eq 'share' && $_->{action} =~ m/\A(?:create|change)\z/ } @$items;
+    $added{ $_->{gateway} }++ for grep { $_->{action} eq 'create' || ($_->{kind} eq 'share' && $_->{action} eq 'change') } @$items;
     my $together = sub { my ($gateway) = @_; return ($added{$gateway} // 0) > 1 };
 
     my $quiet = { %$run, opt => { %$opt, quiet => 1 } };
@@ -428,6 +428,7 @@ sub _act {
         return PVE::SMBGateway::CLI::Shares::change($run, $id, \%set, [map { $_->{property} } grep { !defined($_->{new}) } @{ $item->{changes} }], $password);
     }
     my %params = (name => $id, gateway => $item->{gateway}, defined($item->{user}) ? (user => $item->{user}) : ());
+    %params = (%params, PVE::SMBGateway::Worker::together()) if $action eq 'create';
     return run_op($run, "$kind.$action", \%params, secrets => defined($password) ? { password => $password } : undef);
 }
 

@@ -803,12 +803,12 @@ impl Context {
             }
             _ => {
                 let intent = match op {
-                    "user.create" => Intent::UserCreate(user()?),
+                    "user.create" => Intent::UserCreate { name: user()?, later: reload_later(params)? },
                     "user.password" => Intent::UserPassword(user()?),
                     "user.disable" => Intent::UserDisable(user()?, true),
                     "user.enable" => Intent::UserDisable(user()?, false),
                     "user.remove" => Intent::UserRemove(user()?),
-                    "group.create" => Intent::GroupCreate(group()?),
+                    "group.create" => Intent::GroupCreate { name: group()?, later: reload_later(params)? },
                     "group.remove" => Intent::GroupRemove(group()?),
                     "group.add-member" => Intent::GroupAdd(group()?, UserName::new(&name("user")?)?),
                     "group.remove-member" => Intent::GroupDrop(group()?, UserName::new(&name("user")?)?),

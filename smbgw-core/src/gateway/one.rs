@@ -1020,10 +1020,10 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
             }
             Intent::Repair { .. } => json!({"repaired": true, "warnings": warnings}),
             Intent::Limits(id) => json!({"id": id, "state": "limited", "warnings": warnings}),
-            Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
+            Intent::UserCreate { name: n, .. } | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
                 json!({"name": n, "warnings": warnings})
             }
-            Intent::GroupCreate(n) | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
+            Intent::GroupCreate { name: n, .. } | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
             Intent::GroupAdd(g, u) | Intent::GroupDrop(g, u) => json!({"name": g, "user": u, "warnings": warnings}),
             Intent::SessionClose { ends, .. } => {
                 json!({"gateway": facts.paths.gateway, "ended": ends, "warnings": warnings})

@@ -12,7 +12,7 @@ use super::step::{Candidate, Effect, Seen, Step, Undo, Watch};
 use crate::effect::{Cmd, Daemon, FileSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Facts;
-use crate::format::smb_conf::{IncludeState, add_include, find_include, remove_include};
+use crate::format::smb_conf::{IncludeState, Param, add_include, find_include, remove_include};
 use crate::spec::Security;
 use crate::spec::record::{Key, Member, Record};
 use crate::types::sha256_hex;
@@ -104,17 +104,31 @@ fn revoked(before: &str, after: &str) -> Revoked {
     r
 }
 
-/// Whether what is served goes on as it was, and shares only come in addition: nothing that sessions have open is different. Both texts are of
+/// Whether nothing is taken from anybody: what is served goes on as it was, shares come in addition, or more people may use one. Both texts are of
 /// our own file.
 fn only_adds(before: &str, after: &str) -> bool {
-    use crate::format::smb_conf::SmbConf;
+    use crate::format::smb_conf::{SectionView, SmbConf};
+    use crate::format::smb_params::parse_list;
     let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
-    let says = |c: &SmbConf, name: &str| -> Vec<(String, String)> {
-        let params = c.section(name).map_or(&[][..], |s| &s.params);
-        params.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
+    let grows = |name: &str, a: &str, b: &str| match name {
+        "valid users" | "write list" => {
+            let now = parse_list(b);
+            parse_list(a).iter().all(|who| now.contains(who))
+        }
+        // Who may write may do so whatever this list says.
+        "read list" => true,
+        _ => false,
     };
-    let stays = |name: &str| new.section(name).is_some() && says(&old, name) == says(&new, name);
-    says(&old, "global") == says(&new, "global") && old.sections().iter().filter(|s| !s.is_global()).all(|s| stays(&s.name))
+    let stays = |o: &SectionView, n: &SectionView| {
+        let same = |(a, b): (&Param, &Param)| a.name == b.name && (a.value == b.value || grows(&a.name, &a.value, &b.value));
+        o.params.len() == n.params.len() && o.params.iter().zip(&n.params).all(same)
+    };
+    let goes_on = |o: &SectionView| match new.section(&o.name) {
+        Some(n) => stays(o, n),
+        None => o.params.is_empty(),
+    };
+    let sets = |c: &SmbConf| c.section("global").is_some_and(|g| !g.params.is_empty());
+    old.sections().iter().all(goes_on) && (sets(&old) || !sets(&new))
 }
 
 /// Whether our file is included where ours win.
@@ -207,6 +221,9 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         && !(restart || anew || main_changes && facts.own.is_some())
         && own_changes
         && only_adds(now_own, &own.content);
+    if waits {
+        revoked = Revoked::default();
+    }
     let due = record.reload_due.is_some();
     let reloads = ((own_changes || main_changes) && !waits) || (due && !intent.may_wait());
 

@@ -75,7 +75,12 @@ pub enum Intent {
     /// Put back what drifted of the limits of a share.
     Limits(String),
     /// Create a user.
-    UserCreate(UserName),
+    UserCreate {
+        /// Who.
+        name: UserName,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
+    },
     /// Give a user another password.
     UserPassword(UserName),
     /// Disable or enable a user.
@@ -83,7 +88,12 @@ pub enum Intent {
     /// Remove a user.
     UserRemove(UserName),
     /// Create a group.
-    GroupCreate(GroupName),
+    GroupCreate {
+        /// Which.
+        name: GroupName,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
+    },
     /// Remove a group.
     GroupRemove(GroupName),
     /// Put a user into a group.
@@ -176,7 +186,7 @@ impl Intent {
             Intent::Delete { .. } => &["intent", "samba", "directory", "identity", "guest", "files"],
             Intent::Repair { .. } | Intent::GatewayStart | Intent::GatewayRestart => &["guest", "directory", "identity", "samba"],
             Intent::Limits(_) => &["quota"],
-            Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
+            Intent::UserCreate { .. } | Intent::GroupCreate { .. } => &["identity", "samba"],
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
@@ -213,7 +223,13 @@ impl Intent {
 
     /// Whether what it adds may wait for smbd to be told.
     pub fn may_wait(&self) -> bool {
-        matches!(self, Intent::Create { later: true, .. } | Intent::Update { later: true, .. })
+        match self {
+            Intent::Create { later, .. }
+            | Intent::Update { later, .. }
+            | Intent::UserCreate { later, .. }
+            | Intent::GroupCreate { later, .. } => *later,
+            _ => false,
+        }
     }
 
     /// The share it is about, if it is about one.
@@ -274,12 +290,12 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("identity", Intent::Repair { .. } | Intent::GatewayStart | Intent::GatewayRestart | Intent::GatewayUpgrade(_)) => {
             users::restore_accounts(facts)
         }
-        ("identity", Intent::UserCreate(name)) => users::create_user(name, facts),
+        ("identity", Intent::UserCreate { name, .. }) => users::create_user(name, facts),
         ("identity", Intent::UserPassword(name)) => users::user_password(name, facts),
         ("identity", Intent::UserDisable(name, off)) => users::user_disable(name, *off, facts),
         ("intent", Intent::UserRemove(name)) => users::forget_membership(name, facts),
         ("identity", Intent::UserRemove(name)) => users::remove_user(name, facts),
-        ("identity", Intent::GroupCreate(name)) => users::create_group(name, facts),
+        ("identity", Intent::GroupCreate { name, .. }) => users::create_group(name, facts),
         ("intent", Intent::GroupRemove(name)) => users::group_unused(name, facts),
         ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
         ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),

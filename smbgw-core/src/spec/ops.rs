@@ -57,8 +57,8 @@ const PASSWORD: &[&str] = &["password"];
 const JOIN: &[&str] = &["password", "ticket", "offline-join"];
 
 /// All operations. Every run also takes `actor` (who asked) and `lock-wait-ms`. With `defer`, what takes longer than a hook has is recorded
-/// and left to the worker. With `reload` = `later` a share that only comes in addition is served to whoever connects, and smbd is not told to
-/// read its configuration for sessions that are open: `gateway.reload` does that for all such shares, or the worker after 30 s.
+/// and left to the worker. With `reload` = `later` what only comes in addition is there for whoever connects, and smbd is not told to
+/// read its configuration for sessions that are open: `gateway.reload` does that for all of it, or the worker after 30 s.
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         secrets: PASSWORD,
@@ -76,12 +76,12 @@ pub const OPERATIONS: &[Operation] = &[
         "Finish or undo what is stuck or interrupted; put back drift.",
     ),
     run("share.limits", &["id"], &[], "Set the limits of a share again where somebody changed them."),
-    Operation { secrets: PASSWORD, ..run("user.create", &["name"], &["gateway"], "Create a local user.") },
+    Operation { secrets: PASSWORD, ..run("user.create", &["name"], &["gateway", "reload"], "Create a local user.") },
     Operation { secrets: PASSWORD, ..run("user.password", &["name"], &["gateway"], "Give a local user another password.") },
     run("user.disable", &["name"], &["gateway"], "Disable a local user and end its sessions."),
     run("user.enable", &["name"], &["gateway"], "Enable a disabled user."),
     run("user.remove", &["name"], &["gateway"], "Remove a local user; its files stay."),
-    run("group.create", &["name"], &["gateway"], "Create a local group."),
+    run("group.create", &["name"], &["gateway", "reload"], "Create a local group."),
     run("group.remove", &["name"], &["gateway"], "Remove a local group."),
     run("group.add-member", &["name", "user"], &["gateway"], "Put a user into a group."),
     run("group.remove-member", &["name", "user"], &["gateway"], "Take a user out of a group and end its sessions."),
