@@ -35,7 +35,8 @@ $shares{ $ids[0] } = { %{ $shares{ $ids[0] } }, username => 'anna', 'password-fi
 
 sub apply {
     my ($shares, @words) = @_;
-    Lab::Box::spew('/root/doc', JSON::PP->new->utf8->canonical->encode({ version => 1, shares => $shares }), 0600);
+    my $gateways = ref($words[0]) ? { gateways => shift(@words) } : {};
+    Lab::Box::spew('/root/doc', JSON::PP->new->utf8->canonical->encode({ version => 1, shares => $shares, %$gateways }), 0600);
     my $began = Time::HiRes::time();
     my $r = Lab::Product::call(['apply', '-f', '/root/doc', @words], timeout => 600);
     diag(sprintf('apply %s: %.1f s', join(' ', @words), Time::HiRes::time() - $began));
@@ -155,6 +156,19 @@ subtest 'one reload' => sub {
     is_deeply(counts($r), { ok => 6, unchanged => 1 }, 'six more') or diag(Lab::Product::words_of($r));
     is($told->(), 1, 'smbd was told once');
     is(all_seen($visit, 1 .. 6), join(' ', ('OK') x 6), 'the session sees all of them');
+
+    my $wider = $document->(0 .. 6);
+    $wider->{$_} = { %{ $wider->{$_} }, 'smbgw-access' => 'rw:anna,rw:ben' } for keys %$wider;
+    $r = apply($wider, { native => { users => { ben => { 'password-file' => '/root/anna.pw' } } } });
+    is_deeply(counts($r), { ok => 8 }, 'somebody new in all of them') or diag(Lab::Product::words_of($r));
+    is($told->(), 2, 'smbd was told once');
+    is(Lab::Smb::round_trip('ben', octets($PASSWORD), $ids[$_], 'ben.txt', "ben\n"), 'OK', "ben works in $ids[$_]") for 0, 6;
+    my $ben = Lab::Smb::visit('ben', octets($PASSWORD), $ids[2]);
+    $r = apply({ %$wider, map { ($ids[$_] => { %{ $wider->{ $ids[$_] } }, 'smbgw-access' => 'rw:anna' }) } 1, 2 });
+    is_deeply(counts($r), { ok => 2, unchanged => 5 }, 'not in two of them any more') or diag(Lab::Product::words_of($r));
+    is($told->(), 4, 'smbd was told of each at once');
+    is($ben->sees($ids[2]), 'NT_STATUS_ACCESS_DENIED', 'and so was a session that was open');
+    $ben->stop();
     none_left($visit);
 };
 
