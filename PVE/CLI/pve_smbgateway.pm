@@ -711,7 +711,8 @@ sub cmd_reconcile {
     $run->{print} = sub {
         for my $share (grep { !$_->{error} } @{ $result->{shares} // [] }) {
             my @did = @{ $share->{did} // [] };
-            printf("%s: %s%s\n", $share->{id} // '?', $share->{state} // '?', @did ? ' (' . join('; ', @did) . ')' : '') if @did || !$run->{opt}->{quiet};
+            my $state = $share->{state} // ($share->{reloaded} ? 'smbd told of new shares' : $share->{repaired} ? 'repaired' : '?');
+            printf("%s: %s%s\n", $share->{id} // $share->{gateway} // 'gateway', $state, @did ? ' (' . join('; ', @did) . ')' : '') if @did || !$run->{opt}->{quiet};
             print_warnings($share);
         }
         print_warnings($result);

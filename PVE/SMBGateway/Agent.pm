@@ -334,6 +334,7 @@ sub _did {
     # a section that stays after its share was removed is a warning, and none of this cycle's doing
     return () if ($share->{state} // '') eq 'removed' && !$share->{kept};
     return "$what: " . ($share->{error}->{message} // 'failed') if ref($share->{error}) eq 'HASH';
+    return 'smbd told of new shares' if $share->{reloaded};
     return $share->{repaired} ? 'repaired' : defined($share->{state}) ? "$what: $share->{state}" : ();
 }
 

@@ -370,7 +370,7 @@ our @OPERATIONS = (
         name => 'share.create',
         effect => 'run',
         required => ['id', 'section'],
-        optional => ['sections', 'defer'],
+        optional => ['sections', 'defer', 'reload'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
         api => ['POST', 'shares', 'storage', 'Datastore.Allocate'],
@@ -381,7 +381,7 @@ our @OPERATIONS = (
         name => 'share.update',
         effect => 'run',
         required => ['id', 'section'],
-        optional => ['sections', 'defer'],
+        optional => ['sections', 'defer', 'reload'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
         api => ['PUT', 'shares/{id}', 'storage', 'Datastore.Allocate'],
@@ -425,7 +425,7 @@ our @OPERATIONS = (
         name => 'user.create',
         effect => 'run',
         required => ['name'],
-        optional => ['gateway'],
+        optional => ['gateway', 'reload'],
         secrets => ['password'],
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/users', 'storage', 'Datastore.Allocate'],
@@ -480,7 +480,7 @@ our @OPERATIONS = (
         name => 'group.create',
         effect => 'run',
         required => ['name'],
-        optional => ['gateway'],
+        optional => ['gateway', 'reload'],
         secrets => [],
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway}/groups', 'storage', 'Datastore.Allocate'],
@@ -562,6 +562,17 @@ our @OPERATIONS = (
         privilege => 'Datastore.Allocate',
         api => ['POST', 'gateways/{gateway=name}/restart', 'storage', 'Datastore.Allocate'],
         description => 'Stop and start a gateway\'s container: what waits for the next start takes effect.',
+        returns => undef,
+    },
+    {
+        name => 'gateway.reload',
+        effect => 'run',
+        required => ['name'],
+        optional => [],
+        secrets => [],
+        privilege => 'Datastore.Allocate',
+        api => undef,
+        description => 'Make a gateway\'s smbd read its configuration, where shares left that to the end of all.',
         returns => undef,
     },
     {
@@ -678,7 +689,7 @@ our @OPERATIONS = (
         name => 'reconcile',
         effect => 'run',
         required => ['sections'],
-        optional => ['ids', 'gateway'],
+        optional => ['ids', 'gateway', 'reload'],
         secrets => [],
         privilege => 'Datastore.Allocate',
         api => ['POST', 'reconcile', 'node', 'Sys.Modify'],
@@ -1385,7 +1396,7 @@ sub property {
 }
 
 # What a caller of an operation puts together himself, or only hooks and the worker may say: no parameter of a request.
-my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore);
+my %ASSEMBLED = map { $_ => 1 } qw(section sections defer worker params op create restore reload);
 
 sub is_assembled { my ($name) = @_; return $ASSEMBLED{$name} }
 

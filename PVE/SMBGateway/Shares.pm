@@ -83,7 +83,7 @@ sub _follow {
     while (1) {
         my $worked = eval {
             PVE::SMBGateway::Native::run(
-                'reconcile', { ids => [$id], sections => PVE::SMBGateway::Config::sections(), 'lock-wait-ms' => 500, (defined($o{actor}) ? (actor => $o{actor}) : ()) },
+                'reconcile', { ids => [$id], sections => PVE::SMBGateway::Config::sections(), 'lock-wait-ms' => 500, PVE::SMBGateway::Worker::together(), (defined($o{actor}) ? (actor => $o{actor}) : ()) },
                 on_event => $o{on_event}, keep_signal => $o{keep_signal},
             );
         };

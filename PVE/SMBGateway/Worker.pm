@@ -12,6 +12,7 @@ use POSIX ();
 use Time::HiRes ();
 
 use PVE::SMBGateway::Config;
+use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
 
 # Seconds until a created share without a section counts as abandoned, and a removal whose section stays is carried out (UNCOMMITTED_MS
@@ -23,6 +24,9 @@ our $SYSTEMD = '/run/systemd/system';
 
 # A command that does the worker's work itself sets this to an array: start() then only notes the ids in it.
 our $HELD;
+
+# A command that creates or changes several shares or accounts of a gateway sets this: smbd is not told of each; tell() does it once.
+our $TOGETHER;
 
 # Starts the worker for one storage id, or without one lets the agent go through everything on this node now. Returns at once; a
 # worker that does not come up is no error here, since the agent does the same work within 20 s.
@@ -44,6 +48,20 @@ sub start {
         ? ('/usr/bin/systemctl', '--no-block', @ids ? ('start', "pve-smbgateway-reconcile\@$ids[0].service") : ('try-reload-or-restart', 'pve-smbgateway-agent.service'))
         : ($command, 'reconcile', '--once', @ids);
     return _detached(@argv);
+}
+
+# What a run that creates or changes something is given along.
+sub together { return $TOGETHER ? (reload => 'later') : () }
+
+# Has the smbd of a gateway read its configuration, if shares left that to the end. Should it fail, or never come to this, the agent does it
+# within a minute, and smbd looks at its files each minute by itself: whoever connects is served already. Returns what is worth a warning.
+sub tell {
+    my ($gateway, %o) = @_;
+    return undef if eval { PVE::SMBGateway::Native::run('gateway.reload', { name => $gateway, (defined($o{actor}) ? (actor => $o{actor}) : ()) }, keep_signal => 1); 1 };
+    my $error = PVE::SMBGateway::Error->from($@);
+    # a gateway of another node, which does it
+    return undef if $error->kind() =~ m/\A(?:not-found|conflict)\z/;
+    return 'clients that were connected before see what is new within a minute only: ' . $error->message();
 }
 
 # A process that outlives the caller and holds nothing of it: own session, no descriptor, no signal state, no zombie. The caller

@@ -117,5 +117,5 @@ pub fn create_one_more(facts: &Facts) -> Intent {
     assert!(facts.tree(Path::new(NEW_TREE)).is_ok(), "the tree is there");
     let mut effective = section;
     effective.extend(checked.effective);
-    Intent::Create { spec: Box::new(checked.spec), section: effective, password: false }
+    Intent::Create { spec: Box::new(checked.spec), section: effective, password: false, later: false }
 }

@@ -132,10 +132,11 @@ fn intent(request: &Value, facts: &Facts) -> Result<(Intent, Vec<String>)> {
     let password = checked.spec.first_user.is_some() || checked.spec.join.is_some();
     section.retain(|k, _| k != "username" || checked.spec.join.is_none());
     let spec = Box::new(checked.spec);
+    let later = params["reload"] == "later";
     let intent = if op == "share.create" {
-        Intent::Create { spec, section, password }
+        Intent::Create { spec, section, password, later }
     } else {
-        Intent::Update { spec, section, password }
+        Intent::Update { spec, section, password, later }
     };
     Ok((intent, checked.warnings))
 }

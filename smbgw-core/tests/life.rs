@@ -4,13 +4,13 @@
 
 mod common;
 
-use common::{Case, PASSWORD, cases, context, create, differences, furnished, lxc_cases, machine, run, section};
+use common::{Case, PASSWORD, cases, context, create, differences, furnished, lxc_cases, machine, run, section, waiting_cases};
 use serde_json::{Value, json};
 use smbgw_core::error::Kind;
 
 #[test]
 fn every_operation_succeeds() {
-    for case in cases().into_iter().chain(lxc_cases()) {
+    for case in cases().into_iter().chain(lxc_cases()).chain(waiting_cases()) {
         let Case { name, .. } = case;
         let host = case.machine();
         case.run(&host).unwrap_or_else(|e| panic!("{name}: {:#?}", e.to_doc()));

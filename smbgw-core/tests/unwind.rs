@@ -13,7 +13,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Case, cases, lxc_cases, open_marks, outcome, run, sample, scratch_left, sections, type_in, visible};
+use common::{Case, cases, lxc_cases, open_marks, outcome, run, sample, scratch_left, sections, type_in, visible, waiting_cases};
 use serde_json::{Value, json};
 use smbgw_core::effect::{Cmd, Program};
 use smbgw_core::error::{Error, Kind};
@@ -28,7 +28,7 @@ struct Scene {
     done: SimHost,
     before: World,
     after: World,
-    /// Complete as well: with the container started since, so that nothing waits for that any more.
+    /// Complete as well: with the container started since, so that nothing waits for that any more; or with smbd told since.
     also: Vec<World>,
     /// Complete, but without the password: for somebody who died nobody can say it again. An attempt that is given it must use it.
     unsaid: Option<World>,
@@ -51,10 +51,17 @@ fn scenes() -> Vec<Scene> {
         if case.is_lxc() && waits(&started) && run(&started, "gateway.restart", json!({"name": "office"}), None).is_ok() {
             also.push(outcome(&started));
         }
+        if case.params["reload"] == "later" {
+            // Complete as well: somebody told smbd since.
+            let told = done.snapshot();
+            let gateway = if case.is_lxc() { "office" } else { "native" };
+            run(&told, "gateway.reload", json!({"name": gateway}), None).unwrap_or_else(|e| panic!("tell: {:#?}", e.to_doc()));
+            also.push(outcome(&told));
+        }
         Scene { before: visible(&start), after: outcome(&done), also, unsaid, case, start, done, calls, writes }
     };
     let chosen = std::env::var("SMBGW_CASE").unwrap_or_default();
-    cases().into_iter().chain(lxc_cases()).filter(|c| c.name.contains(&chosen)).map(make).collect()
+    cases().into_iter().chain(lxc_cases()).chain(waiting_cases()).filter(|c| c.name.contains(&chosen)).map(make).collect()
 }
 
 impl Scene {
@@ -63,6 +70,18 @@ impl Scene {
         if self.case.name == "domain: delete the last" && self.before.winbindd.is_some() && now.winbindd.is_some() {
             // Known: an undone removal starts winbindd before smb.conf is back, and it is told of the domain at its next start only.
             now.winbindd.clone_from(&self.before.winbindd);
+        }
+        if self.case.op == "gateway.reload" {
+            // What smbd has read it has read; it may be told twice.
+            let read = |w: &mut World, by: &World| {
+                if let (Some(now), Some(before)) = (&mut w.smbd, &by.smbd) {
+                    now.config = before.config.clone();
+                }
+            };
+            read(&mut now, &self.before);
+            for (vmid, g) in &self.before.guests {
+                now.guests.get_mut(vmid).into_iter().for_each(|n| read(&mut n.world, &g.world));
+            }
         }
         self.before.differences(&now)
     }

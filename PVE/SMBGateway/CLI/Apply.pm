@@ -15,7 +15,7 @@ use PVE::SMBGateway::CLI::Batch;
 use PVE::SMBGateway::CLI::Document;
 use PVE::SMBGateway::CLI::Output qw(print_warnings);
 use PVE::SMBGateway::CLI::Shares;
-use PVE::SMBGateway::CLI::Work qw(password_file run_op usage_error with_signals);
+use PVE::SMBGateway::CLI::Work qw(actor password_file run_op usage_error with_signals);
 use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
@@ -62,17 +62,27 @@ sub batch {
     my $on_error = $opt->{'on-error'} // 'continue';
     usage_error("--on-error is stop or continue, not '$on_error'", $run->{name}) if $on_error !~ m/\A(?:stop|continue)\z/;
 
+    # what comes in addition to one gateway has one reload together, behind the last
+    my %added;
+    $added{ $_->{gateway} }++ for grep { $_->{action} eq 'create' || ($_->{kind} eq 'share' && $_->{action} eq 'change') } @$items;
+    my $together = sub { my ($gateway) = @_; return ($added{$gateway} // 0) > 1 };
+
     my $quiet = { %$run, opt => { %$opt, quiet => 1 } };
     my @ordered = map { @{ $groups{$_} } } @order;
     my ($results, $signal) = PVE::SMBGateway::CLI::Batch::run(
         groups => [map { $groups{$_} } @order], jobs => $jobs, on_error => $on_error,
         work => sub {
             local $PVE::SMBGateway::Worker::HELD = $o{held} //= [];
+            local $PVE::SMBGateway::Worker::TOGETHER = $together->($_[0]->{gateway});
             return $work->($quiet, $_[0]);
         },
         after => sub {
             my ($done) = @_;
+            my ($last, $result) = @$done ? @{ $done->[-1] } : ();
+            local $PVE::SMBGateway::Worker::TOGETHER = $last && $together->($last->{gateway});
             my $errors = $o{after} ? $o{after}->($quiet, $done) : {};
+            my $untold = $PVE::SMBGateway::Worker::TOGETHER ? PVE::SMBGateway::Worker::tell($last->{gateway}, actor => actor()) : undef;
+            push @{ $result->{warnings} }, $untold if defined($untold) && ref($result) eq 'HASH';
             # what hooks left to the worker, unless it was done here: one worker for all of it
             PVE::SMBGateway::Worker::start() if @{ $o{held} // [] };
             return $errors;
@@ -418,6 +428,7 @@ sub _act {
         return PVE::SMBGateway::CLI::Shares::change($run, $id, \%set, [map { $_->{property} } grep { !defined($_->{new}) } @{ $item->{changes} }], $password);
     }
     my %params = (name => $id, gateway => $item->{gateway}, defined($item->{user}) ? (user => $item->{user}) : ());
+    %params = (%params, PVE::SMBGateway::Worker::together()) if $action eq 'create';
     return run_op($run, "$kind.$action", \%params, secrets => defined($password) ? { password => $password } : undef);
 }
 

@@ -18,6 +18,7 @@ use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
 use PVE::SMBGateway::Schema;
 use PVE::SMBGateway::Shares qw(no_share);
+use PVE::SMBGateway::Worker;
 
 our @EXPORT_OK = qw(cmd_create cmd_set cmd_delete cmd_plan cmd_quota_user no_share);
 
@@ -45,7 +46,7 @@ sub create {
         my $sections = PVE::SMBGateway::Config::sections();
         PVE::SMBGateway::Error->throw('conflict', "storage '$id' is defined already") if $sections->{$id};
         $section{type} = PVE::SMBGateway::Config::TYPE;
-        my $done = run_op($run, 'share.create', { id => $id, section => \%section, sections => $sections }, _secret($password));
+        my $done = run_op($run, 'share.create', { id => $id, section => \%section, sections => $sections, PVE::SMBGateway::Worker::together() }, _secret($password));
         if (!eval { PVE::SMBGateway::Config::put($id, _accepted(\%section, $done)); 1 }) {
             my $error = $@;
             eval { run_op($run, 'share.delete', { id => $id }) };
@@ -60,7 +61,7 @@ sub create {
 sub settle {
     my ($run, $results) = @_;
     return {} if PVE::SMBGateway::Config::on_proxmox() || !%$results;
-    my $worked = run_op($run, 'reconcile', { ids => [sort keys %$results], sections => PVE::SMBGateway::Config::sections() });
+    my $worked = run_op($run, 'reconcile', { ids => [sort keys %$results], sections => PVE::SMBGateway::Config::sections(), PVE::SMBGateway::Worker::together() });
     my %errors;
     for my $now (grep { $results->{ $_->{id} // '' } } @{ $worked->{shares} // [] }) {
         my $result = $results->{ $now->{id} };
@@ -121,7 +122,7 @@ sub change {
         my %section = (%$old, %$given);
         delete @section{@$delete};
         $sections->{$id} = \%section;
-        my $done = run_op($run, 'share.update', { id => $id, section => \%section, sections => $sections }, _secret($password));
+        my $done = run_op($run, 'share.update', { id => $id, section => \%section, sections => $sections, PVE::SMBGateway::Worker::together() }, _secret($password));
         PVE::SMBGateway::Config::put($id, _accepted(\%section, $done));
         return $done;
     }) });

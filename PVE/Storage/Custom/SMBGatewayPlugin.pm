@@ -138,7 +138,7 @@ sub on_add_hook {
         _refuse($complaint, $storeid, $section, $sections, 1);
         $result = PVE::SMBGateway::Native::run(
             'share.create',
-            { id => $storeid, section => $section, sections => $sections, defer => 1, _who() },
+            { id => $storeid, section => $section, sections => $sections, defer => 1, PVE::SMBGateway::Worker::together(), _who() },
             secrets => _secrets(\%sensitive),
             deadline => $HOOK_SECONDS,
         );
@@ -183,7 +183,7 @@ sub _update {
         _refuse($complaint, $storeid, $section, $sections, 0);
         $result = PVE::SMBGateway::Native::run(
             'share.update',
-            { id => $storeid, section => $section, sections => $sections, defer => 1, _who() },
+            { id => $storeid, section => $section, sections => $sections, defer => 1, PVE::SMBGateway::Worker::together(), _who() },
             secrets => _secrets($sensitive),
             deadline => $HOOK_SECONDS,
         );

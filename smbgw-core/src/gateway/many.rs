@@ -22,6 +22,8 @@ pub(super) struct Many {
     wait: Option<i64>,
     sections: Sections,
     only: Option<Vec<String>>,
+    /// Somebody else tells smbd of the shares that are built.
+    later: bool,
     left: VecDeque<Paths>,
     current: Option<One>,
     results: Vec<Value>,
@@ -35,15 +37,19 @@ pub(super) struct Many {
     over: bool,
 }
 
+/// What a reconcile goes through.
+pub(super) struct Turns {
+    /// Only these shares.
+    pub(super) only: Option<Vec<String>>,
+    /// Only this gateway.
+    pub(super) turn: Option<Paths>,
+    /// Whoever asks tells smbd of the shares that are built.
+    pub(super) later: bool,
+}
+
 impl Many {
-    pub(super) fn begin(
-        context: &Context,
-        actor: &str,
-        wait: Option<i64>,
-        sections: Sections,
-        only: Option<Vec<String>>,
-        turn: Option<Paths>,
-    ) -> Result<Self> {
+    pub(super) fn begin(context: &Context, actor: &str, wait: Option<i64>, sections: Sections, asked: Turns) -> Result<Self> {
+        let Turns { only, turn, later } = asked;
         // What belongs to no gateway is in the turn of the native one, which every node has.
         if turn.as_ref().is_none_or(|p| p.mode == Mode::Native) {
             forget_strangers(context)?;
@@ -59,6 +65,7 @@ impl Many {
             wait,
             sections,
             only,
+            later,
             current: None,
             results: Vec::new(),
             warnings: Vec::new(),
@@ -94,6 +101,7 @@ impl Many {
         let mut one = self.context.one(paths, "reconcile", &self.actor, self.wait)?;
         one.recover = true;
         one.goal = Goal::Reconcile { sections: self.sections.clone(), only: self.only.clone() };
+        one.later = self.later;
         Ok(one)
     }
 

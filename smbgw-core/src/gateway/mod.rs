@@ -39,7 +39,7 @@ use crate::spec::{DomainSpec, ShareSpec, ops, routes, schema};
 use crate::status::{self, Hot, Look, STALE_MS};
 use crate::types::{DomainAccount, GatewayId, GroupName, NodeName, StoreId, UserName, VmId, shorten};
 
-use params::{check_params, flag, number, required, text};
+use params::{check_params, flag, number, reload_later, required, text};
 pub use run::Run;
 
 /// Where a context keeps things and what it works on. Keys are kebab-case in JSON; all have defaults.
@@ -391,7 +391,7 @@ impl Context {
         };
         let (mut problems, mut warnings) = (Vec::new(), checked.warnings.clone());
         if flag(params, "create")? {
-            let intent = Intent::Create { spec: Box::new(checked.spec.clone()), section: whole, password: false };
+            let intent = Intent::Create { spec: Box::new(checked.spec.clone()), section: whole, password: false, later: false };
             let paths = self.paths_of(&checked.spec.gateway);
             let outside = paths.mode == Mode::Lxc;
             let quota = checked.spec.is_limited();
@@ -817,6 +817,7 @@ impl Context {
                     "gateway.start" => Intent::GatewayStart,
                     "gateway.stop" => Intent::GatewayStop,
                     "gateway.restart" => Intent::GatewayRestart,
+                    "gateway.reload" => Intent::GatewayReload,
                     "gateway.upgrade" => Intent::GatewayUpgrade(text(params, "template")?),
                     "gateway.adopt" => {
                         Intent::GatewayAdopt(VmId::parse(&name("vmid")?).map_err(|e| Error::property("vmid", e.to_string()))?)
@@ -827,12 +828,12 @@ impl Context {
             }
             _ => {
                 let intent = match op {
-                    "user.create" => Intent::UserCreate(user()?),
+                    "user.create" => Intent::UserCreate { name: user()?, later: reload_later(params)? },
                     "user.password" => Intent::UserPassword(user()?),
                     "user.disable" => Intent::UserDisable(user()?, true),
                     "user.enable" => Intent::UserDisable(user()?, false),
                     "user.remove" => Intent::UserRemove(user()?),
-                    "group.create" => Intent::GroupCreate(group()?),
+                    "group.create" => Intent::GroupCreate { name: group()?, later: reload_later(params)? },
                     "group.remove" => Intent::GroupRemove(group()?),
                     "group.add-member" => Intent::GroupAdd(group()?, UserName::new(&name("user")?)?),
                     "group.remove-member" => Intent::GroupDrop(group()?, UserName::new(&name("user")?)?),
@@ -897,10 +898,11 @@ impl Context {
         if let Some(e) = known {
             self.refuse_fixed(&id, &section, e)?;
         }
+        let later = reload_later(params)?;
         let intent = if op == "share.create" || known.is_none() {
-            Intent::Create { spec, section, password }
+            Intent::Create { spec, section, password, later }
         } else {
-            Intent::Update { spec, section, password }
+            Intent::Update { spec, section, password, later }
         };
         Ok(Some(Asked { intent, paths, target: id, warnings }))
     }

@@ -32,6 +32,9 @@ use crate::types::{StoreId, shorten};
 /// How often a long run makes new snapshots; they count as stale after [`status::STALE_MS`].
 const FRESH_MS: i64 = 20_000;
 
+/// How long whoever adds one share after the other is left to tell smbd of all of them. smbd itself looks at its files each minute.
+const RELOAD_WAIT_MS: i64 = 30_000;
+
 /// What a run is for.
 pub(super) enum Goal {
     Nothing,
@@ -61,6 +64,10 @@ pub(super) struct One {
     pub(super) actor: String,
     /// What takes long is recorded and left to the worker.
     pub(super) defer: bool,
+    /// Whoever asked for a reconcile tells smbd of the shares that it builds.
+    pub(super) later: bool,
+    /// The reconcile builds several shares, and tells smbd of all of them at its end.
+    together: bool,
     pub(super) goal: Goal,
     pub(super) recover: bool,
     pub(super) tasks: VecDeque<Todo>,
@@ -113,6 +120,8 @@ impl One {
             paths,
             actor: actor.to_owned(),
             defer: false,
+            later: false,
+            together: false,
             goal: Goal::Nothing,
             recover: false,
             tasks: VecDeque::new(),
@@ -564,6 +573,15 @@ impl One {
         let site = Site { node: &c.node, gateway: self.paths.gateway.as_str(), mode: self.paths.mode };
         let tasks = reconcile::tasks(record.as_ref(), &open, sections, site, c.host.now_ms(), only);
         let all: serde_json::Map<String, Value> = sections.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let built = |t: &&Task| matches!(t, Task::Create(_) | Task::Update(_));
+        self.together = self.later || tasks.iter().filter(built).count() > 1;
+        let asked = |id: &str| {
+            let mut params = json!({"id": id, "section": sections[id], "sections": all});
+            if self.together {
+                params["reload"] = json!("later");
+            }
+            params
+        };
         for t in tasks {
             self.tasks.push_back(match t {
                 Task::Resume { opid, unwind } => Todo::Resume { opid, unwind, settle: false },
@@ -580,14 +598,8 @@ impl One {
                 }
                 // One that failed a moment ago would fail again.
                 Task::Create(id) | Task::Update(id) if only.is_none() && c.too_soon(&id) => continue,
-                Task::Create(id) => Todo::Begin {
-                    op: "share.create".into(),
-                    params: json!({"id": id, "section": sections[&id], "sections": all}),
-                },
-                Task::Update(id) => Todo::Begin {
-                    op: "share.update".into(),
-                    params: json!({"id": id, "section": sections[&id], "sections": all}),
-                },
+                Task::Create(id) => Todo::Begin { op: "share.create".into(), params: asked(&id) },
+                Task::Update(id) => Todo::Begin { op: "share.update".into(), params: asked(&id) },
                 Task::Delete(id, why) => {
                     Todo::Begin { op: "share.delete".into(), params: json!({"id": id, "actor": format!("worker: {why}")}) }
                 }
@@ -861,7 +873,11 @@ impl One {
             return Ok(());
         }
         let intent = Intent::Repair { overwrite: false };
-        let planned = plan::ahead(&intent, &facts);
+        let tell = self.is_reload_ripe(&facts);
+        // What others leave to the end of what they do is nothing that drifted; a repair for another reason brings it along.
+        let mut as_told = facts.clone();
+        as_told.record.iter_mut().for_each(|r| r.reload_due = None);
+        let planned = plan::ahead(&intent, &as_told);
         match planned {
             Ok(p) => {
                 let only_looks = |s: &plan::step::Step| {
@@ -877,6 +893,10 @@ impl One {
                     }
                     drift.extend(self.limits_off());
                     c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&drift))?;
+                    if tell {
+                        let params = json!({"name": self.paths.gateway});
+                        self.tasks.push_front(Todo::Begin { op: "gateway.reload".into(), params });
+                    }
                 } else {
                     self.tasks.push_front(Todo::Begin {
                         op: "share.repair".into(),
@@ -890,6 +910,14 @@ impl One {
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody who adds shares is going to tell smbd of them any more, or it is this run that does.
+    fn is_reload_ripe(&self, facts: &Facts) -> bool {
+        let Some(at) = facts.record.as_ref().and_then(|r| r.reload_due).filter(|_| facts.reachable) else { return false };
+        // A clock that was set back makes nobody wait.
+        let waits = (0..RELOAD_WAIT_MS).contains(&(facts.now_ms - at));
+        !self.later && (self.together || !waits)
     }
 
     /// Limits that are not as they must be: each share for itself, so that what one cannot have keeps nothing else from being put right.
@@ -992,14 +1020,15 @@ fn finish(intent: Intent, tree: Option<PathBuf>) -> crate::run::exec::Finish {
             }
             Intent::Repair { .. } => json!({"repaired": true, "warnings": warnings}),
             Intent::Limits(id) => json!({"id": id, "state": "limited", "warnings": warnings}),
-            Intent::UserCreate(n) | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
+            Intent::UserCreate { name: n, .. } | Intent::UserPassword(n) | Intent::UserDisable(n, _) | Intent::UserRemove(n) => {
                 json!({"name": n, "warnings": warnings})
             }
-            Intent::GroupCreate(n) | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
+            Intent::GroupCreate { name: n, .. } | Intent::GroupRemove(n) => json!({"name": n, "warnings": warnings}),
             Intent::GroupAdd(g, u) | Intent::GroupDrop(g, u) => json!({"name": g, "user": u, "warnings": warnings}),
             Intent::SessionClose { ends, .. } => {
                 json!({"gateway": facts.paths.gateway, "ended": ends, "warnings": warnings})
             }
+            Intent::GatewayReload => json!({"gateway": facts.paths.gateway, "reloaded": true, "warnings": warnings}),
             Intent::GatewayStart
             | Intent::GatewayStop
             | Intent::GatewayRestart

@@ -71,6 +71,15 @@ pub(super) fn flag(params: &Value, name: &str) -> Result<bool> {
     }
 }
 
+/// Whether smbd is told of new shares by somebody who has more of them to come.
+pub(super) fn reload_later(params: &Value) -> Result<bool> {
+    match text(params, "reload")?.as_deref() {
+        None => Ok(false),
+        Some("later") => Ok(true),
+        Some(other) => Err(Error::property("reload", format!("{} is not \"later\"", shorten(other)))),
+    }
+}
+
 /// Parameters as they may be written down: a sensitive property in a section is taken out, whoever put it there.
 pub(super) fn without_secrets(params: &Value) -> Value {
     let mut p = params.clone();

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::many::Many;
+use super::many::{Many, Turns};
 use super::one::{Goal, Held, One, Todo};
-use super::params::{check_params, flag, number, required, text, without_secrets};
-use super::{Context, NODE, Progress};
+use super::params::{check_params, flag, number, reload_later, required, text, without_secrets};
+use super::{Context, NODE, Progress, no_gateway};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Paths;
 use crate::host::Lock;
+use crate::observe;
 use crate::spec::ops;
 use crate::spec::section::{self, Mode, NATIVE};
 use crate::types::{GatewayId, shorten};
@@ -99,12 +100,16 @@ impl Context {
             let only = ids.map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect());
             let sections = section::sections_from_json(params.get("sections").unwrap_or(&Value::Null))?;
             let turn = self.only_gateway(params)?;
-            return Ok(Run(Kinds::Many(Box::new(Many::begin(self, &actor, wait, sections, only, turn)?))));
+            let asked = Turns { only, turn, later: reload_later(params)? };
+            return Ok(Run(Kinds::Many(Box::new(Many::begin(self, &actor, wait, sections, asked)?))));
         }
         if op == "refresh" {
             return Ok(Run(Kinds::Noted(Some(self.keep_snapshots(params, wait)?))));
         }
         let paths = self.paths_for(op, params)?;
+        if op == "gateway.reload" && !self.is_reload_due(&paths)? {
+            return Ok(Run(Kinds::Noted(Some(json!({"gateway": paths.gateway, "reloaded": false, "warnings": []})))));
+        }
         let defer = flag(params, "defer")?;
         let mut run = match self.one(&paths, op, &actor, wait) {
             // A build may take minutes, and a removal need not wait for it: whoever builds gives it up.
@@ -140,6 +145,12 @@ impl Context {
         run.tasks.push_back(Todo::Resume { opid: opid.to_owned(), unwind: false, settle: false });
         run.tasks.push_back(Todo::Refresh);
         Ok(Run(Kinds::One(Box::new(run))))
+    }
+
+    /// Whether shares left it to somebody else to have smbd read its configuration.
+    fn is_reload_due(&self, paths: &Paths) -> Result<bool> {
+        let record = observe::record(&*self.host, paths)?;
+        record.map(|r| r.reload_due.is_some()).ok_or_else(|| no_gateway(paths.gateway.as_str()))
     }
 
     /// A tree that a share of any gateway is in, or that is in one, keeps its numbers.

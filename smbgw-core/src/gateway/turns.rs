@@ -171,10 +171,11 @@ impl Context {
     }
 }
 
-/// Nothing of it waits for its section, for the end of a removal, or for a domain controller.
+/// Nothing of it waits for its section, for smbd to be told of it, for the end of a removal, or for a domain controller.
 fn settled(r: &Record) -> bool {
     let done = r.shares.values().all(|e| e.committed && e.state == ShareState::Ready && e.delete_intent.is_none());
-    done && r.removed.is_empty() && r.former.is_empty() && r.member.is_none() && !r.settings.contains_key("domain")
+    let told = r.reload_due.is_none() || r.shares.is_empty();
+    done && told && r.removed.is_empty() && r.former.is_empty() && r.member.is_none() && !r.settings.contains_key("domain")
 }
 
 /// What of a tree does not change by use.

@@ -12,7 +12,7 @@ use super::step::{Candidate, Effect, Seen, Step, Undo, Watch};
 use crate::effect::{Cmd, Daemon, FileSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::Facts;
-use crate::format::smb_conf::{IncludeState, add_include, find_include, remove_include};
+use crate::format::smb_conf::{IncludeState, Param, add_include, find_include, remove_include};
 use crate::spec::Security;
 use crate::spec::record::{Key, Member, Record};
 use crate::types::sha256_hex;
@@ -110,6 +110,33 @@ fn revoked(before: &str, after: &str) -> Revoked {
     r
 }
 
+/// Whether nothing is taken from anybody: what is served goes on as it was, shares come in addition, or more people may use one. Both texts are of
+/// our own file.
+fn only_adds(before: &str, after: &str) -> bool {
+    use crate::format::smb_conf::{SectionView, SmbConf};
+    use crate::format::smb_params::parse_list;
+    let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
+    let grows = |name: &str, a: &str, b: &str| match name {
+        "valid users" | "write list" => {
+            let now = parse_list(b);
+            parse_list(a).iter().all(|who| now.contains(who))
+        }
+        // Who may write may do so whatever this list says.
+        "read list" => true,
+        _ => false,
+    };
+    let stays = |o: &SectionView, n: &SectionView| {
+        let same = |(a, b): (&Param, &Param)| a.name == b.name && (a.value == b.value || grows(&a.name, &a.value, &b.value));
+        o.params.len() == n.params.len() && o.params.iter().zip(&n.params).all(same)
+    };
+    let goes_on = |o: &SectionView| match new.section(&o.name) {
+        Some(n) => stays(o, n),
+        None => o.params.is_empty(),
+    };
+    let sets = |c: &SmbConf| c.section("global").is_some_and(|g| !g.params.is_empty());
+    old.sections().iter().all(goes_on) && (sets(&old) || !sets(&new))
+}
+
 /// Whether our file is included where ours win.
 pub fn includes(main: &str, own: &str) -> bool {
     matches!(find_include(main, MARKER, own), IncludeState::Present { last_global: true, .. })
@@ -194,6 +221,18 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         after_undo.insert(0, start(facts, Daemon::Winbindd, true));
     }
 
+    // A client that connects makes smbd read the files, so the proof needs no reload, and sessions that are open lose nothing without one.
+    let waits = intent.may_wait()
+        && facts.smbd_running
+        && !(restart || anew || main_changes && facts.own.is_some())
+        && own_changes
+        && only_adds(now_own, &own.content);
+    if waits {
+        revoked = Revoked::default();
+    }
+    let due = record.reload_due.is_some();
+    let reloads = ((own_changes || main_changes) && !waits) || (due && !intent.may_wait());
+
     if own_changes || main_changes {
         let ours: Vec<String> = samba::own_sections(&own.content).into_iter().chain(samba::own_sections(now_own)).collect();
         let candidate = Candidate {
@@ -217,6 +256,11 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
     {
         steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
+    }
+    if waits {
+        // First: whoever finds our file with something new in it also finds that smbd was not told.
+        let title = "record that open sessions are told of it later";
+        steps.push(accounts::record("samba/due", title, Key::ReloadDue, Some(Value::from(facts.now_ms))));
     }
     if own_changes {
         let sha = sha256_hex(own.content.as_bytes());
@@ -270,12 +314,15 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             Watch::Nothing,
             start_smbd(facts, true),
         ));
-    } else if own_changes || main_changes {
+    } else if reloads {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
         let (counts, level) = samba::OBSERVED[0];
         if with_globals && !crate::format::smb_params::same_value(counts, level, now(counts)) {
             steps.push(count(facts));
         }
+    }
+    if due && (reloads || restart || !facts.smbd_running) {
+        steps.push(told());
     }
     for name in share_acls(facts, record, &shares, &mut steps)? {
         if !revoked.close.contains(&name) && !revoked.denied.contains(&name) {
@@ -293,6 +340,11 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
         Effect::Effective(settings),
     ));
     Ok((steps, warnings))
+}
+
+/// No session lacks anything of our file any more. Its undo has smbd told once more, which does no harm.
+fn told() -> Step {
+    accounts::record("samba/told", "record that smbd was told of everything", Key::ReloadDue, None)
 }
 
 /// It could not run if it were started: only joining again helps.
@@ -477,6 +529,9 @@ fn take_down(
     if facts.smbd_running && !names.is_empty() {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
         revoke(facts, &Revoked { close: names, denied: Vec::new() }, steps);
+    }
+    if record.reload_due.is_some() {
+        steps.push(told());
     }
     if end {
         let undo = Undo::Do(vec![start_smbd(facts, false)]);

@@ -46,6 +46,8 @@ pub enum Intent {
         section: Section,
         /// A password for the first user is at hand.
         password: bool,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
     },
     /// Bring a share to a changed section.
     Update {
@@ -55,6 +57,8 @@ pub enum Intent {
         section: Section,
         /// A password for the first user is at hand.
         password: bool,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
     },
     /// Remove a share, never its data.
     Delete {
@@ -71,7 +75,12 @@ pub enum Intent {
     /// Put back what drifted of the limits of a share.
     Limits(String),
     /// Create a user.
-    UserCreate(UserName),
+    UserCreate {
+        /// Who.
+        name: UserName,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
+    },
     /// Give a user another password.
     UserPassword(UserName),
     /// Disable or enable a user.
@@ -79,7 +88,12 @@ pub enum Intent {
     /// Remove a user.
     UserRemove(UserName),
     /// Create a group.
-    GroupCreate(GroupName),
+    GroupCreate {
+        /// Which.
+        name: GroupName,
+        /// Whoever asks has smbd read its configuration when more is done.
+        later: bool,
+    },
     /// Remove a group.
     GroupRemove(GroupName),
     /// Put a user into a group.
@@ -101,6 +115,8 @@ pub enum Intent {
     GatewayStop,
     /// Stop and start it: what waits for the next start takes effect.
     GatewayRestart,
+    /// Make smbd read its configuration, which shares left to this.
+    GatewayReload,
     /// Replace it by one from another template, the newest unless named.
     GatewayUpgrade(Option<String>),
     /// Take another number for it, which an administrator gave it.
@@ -170,12 +186,13 @@ impl Intent {
             Intent::Delete { .. } => &["intent", "samba", "directory", "identity", "guest", "files"],
             Intent::Repair { .. } | Intent::GatewayStart | Intent::GatewayRestart => &["guest", "directory", "identity", "samba"],
             Intent::Limits(_) => &["quota"],
-            Intent::UserCreate(_) | Intent::GroupCreate(_) => &["identity", "samba"],
+            Intent::UserCreate { .. } | Intent::GroupCreate { .. } => &["identity", "samba"],
             // Our file is written when the record no longer names who goes.
             Intent::UserRemove(_) | Intent::GroupRemove(_) => &["intent", "identity", "samba"],
             Intent::UserPassword(_) | Intent::UserDisable(..) | Intent::GroupAdd(..) | Intent::GroupDrop(..) => &["identity"],
             Intent::SessionClose { .. } => &["sessions"],
             Intent::GatewayStop | Intent::GatewayAdopt(_) => &["guest"],
+            Intent::GatewayReload => &["samba"],
             Intent::GatewayUpgrade(_) => &["guest", "directory", "identity", "samba", "proof", "retire"],
             Intent::AdJoin { .. } => &["domain", "directory", "identity", "samba", "member"],
             Intent::AdLeave { .. } => &["directory", "samba"],
@@ -201,6 +218,17 @@ impl Intent {
         match self {
             Intent::Create { spec, .. } | Intent::Update { spec, .. } => Some(spec),
             _ => None,
+        }
+    }
+
+    /// Whether what it adds may wait for smbd to be told.
+    pub fn may_wait(&self) -> bool {
+        match self {
+            Intent::Create { later, .. }
+            | Intent::Update { later, .. }
+            | Intent::UserCreate { later, .. }
+            | Intent::GroupCreate { later, .. } => *later,
+            _ => false,
         }
     }
 
@@ -262,12 +290,12 @@ pub fn phase(name: &str, intent: &Intent, facts: &Facts) -> Result<(Vec<Step>, V
         ("identity", Intent::Repair { .. } | Intent::GatewayStart | Intent::GatewayRestart | Intent::GatewayUpgrade(_)) => {
             users::restore_accounts(facts)
         }
-        ("identity", Intent::UserCreate(name)) => users::create_user(name, facts),
+        ("identity", Intent::UserCreate { name, .. }) => users::create_user(name, facts),
         ("identity", Intent::UserPassword(name)) => users::user_password(name, facts),
         ("identity", Intent::UserDisable(name, off)) => users::user_disable(name, *off, facts),
         ("intent", Intent::UserRemove(name)) => users::forget_membership(name, facts),
         ("identity", Intent::UserRemove(name)) => users::remove_user(name, facts),
-        ("identity", Intent::GroupCreate(name)) => users::create_group(name, facts),
+        ("identity", Intent::GroupCreate { name, .. }) => users::create_group(name, facts),
         ("intent", Intent::GroupRemove(name)) => users::group_unused(name, facts),
         ("identity", Intent::GroupRemove(name)) => users::remove_group(name, facts),
         ("identity", Intent::GroupAdd(group, user)) => users::change_group(group, user, true, facts),

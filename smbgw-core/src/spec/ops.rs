@@ -57,15 +57,16 @@ const PASSWORD: &[&str] = &["password"];
 const JOIN: &[&str] = &["password", "ticket", "offline-join"];
 
 /// All operations. Every run also takes `actor` (who asked) and `lock-wait-ms`. With `defer`, what takes longer than a hook has is recorded
-/// and left to the worker.
+/// and left to the worker. With `reload` = `later` what only comes in addition is there for whoever connects, and smbd is not told to
+/// read its configuration for sessions that are open: `gateway.reload` does that for all of it, or the worker after 30 s.
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         secrets: PASSWORD,
-        ..run("share.create", &["id", "section"], &["sections", "defer"], "Create a share and prove it by a login.")
+        ..run("share.create", &["id", "section"], &["sections", "defer", "reload"], "Create a share and prove it by a login.")
     },
     Operation {
         secrets: PASSWORD,
-        ..run("share.update", &["id", "section"], &["sections", "defer"], "Bring a share to a changed section.")
+        ..run("share.update", &["id", "section"], &["sections", "defer", "reload"], "Bring a share to a changed section.")
     },
     run("share.delete", &["id"], &["defer"], "Stop serving a share and remove what was made for it; never its data."),
     run(
@@ -75,12 +76,12 @@ pub const OPERATIONS: &[Operation] = &[
         "Finish or undo what is stuck or interrupted; put back drift.",
     ),
     run("share.limits", &["id"], &[], "Set the limits of a share again where somebody changed them."),
-    Operation { secrets: PASSWORD, ..run("user.create", &["name"], &["gateway"], "Create a local user.") },
+    Operation { secrets: PASSWORD, ..run("user.create", &["name"], &["gateway", "reload"], "Create a local user.") },
     Operation { secrets: PASSWORD, ..run("user.password", &["name"], &["gateway"], "Give a local user another password.") },
     run("user.disable", &["name"], &["gateway"], "Disable a local user and end its sessions."),
     run("user.enable", &["name"], &["gateway"], "Enable a disabled user."),
     run("user.remove", &["name"], &["gateway"], "Remove a local user; its files stay."),
-    run("group.create", &["name"], &["gateway"], "Create a local group."),
+    run("group.create", &["name"], &["gateway", "reload"], "Create a local group."),
     run("group.remove", &["name"], &["gateway"], "Remove a local group."),
     run("group.add-member", &["name", "user"], &["gateway"], "Put a user into a group."),
     run("group.remove-member", &["name", "user"], &["gateway"], "Take a user out of a group and end its sessions."),
@@ -93,6 +94,12 @@ pub const OPERATIONS: &[Operation] = &[
     run("gateway.start", &["name"], &[], "Start a gateway's container, after looking at its trees."),
     run("gateway.stop", &["name"], &[], "Stop a gateway's container until somebody starts it."),
     run("gateway.restart", &["name"], &[], "Stop and start a gateway's container: what waits for the next start takes effect."),
+    run(
+        "gateway.reload",
+        &["name"],
+        &[],
+        "Make a gateway's smbd read its configuration, where shares left that to the end of all.",
+    ),
     run(
         "gateway.upgrade",
         &["name"],
@@ -150,7 +157,7 @@ pub const OPERATIONS: &[Operation] = &[
     run(
         "reconcile",
         &["sections"],
-        &["ids", "gateway"],
+        &["ids", "gateway", "reload"],
         "Bring this node, some shares or one gateway to the wanted state and refresh the status snapshots.",
     ),
     run(

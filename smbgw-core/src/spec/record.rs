@@ -82,6 +82,10 @@ pub struct Record {
     /// SHA-256 of our configuration file as last written by us; empty if there is none.
     #[serde(default)]
     pub conf_sha256: String,
+    /// Since when there is something new in our file that sessions which were open before do not know: smbd was not told to read it. In
+    /// milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_due: Option<i64>,
     /// Shares by storage id.
     #[serde(default)]
     pub shares: BTreeMap<String, ShareEntry>,
@@ -380,6 +384,8 @@ pub enum Key {
     StartedSmbd,
     /// `conf-sha256`.
     ConfSha256,
+    /// `reload-due`.
+    ReloadDue,
     /// A share.
     Share(String),
     /// A user.
@@ -414,6 +420,7 @@ impl std::fmt::Display for Key {
             Key::Gateway => f.write_str("gateway"),
             Key::StartedSmbd => f.write_str("started-smbd"),
             Key::ConfSha256 => f.write_str("conf-sha256"),
+            Key::ReloadDue => f.write_str("reload-due"),
             Key::Share(id) => write!(f, "share {id}"),
             Key::User(n) => write!(f, "user {n}"),
             Key::Group(n) => write!(f, "group {n}"),
@@ -453,6 +460,7 @@ impl Record {
             next_id: numbers_of(mode).0 + 2,
             started_smbd: false,
             conf_sha256: String::new(),
+            reload_due: None,
             shares: BTreeMap::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -505,6 +513,7 @@ impl Record {
             Key::Gateway => Some(serde_json::json!({"id": self.id, "uuid": self.uuid, "node": self.node})),
             Key::StartedSmbd => self.started_smbd.then_some(Value::Bool(true)),
             Key::ConfSha256 => (!self.conf_sha256.is_empty()).then(|| Value::String(self.conf_sha256.clone())),
+            Key::ReloadDue => self.reload_due.map(Value::from),
             Key::Share(id) => self.shares.get(id).and_then(|e| serde_json::to_value(e).ok()),
             Key::User(name) => self.users.get(name).and_then(|e| serde_json::to_value(e).ok()),
             Key::Group(name) => self.groups.get(name).and_then(|e| serde_json::to_value(e).ok()),
@@ -543,6 +552,7 @@ impl Record {
             (Key::Accounts, v) => self.accounts = maybe(key, v)?.unwrap_or_default(),
             (Key::StartedSmbd, v) => self.started_smbd = v.is_some(),
             (Key::ConfSha256, v) => self.conf_sha256 = v.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            (Key::ReloadDue, v) => self.reload_due = maybe(key, v)?,
             (Key::Share(id), Some(v)) => {
                 let entry: ShareEntry = typed(key, v)?;
                 self.remember(format!("share/{id}"), entry.gid);

@@ -112,6 +112,7 @@ pub const INTERNAL: &[(&str, &str)] = &[
     ("check", "what it finds, create, update and plan say as well"),
     ("render", "for tests and support: the configuration as it would be written"),
     ("scrape", "for the agent, every ten seconds; what it finds is in `metrics`"),
+    ("gateway.reload", "for whoever creates several shares, at the end of them"),
     ("sections", "for `repair --restore`, which is root's alone"),
 ];
 
@@ -191,7 +192,7 @@ pub const PARAMETERS: &[Parameter] = &[
 ];
 
 /// Parameters that the one who calls puts together himself: sections of the storage configuration, and what is between hooks, worker and us.
-pub const ASSEMBLED: &[&str] = &["section", "sections", "defer", "worker", "params", "op", "create", "restore"];
+pub const ASSEMBLED: &[&str] = &["section", "sections", "defer", "worker", "params", "op", "create", "restore", "reload"];
 
 /// A parameter of an operation.
 pub fn parameter(op: &str, name: &str) -> Option<&'static Parameter> {

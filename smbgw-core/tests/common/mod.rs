@@ -305,6 +305,27 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// Two shares, of the second of which smbd was not told.
+fn untold(host: &SimHost) {
+    furnished(host);
+    let access = [("smbgw-access", "rw:anna,rw:carl")];
+    let params = json!({"id": "lab", "section": section("/srv/lab", &access), "reload": "later"});
+    run(host, "share.create", params, None).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+}
+
+/// A share that names somebody who is not there yet.
+fn expected(host: &SimHost) {
+    untold(host);
+    run(host, "gateway.reload", json!({"name": "native"}), None).expect("told");
+}
+
+fn untold_lxc(host: &SimHost) {
+    furnished_lxc(host);
+    let params = json!({"id": "lab", "section": lxc("/srv/lab", &[("smbgw-gateway", "office")]), "reload": "later"});
+    run(host, "share.create", params, None).unwrap_or_else(|e| panic!("lab: {:#?}", e.to_doc()));
+    reconcile(host, &sections(host)).expect("reconciled");
+}
+
 fn known_computer(host: &SimHost) {
     domain(host);
     let kind = AccountKind::Computer { dns_name: String::new(), spns: Vec::new(), unit: Some("Servers".into()) };
@@ -401,6 +422,24 @@ pub fn lxc_cases() -> Vec<Case> {
         case("lxc, domain: join again", "ad.join", by_joiner.clone(), true, left_lxc),
         case("lxc, domain: leave", "ad.leave", by_joiner, true, member_lxc),
         case("lxc, domain: delete the last", "share.delete", json!({"id": "office"}), false, member_lxc),
+    ]
+}
+
+/// What leaves it to somebody else to have smbd read its configuration, and that.
+pub fn waiting_cases() -> Vec<Case> {
+    let case = |name, op, params, on, before| Case { name, op, params, password: op == "user.create", on, before };
+    let access = ("smbgw-access", "rw:@staff,full:anna");
+    let native = json!({"id": "lab", "section": section("/srv/lab", &[access]), "reload": "later"});
+    let inside = json!({"id": "lab", "section": lxc("/srv/lab", &[("smbgw-gateway", "office"), access]), "reload": "later"});
+    let wider = json!({"id": "office", "section": section("/srv/office", &[("username", "anna"), ("smbgw-access", "rw:anna,rw:ben")]), "reload": "later"});
+    let carl = json!({"name": "carl", "reload": "later"});
+    vec![
+        case("second share, told later", "share.create", native, machine as fn() -> SimHost, furnished as fn(&SimHost)),
+        case("more access, told later", "share.update", wider, machine, furnished),
+        case("create user, told later", "user.create", carl, machine, expected),
+        case("tell", "gateway.reload", json!({"name": "native"}), machine, untold),
+        case("lxc: second share, told later", "share.create", inside, proxmox, furnished_lxc),
+        case("lxc: tell", "gateway.reload", json!({"name": "office"}), proxmox, untold_lxc),
     ]
 }
 
@@ -581,6 +620,9 @@ pub fn outcome(host: &SimHost) -> World {
             }
             if let Some(o) = r.as_object_mut() {
                 o.remove("conf-sha256");
+                if let Some(at) = o.get_mut("reload-due") {
+                    *at = json!("WHEN");
+                }
                 // It is made from the uuid.
                 o.remove("hwaddr");
             }

@@ -37,6 +37,9 @@ sub begun { my ($got) = @_; return [map { [$_->[1], $_->[2]->{id} // $_->[2]->{n
 sub results { my ($got) = @_; return { map { ("$_->{kind} $_->{id}" => "$_->{action} $_->{result}") } @{ $got->{json}->{data}->{items} // [] } } }
 sub problems { my ($got) = @_; return { map { ($_->{property} => $_->{message}) } @{ ($got->{json}->{error} // {})->{problems} // [] } } }
 
+# The runs that leave it to the end to have smbd read its configuration, by operation.
+sub later { my ($got) = @_; my %n; $n{ $_->[1] }++ for grep { $_->[0] eq 'begin' && ($_->[2]->{reload} // '') eq 'later' } @{ $got->{calls} }; return \%n }
+
 # The most runs at once, from the lines of the fake; of operations that match.
 sub most_at_once {
     my ($which) = @_;
@@ -101,7 +104,8 @@ ok($got->{json}->{data}->{'dry-run'}, 'it says that it is one');
 $got = apply($doc);
 is($got->{code}, 0, 'apply') or diag($got->{err} . $got->{out});
 is_deeply(results($got), { 'share office' => 'create ok', 'share plans' => 'create ok' }, 'creates both');
-is_deeply(begun($got), [['share.create', 'office'], ['share.create', 'plans'], ['reconcile', 'office,plans']], 'in one process, and what they recorded is carried out in one run') or diag($got->{out});
+is_deeply(begun($got), [['share.create', 'office'], ['share.create', 'plans'], ['reconcile', 'office,plans'], ['gateway.reload', 'native']], 'in one process, what they recorded is carried out in one run, and smbd is told behind the last') or diag($got->{out});
+is_deeply(later($got), { 'share.create' => 2, reconcile => 1 }, 'which the others leave to that');
 my @new = map { $_->[0] } grep { $_->[0] eq 'new' } @{ $got->{calls} };
 is(scalar(@new), 2, 'one context for looking, one for the work');
 like($world->read('own.cfg'), qr/^smbgateway: plans\n(?:\t.*\n)*\tsmbgw-access rw:\@staff,ro:anna\n/m, 'a list is written as the section has it');
@@ -183,8 +187,24 @@ is_deeply(begun($got), [], 'as they are: unchanged');
 $got = apply({ version => 1, gateways => { native => { users => { ben => {} }, groups => { staff => ['dora'] } } } });
 is_deeply([sort keys %{ problems($got) }], ['gateways.native.groups.staff', 'gateways.native.users.ben.password-file'], 'a user without a password, a member that is nobody');
 $got = apply({ version => 1, gateways => { native => { users => { anna => { disabled => JSON::PP::true() }, carl => {}, ben => { 'password-file' => secret_file('ben.pw', "b\n") } }, groups => { staff => ['anna', 'ben'], boss => ['anna'] } } } });
-is_deeply([map { "$_->[0] $_->[1]" } @{ begun($got) }], ['user.disable anna', 'user.create ben', 'user.enable carl', 'group.create boss', 'group.add-member boss', 'group.add-member staff', 'group.remove-member staff'], 'accounts are brought to the document') or diag($got->{out});
+is_deeply([map { "$_->[0] $_->[1]" } @{ begun($got) }], ['user.disable anna', 'user.create ben', 'user.enable carl', 'group.create boss', 'group.add-member boss', 'group.add-member staff', 'group.remove-member staff', 'gateway.reload native'], 'accounts are brought to the document') or diag($got->{out});
+is_deeply(later($got), { 'user.create' => 1, 'group.create' => 1 }, 'those that are new are told to smbd together');
 $world->{env}->{FAKE_SMBGW_GATEWAYS} = '{"gateways":[]}';
+
+# --- smbd is told of several at once, of one by itself, and by others if that fails
+my @told = map { { path => "/srv/t$_", 'smbgw-mode' => 'native' } } 1 .. 3;
+$got = apply({ version => 1, shares => { t1 => $told[0] } });
+is_deeply([begun($got), later($got)], [[['share.create', 't1'], ['reconcile', 't1']], {}], 'a single share: as ever');
+$world->{env}->{FAKE_SMBGW} = 'fail=gateway.reload';
+$got = apply({ version => 1, shares => { t1 => $told[0], t2 => $told[1], t3 => $told[2] } });
+is($got->{code}, 0, 'smbd cannot be told: the shares are there all the same') or diag($got->{err} . $got->{out});
+is_deeply(results($got), { 'share t1' => 'none unchanged', 'share t2' => 'create ok', 'share t3' => 'create ok' }, 'each of them');
+like(join(' ', map { @{ $_->{warnings} // [] } } @{ $got->{json}->{data}->{items} }), qr/within a minute only: smbd does not answer/, 'and a warning says what that means');
+$world->{env}->{FAKE_SMBGW} = '';
+$got = run(['set', 't1', 't2', '--smbgw-access', 'rw:anna', '--output-format', 'json']);
+is_deeply([[map { $_->[0] } @{ begun($got) }], later($got)], [['share.update', 'share.update', 'gateway.reload'], { 'share.update' => 2 }], 'set of two shares does the same');
+$got = run(['delete', 't1', 't2', 't3', '--output-format', 'json']);
+is_deeply([[map { $_->[0] } @{ begun($got) }], later($got)], [[('share.delete') x 3], {}], 'what takes something away tells smbd each time');
 
 # --- one that fails
 my @four = map { { path => "/srv/s$_", 'smbgw-mode' => 'native' } } 1 .. 4;

@@ -30,6 +30,7 @@ my %BY = (
 my %INTERNAL = (
     sections => 'repair --restore puts back what it tells; show prints the sections of the storage configuration',
     refresh => 'the agent keeps figures fresh by it', turns => 'the agent asks by it whose turn it is',
+    'gateway.reload' => 'apply, and set of several shares, end with it',
 );
 
 my %command = map { $_->{name} => $_ } @{ PVE::CLI::pve_smbgateway::commands() };
@@ -44,7 +45,7 @@ my %operation = map { $_->{name} => 1 } @PVE::SMBGateway::Schema::OPERATIONS;
 is_deeply([grep { !$operation{$_} } sort keys %BY, keys %INTERNAL], [], 'and this list names no operation that is gone');
 
 # --- parameters and secrets of operations are options, arguments, or come from elsewhere
-my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark);
+my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark reload);
 my %optional;
 for my $op (@PVE::SMBGateway::Schema::OPERATIONS) {
     my $c = $command{ $BY{ $op->{name} } // $op->{name} =~ s/\./ /r } or next;

@@ -132,6 +132,9 @@ sub call {
     return { %$r, success => $doc->{success} ? 1 : 0, data => $doc->{data}, error => $doc->{error} // {}, doc => $doc };
 }
 
+# Starts the command with words, and returns its pid.
+sub spawn { my ($words) = @_; return Lab::Box::spawn([$COMMAND, @$words], out => '/dev/null', err => '/dev/null', env => {%env}) }
+
 # Starts the node agent; its pid. `times` replaces seconds of its %TIME, `log` is the file for what it says.
 sub agent {
     my (%o) = @_;

@@ -222,6 +222,28 @@ sub add_acl {
     return $r->{all} =~ m/(NT_STATUS_\w+)/ ? $1 : "FAILED: $r->{all}";
 }
 
+# --- a session that looks into one share after the other -----------------------------------------------------------------
+
+# Logs in to a share, and returns an object that asks for others on the same connection: what its smbd knows, not what the files say.
+sub visit {
+    my ($user, $password, $share) = @_;
+    my $credentials = _credentials($user, $password);
+    pipe(my $in, my $to) && pipe(my $from, my $out) or die "pipe: $!\n";
+    my $pid = fork() // die "cannot fork: $!\n";
+    if (!$pid) {
+        open(STDIN, '<&', $in) && open(STDOUT, '>', '/dev/null') && open(STDERR, '>&', $out) or POSIX::_exit(126);
+        close($_) for $in, $to, $from, $out;
+        exec('smbclient', '--stderr', '-s', '/dev/null', "//127.0.0.1/$share", '-A', $credentials, '-m', 'SMB3_11');
+        POSIX::_exit(127);
+    }
+    close($in);
+    close($out);
+    my $self = bless({ pid => $pid, to => $to, from => $from }, 'Lab::Smb::Visit');
+    # its first answer comes when it is connected
+    $self->{status} = $self->sees($share);
+    return $self;
+}
+
 # --- sessions that stay -----------------------------------------------------------------------------------------------
 
 # Opens a session that writes a file over and over on one connection, and returns an object for it. It never connects again:
@@ -271,6 +293,30 @@ sub _hold {
     print {$record} 'ended ' . ($status // 'connection closed') . "\n";
     kill('KILL', $pid);
     waitpid($pid, 0);
+    return;
+}
+
+package Lab::Smb::Visit;
+
+use strict;
+use warnings;
+
+# 'OK', or the status that a share gives on this connection.
+sub sees {
+    my ($self, $share) = @_;
+    local $SIG{PIPE} = 'IGNORE';
+    syswrite($self->{to}, "tcon \"$share\"\n") or return 'connection closed';
+    while (defined(my $line = readline($self->{from}))) {
+        return 'OK' if $line =~ m/\Atcon to .* successful/;
+        return $1 if $line =~ m/(NT_STATUS_\w+)/;
+    }
+    return 'connection closed';
+}
+
+sub stop {
+    my ($self) = @_;
+    kill('KILL', $self->{pid});
+    waitpid($self->{pid}, 0);
     return;
 }
 
