@@ -7,13 +7,8 @@
 //! |---|---|---|
 //! | L0 vocabulary | [`error`], [`types`] | no |
 //! | L1 data | [`format`](mod@format), [`spec`], [`effect`], [`quota`], [`net`], [`facts`], [`metrics`] | no |
-<<<<<<< HEAD
-//! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`] | only `host` |
-//! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`], [`collect`] | through `host` |
-=======
 //! | L2 decisions and the boundary | [`plan`], [`journal`], [`host`], [`series`] | only `host`, and `series` its file |
-//! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`] | through `host` |
->>>>>>> store
+//! | L3 looking | [`status`], [`observe`], [`directory`], [`doctor`], [`collect`] | through `host` |
 //! | L4 doing | [`run`] | through `host` |
 //! | L5 facade | [`gateway`] | through `host` |
 

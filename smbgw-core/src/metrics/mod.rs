@@ -5,23 +5,19 @@
 //!
 //! A figure that cannot be known is absent, never zero: a scrape says for each source whether it answered and, if not, why.
 
-<<<<<<< HEAD
+pub mod alert;
 pub mod chart;
+pub mod chunk;
 pub mod export;
+pub mod forecast;
 pub mod openmetrics;
 pub mod quantity;
 pub mod report;
-pub mod when;
-=======
-pub mod chunk;
 pub mod rollup;
->>>>>>> store
+pub mod when;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-pub mod alert;
-pub mod forecast;
 
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
