@@ -119,6 +119,14 @@ sub _user { return PVE::RPCEnvironment::get()->get_user() }
 # --- queries --------------------------------------------------------------------------------------------------------------
 
 my %QUERY = (
+    # Prometheus reads text, and the API wraps everything in JSON but what it hands out as a file.
+    openmetrics => sub {
+        my ($params) = @_;
+        my $doc = PVE::SMBGateway::Native::query('openmetrics', $params);
+        open(my $fh, '+>', undef) && print {$fh} PVE::SMBGateway::Config::octets($doc->{text}) or PVE::SMBGateway::Error->throw('io', "no temporary file: $!");
+        seek($fh, 0, 0);
+        return { download => { fh => $fh, stream => 1, 'content-type' => $doc->{'content-type'} } };
+    },
     list => sub {
         my $rpcenv = PVE::RPCEnvironment::get();
         my $user = $rpcenv->get_user();
@@ -250,13 +258,15 @@ sub _method {
         permissions => _permissions($o->{name}, $at, $privilege),
         parameters => { additionalProperties => 0, properties => \%properties },
         # the list of shares is one for whoever calls, as all lists of Proxmox's API are
-        returns => $run ? { type => 'string', description => 'The id of the task.' } : $o->{name} eq 'list' ? $o->{returns}->{properties}->{shares} : $o->{returns},
+        ($o->{name} eq 'openmetrics' ? (download_allowed => 1) : ()),
+        returns => $o->{name} eq 'openmetrics' ? { type => 'any', description => 'The text, as it is.' } : $run ? { type => 'string', description => 'The id of the task.' } : $o->{name} eq 'list' ? $o->{returns}->{properties}->{shares} : $o->{returns},
         code => sub {
             my ($param) = @_;
             my $params = _operation_params($o, $word, $param);
             # the storage configuration is ours to read, for whoever needs it
             my $sections = sub { return (grep { $_ eq 'sections' } @{ $o->{required} }, @{ $o->{optional} }) ? (sections => PVE::SMBGateway::Config::sections()) : () };
-            return _answer(sub { my $answer = $QUERY{ $o->{name} }; $answer ? $answer->($params, $param) : PVE::SMBGateway::Native::query($o->{name}, { %$params, $sections->() }) }) if !$run;
+            my $actor = sub { return (grep { $_ eq 'actor' } @{ $o->{optional} }) ? (actor => _user()) : () };
+            return _answer(sub { my $answer = $QUERY{ $o->{name} }; $answer ? $answer->($params, $param) : PVE::SMBGateway::Native::query($o->{name}, { %$params, $sections->(), $actor->() }) }) if !$run;
 
             my $rpcenv = PVE::RPCEnvironment::get();
             my $user = $rpcenv->get_user();

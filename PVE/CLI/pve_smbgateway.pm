@@ -16,6 +16,7 @@ use Time::HiRes ();
 
 use PVE::SMBGateway::CLI::Apply qw(cmd_show cmd_apply each_of);
 use PVE::SMBGateway::CLI::Domain qw(cmd_ad cmd_ad_check cmd_ad_test cmd_ad_act cmd_ad_accounts cmd_ad_whoami);
+use PVE::SMBGateway::CLI::Monitor qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence);
 use PVE::SMBGateway::CLI::Output qw(print_warnings table tree size_text);
 use PVE::SMBGateway::CLI::Shares qw(cmd_create cmd_set cmd_delete cmd_plan cmd_quota_user no_share);
 use PVE::SMBGateway::CLI::Work qw(watcher run_op with_signals password usage_error);
@@ -54,6 +55,12 @@ my %COMMANDS = (
     'session list' => [\&cmd_sessions, '[GATEWAY]', ['share=s', 'user=s'], 'who is connected, and to which shares'],
     'session close' => [\&cmd_session_close, '[SESSION]', ['user=s', 'gateway=s'], 'end a session, or all of a user'],
     'file list' => [\&cmd_files, '[GATEWAY]', ['share=s', 'user=s', 'limit=i'], 'open files, and by whom'],
+    metrics => [\&cmd_metrics, '[ID]', ['gateway=s', 'metric=s', 'from=s', 'to=s', 'points=i', 'follow', 'form=s'], 'figures of a share, a gateway or the node: now, or one of them over time'],
+    report => [\&cmd_report, '', ['from=s', 'to=s', 'form=s'], 'the report of this node: use, growth, traffic, alerts'],
+    openmetrics => [\&cmd_openmetrics, '', ['form=s'], 'all figures as they are now, as Prometheus reads them'],
+    'alert list' => [\&cmd_alerts, '', [], 'alerts, silences, and how alerts are told'],
+    'alert silence' => [\&cmd_silence, 'UNTIL', ['code=s', 'object=s', 'comment=s'], 'keep alerts to oneself until a time: 2h, 7d, or a date'],
+    'alert unsilence' => [\&cmd_unsilence, 'SILENCE', [], 'end a silence before its time'],
     doctor => [\&cmd_doctor, '[GATEWAY]', [], 'look at everything that shares of this node need, and say what helps'],
     'gateway list' => [\&cmd_gateways, '', [], 'gateways, and the containers of this node'],
     'gateway start' => [\&cmd_gateways_act, 'NAME…', ['jobs=i', 'on-error=s'], "start a gateway's container"],
@@ -89,7 +96,7 @@ my %COMMANDS = (
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'show', 'apply', 'check', 'limits', 'render', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
-    'session list', 'session close', 'file list', 'doctor',
+    'session list', 'session close', 'file list', 'metrics', 'openmetrics', 'report', 'alert list', 'alert silence', 'alert unsilence', 'doctor',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
     'ad kerberos', 'ad time', 'ad report', 'ad test-user', 'ad repair', 'ad fallback', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'names', 'version');
@@ -127,6 +134,15 @@ my %OPTION_HELP = (
     back => 'take the numbers back',
     since => 'only what began after this moment, in milliseconds since the epoch',
     limit => 'at most so many; default: 200',
+    metric => 'one metric, by its name',
+    from => 'from when: 1h, 7d, 2026-11-01, or seconds since the epoch',
+    to => 'until when; default: now',
+    points => 'at most so many points; default: 300',
+    follow => 'go on with each new look, until it is interrupted',
+    form => 'of metrics with --metric: csv or json; of openmetrics: openmetrics or node-exporter; of report: text, json or html',
+    code => 'only this code, or a pattern with * and ?',
+    object => 'only this object, or a pattern; share:, gateway: or node: before it means one kind',
+    comment => 'why',
     once => 'accepted for the units; it always runs once',
     wait => 'seconds to wait for the sections of the named shares; default: 180',
     delete => 'properties to take out, separated by commas',

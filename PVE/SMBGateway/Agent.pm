@@ -22,6 +22,7 @@ use Time::HiRes ();
 
 use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Error;
+use PVE::SMBGateway::Monitor;
 use PVE::SMBGateway::Native;
 use PVE::SMBGateway::Worker;
 
@@ -382,11 +383,36 @@ sub _look_at_figures {
     return if @there > 2 || grep { !$_->{killed} } @there;
     $self->_fork({
         name => 'figures', apart => 1, stall => $TIME{look},
-        work => sub { return PVE::SMBGateway::Native::query('scrape', {}) },
+        work => \&PVE::SMBGateway::Monitor::look,
         done => sub {
             my ($agent, $result, $why) = @_;
             $agent->_judge('figures', $result, $why);
             delete($agent->{known}->{figures}->{next});
+            return if !$result;
+            # what is wrong with rules stands in each look, and is said once
+            my %said = %{ $agent->{said} // {} };
+            $agent->{said} = { map { $_ => 1 } @{ $result->{notes} // [] } };
+            _log(4, $_) for grep { !$said{$_} } @{ $result->{notes} // [] };
+            $agent->_tell($result) if @{ $result->{due} // [] };
+            return;
+        },
+    });
+    return;
+}
+
+# Telling has a child of its own: a mail server may take a minute. What is due while one is at it comes again with the next attempt.
+sub _tell {
+    my ($self, $look) = @_;
+    return if grep { $_->{name} eq 'alerts' } values %{ $self->{children} };
+    $self->_fork({
+        name => 'alerts', apart => 1,
+        work => sub {
+            my ($step) = @_;
+            return PVE::SMBGateway::Monitor::tell($look, $step);
+        },
+        done => sub {
+            my ($agent, $result, $why) = @_;
+            _log(4, defined($why) ? "alerts could not be told: $why" : $_) for defined($why) ? 1 : @{ $result->{notes} // [] };
             return;
         },
     });

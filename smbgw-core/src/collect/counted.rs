@@ -176,7 +176,9 @@ fn put(l: &mut Look<'_>, scope: Scope, object: &str, all: &Figures, grown: &Figu
     }
     for (name, count, time) in [("read_latency", 2, 5), ("write_latency", 3, 6)] {
         if grown[count] > 0 {
-            l.put(scope, name, object, seconds(grown[time]) / as_f64(grown[count]));
+            // To the nanosecond, which is more than it means, and small in the store.
+            let nanos = (seconds(grown[time]) / as_f64(grown[count]) * 1e9).round();
+            l.put(scope, name, object, nanos / 1e9);
         }
     }
 }

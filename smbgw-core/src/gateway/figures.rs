@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::collect::{self, Memory, Target};
 use crate::effect::{FileSpec, Place};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::facts::Paths;
+use crate::metrics::alert::Sink;
+use crate::metrics::forecast::Forecast;
 use crate::metrics::{self, Key, Sample, Scope, Scrape, Source, SourceState, by_name};
 use crate::plan::samba;
 use crate::spec::record::{Member, Record, ShareState};
@@ -31,6 +33,9 @@ const BUDGET_MS: u64 = 8_000;
 /// A gateway that could not be looked into is left out for so long, each time twice as long.
 const FIRST_PAUSE_MS: i64 = 20_000;
 const LONGEST_PAUSE_MS: i64 = 600_000;
+/// How a share grows is worked out so often, for so many shares in one look.
+const TREND_EVERY_MS: i64 = 3_600_000;
+const TRENDS_AT_ONCE: usize = 5;
 
 /// What is remembered from one look to the next.
 #[derive(Default, Serialize, Deserialize)]
@@ -41,6 +46,9 @@ struct Remembered {
     failures: u64,
     store_failures: u64,
     cpu_us: u64,
+    /// Size of the store, and when it last took figures.
+    store_bytes: Option<u64>,
+    stored: Option<i64>,
 }
 
 /// A gateway, as the collector sees it.
@@ -54,6 +62,14 @@ struct Turn {
     next: i64,
     failures: u32,
     why: Option<String>,
+}
+
+/// How shares grow, by storage id; each is made anew once an hour.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Trends {
+    pub(super) shares: BTreeMap<String, Forecast>,
+    made: BTreeMap<String, i64>,
 }
 
 /// What a snapshot has besides the hot path's part.
@@ -71,6 +87,10 @@ struct Snapshot {
 struct Directory {
     #[serde(default)]
     healthy: Option<bool>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    evidence: Option<String>,
 }
 
 impl Context {
@@ -103,6 +123,7 @@ impl Context {
         let memory = host.read(&dir.join("memory.json"), 64 << 20)?;
         let mut memory: Remembered = memory.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default();
         let mut scrape = Scrape { node: self.node.clone(), at: now, ..Scrape::default() };
+        let mut reasons = BTreeMap::new();
 
         let hung = host.read_text(&dir.join("at-work"))?;
         let mut gateways: Vec<(Paths, Record)> = self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node).collect();
@@ -116,7 +137,11 @@ impl Context {
                 turn.fail(now, "the last look at it never came back");
             }
             scrape.shares.extend(record.shares.keys().map(|id| (id.clone(), name.clone())));
-            self.space_figures(record, &paths.gateway.to_string(), &mut scrape);
+            self.space_figures(record, &name, &mut scrape, &mut reasons);
+            if record.stopped {
+                // An administrator stopped it: there is nothing to see, and nothing to be told.
+                continue;
+            }
             let left_out = if turn.next > now && turn.next - now <= LONGEST_PAUSE_MS {
                 Some(turn.why.clone().unwrap_or_default())
             } else if host.monotonic_ms() - began > BUDGET_MS {
@@ -144,21 +169,74 @@ impl Context {
         memory.cpu_us += host.own_cpu_us() - cpu;
         scrape.took_ms = host.monotonic_ms() - began;
         let node = self.node.clone();
-        let mut put = |name: &str, value: f64| {
+        let put = |scrape: &mut Scrape, name: &str, value: f64| {
             scrape.samples.extend(by_name(Scope::Node, name).map(|m| Sample { key: Key::new(m, &node), value }));
         };
-        put("scrape_seconds", number(scrape.took_ms) / 1000.0);
-        put("scrape_failures", number(memory.failures));
-        put("store_failures", number(memory.store_failures));
-        put("collector_cpu", number(memory.cpu_us) / 1e6);
+        let seconds = number(scrape.took_ms) / 1000.0;
+        put(&mut scrape, "scrape_seconds", seconds);
+        put(&mut scrape, "scrape_failures", number(memory.failures));
+        put(&mut scrape, "store_failures", number(memory.store_failures));
+        put(&mut scrape, "collector_cpu", number(memory.cpu_us) / 1e6);
+        scrape.samples.extend(
+            memory
+                .store_bytes
+                .and_then(|b| by_name(Scope::Node, "store_bytes").map(|m| Sample { key: Key::new(m, &node), value: number(b) })),
+        );
         scrape.samples.sort_by(|a, b| a.key.cmp(&b.key));
         scrape.rates = before.as_ref().map(|b| rates(b, &scrape)).unwrap_or_default();
+
+        // A look is good without the store.
+        let stored = self.store_scrape(&scrape);
+        let took_ms = host.monotonic_ms() - began - scrape.took_ms;
+        let why = stored.as_ref().err().map(|e| format!("the store did not take the figures: {}", chain(e)));
+        match &stored {
+            Ok(bytes) => (memory.store_bytes, memory.stored) = (Some(*bytes), Some(now)),
+            Err(_) => memory.store_failures += 1,
+        }
+        scrape.sources.push(SourceState { source: Source::Collector, gateway: None, at: memory.stored, took_ms, why });
         self.keep("current.json", &scrape)?;
         self.keep("memory.json", &memory)?;
+        let trends = self.make_trends(&scrape)?;
+        let records: Vec<&Record> = gateways.iter().map(|(_, r)| r).collect();
+        let judged = self.judge(&scrape, &records, &trends, &reasons);
+        let (due, command, notes) = match judged {
+            Ok((due, config, notes)) => {
+                let command = config.sink(Sink::Command);
+                (json!(due), json!({"argv": command.argv, "deadline": command.deadline}), notes)
+            }
+            Err(e) => (json!([]), Value::Null, vec![format!("alerts were not judged: {}", chain(&e))]),
+        };
         Ok(json!({
             "at": now, "took-ms": scrape.took_ms, "gateways": gateways.len(), "samples": scrape.samples.len(),
-            "failed": scrape.sources.iter().filter(|s| s.why.is_some()).collect::<Vec<_>>(),
+            "failed": scrape.sources.iter().filter(|s| s.why.is_some()).collect::<Vec<_>>(), "due": due, "command": command, "notes": notes,
         }))
+    }
+
+    pub(super) fn trends(&self) -> Trends {
+        let file = self.host.read(&self.metrics_dir().join("trends.json"), 16 << 20).ok().flatten();
+        file.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default()
+    }
+
+    /// Works out how some shares grow, those first for whom it was done longest ago.
+    fn make_trends(&self, scrape: &Scrape) -> Result<Trends> {
+        let mut trends = self.trends();
+        let known = trends.shares.len();
+        trends.shares.retain(|id, _| scrape.shares.contains_key(id));
+        trends.made.retain(|id, _| scrape.shares.contains_key(id));
+        let fresh = |made: Option<&i64>| made.is_some_and(|at| (0..TREND_EVERY_MS).contains(&(scrape.at - at)));
+        let mut due: Vec<String> = scrape.shares.keys().filter(|id| !fresh(trends.made.get(*id))).cloned().collect();
+        due.sort_by_key(|id| trends.made.get(id).copied().unwrap_or(0));
+        due.truncate(TRENDS_AT_ONCE);
+        for id in &due {
+            if let Ok(Some(trend)) = self.trend(id, scrape) {
+                trends.shares.insert(id.clone(), trend);
+            }
+            trends.made.insert(id.clone(), scrape.at);
+        }
+        if !due.is_empty() || known != trends.shares.len() {
+            self.keep("trends.json", &trends)?;
+        }
+        Ok(trends)
     }
 
     fn look_at(&self, paths: &Paths, record: &Record, turn: &mut Turn, now: i64, scrape: &mut Scrape) -> Result<()> {
@@ -197,7 +275,7 @@ impl Context {
     }
 
     /// What the snapshots say: space, limits, whether a share is served, and the health of a membership.
-    fn space_figures(&self, record: &Record, gateway: &str, scrape: &mut Scrape) {
+    fn space_figures(&self, record: &Record, gateway: &str, scrape: &mut Scrape, reasons: &mut BTreeMap<String, String>) {
         let began = self.host.monotonic_ms();
         let (mut missing, mut healthy, mut newest) = (Vec::new(), None, None);
         for id in record.shares.keys() {
@@ -207,12 +285,20 @@ impl Context {
                 continue;
             };
             newest = newest.max(Some(seen.hot.at));
-            healthy = healthy.or(seen.directory.and_then(|d| d.healthy));
+            if let Some(d) = seen.directory {
+                healthy = healthy.or(d.healthy);
+                if let Some(reason) = d.reason {
+                    reasons.insert(gateway.to_owned(), format!("{reason}: {}", d.evidence.unwrap_or_default()));
+                }
+            }
             let usage = self.usage_of(&seen.hot);
             let mut put = |name: &str, value: f64| {
                 scrape.samples.extend(by_name(Scope::Share, name).map(|m| Sample { key: Key::new(m, id), value }));
             };
-            put("ready", f64::from(u8::from(usage.active && seen.state == "ready")));
+            // What is switched off on purpose is neither ready nor not.
+            if seen.state != "disabled" && !record.stopped {
+                put("ready", f64::from(u8::from(usage.active && seen.state == "ready")));
+            }
             if usage.active && usage.total > 0 {
                 put("used_bytes", number(usage.used));
                 put("available_bytes", number(usage.avail));

@@ -13,6 +13,7 @@ mod params;
 mod run;
 mod sessions;
 mod turns;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -343,6 +344,14 @@ impl Context {
             "gateways" => self.gateway_list(),
             "turns" => self.turns(params),
             "scrape" => self.scrape(),
+            "metrics" | "metrics.share" => self.metrics(params),
+            "metrics.export" => self.metrics_export(params),
+            "openmetrics" => self.openmetrics(params),
+            "report" => self.report(params),
+            "alerts" => self.alerts(),
+            "alert.silence" => self.alert_silence(params),
+            "alert.unsilence" => self.alert_unsilence(params),
+            "alert.delivered" => self.alerts_delivered(params),
             "templates" => self.templates(),
             "ad.check" => self.ad_check(params),
             "ad.users" => self.ad_accounts(params, false),

@@ -9,7 +9,7 @@ use super::{results, routes};
 /// Whether an operation changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It only looks.
+    /// It only looks, or keeps a note that changes nothing of a share.
     Query,
     /// It is a run: begun, stepped, journalled.
     Run,
@@ -178,7 +178,36 @@ pub const OPERATIONS: &[Operation] = &[
     query("files", &[], &["gateway", "id", "user", "limit"], "Open files; on demand only: Samba goes through all that are open."),
     query("gateways", &[], &[], "All gateways, and the containers of this node's."),
     query("turns", &[], &["sections"], "The gateways that a reconcile of this node goes through."),
-    query("scrape", &[], &[], "Look at the figures of all gateways of this node, and keep them."),
+    query("scrape", &[], &[], "Look at the figures of all gateways of this node, keep and judge them."),
+    query(
+        "metrics",
+        &[],
+        &["gateway", "metric", "from", "to", "points", "after"],
+        "Figures of this node or of a gateway as they are now, or what became of one of them in a range of time.",
+    ),
+    query(
+        "metrics.share",
+        &["id"],
+        &["metric", "from", "to", "points", "after"],
+        "Figures of a share as they are now, or what became of one of them in a range of time.",
+    ),
+    query(
+        "metrics.export",
+        &["metric"],
+        &["id", "gateway", "from", "to", "points", "form"],
+        "A series of figures as CSV or JSON, as one text.",
+    ),
+    query("openmetrics", &[], &["form"], "All figures of this node as they are now, as Prometheus reads them."),
+    query("report", &[], &["from", "to", "form"], "The report of this node: use, growth, traffic, alerts; a week, unless asked."),
+    query("alerts", &[], &[], "Alerts of this node, silences, the ways by which they are told, and the rules."),
+    query(
+        "alert.silence",
+        &["until"],
+        &["code", "object", "comment", "actor"],
+        "Keep alerts to oneself until a time; they are judged all the same.",
+    ),
+    query("alert.unsilence", &["silence"], &["actor"], "End a silence before its time."),
+    query("alert.delivered", &["outcomes"], &[], "What came of telling alerts."),
     query("templates", &[], &[], "Templates for containers on this node."),
     query(
         "ad.check",

@@ -493,6 +493,100 @@ fn doctor() -> Value {
     )
 }
 
+fn silence() -> Value {
+    object(
+        &[
+            ("id", text("Its name.")),
+            ("code", text("Codes, or a pattern.")),
+            ("object", text("Objects, or a pattern.")),
+            ("from", number("From when, in milliseconds since the epoch.")),
+            ("until", number("Until when.")),
+            ("by", text("Who.")),
+            ("comment", text("Why.")),
+        ],
+        "A silence.",
+    )
+}
+
+fn alerts() -> Value {
+    let alert = "An alert: code, scope, object, severity, since, seen, value, unit, text, silenced, told, means, remedy.";
+    object(
+        &[
+            ("node", text("The node.")),
+            ("at", maybe(number("When it was last judged, in milliseconds since the epoch."))),
+            ("settling", flag("The record was damaged: for ten minutes nothing is told singly.")),
+            ("alerts", list(map(alert), "The worst first.")),
+            ("silences", list(silence(), "Those that hold.")),
+            ("waiting", number("Events on their way.")),
+            ("sinks", map("How each way to people does: sent, lost, why, since.")),
+            ("ended", list(map("An alert that is over: code, scope, object, since, until, severity, how."), "The last hundred.")),
+            ("rules", map("The rules in effect.")),
+            ("rules-file", text("Where an administrator writes rules.")),
+            ("warnings", list(text("A warning."), "What is wrong with rules or record.")),
+        ],
+        "Alerts of this node.",
+    )
+}
+
+fn figures() -> Value {
+    let source = object(
+        &[
+            ("source", text("Which.")),
+            ("gateway", maybe(text("Of which gateway."))),
+            ("at", maybe(number("When it last answered, in milliseconds since the epoch."))),
+            ("took-ms", number("How long it took.")),
+            ("why", maybe(text("Why it did not answer."))),
+        ],
+        "A source of figures.",
+    );
+    let float = |t: &str| of("number", t);
+    let figure = object(
+        &[
+            ("scope", word(&["share", "gateway", "node"], "What it is about.")),
+            ("object", text("Storage id, gateway or node.")),
+            ("metric", text("Its name.")),
+            ("kind", word(&["gauge", "counter"], "Whether it grows.")),
+            ("unit", word(&["bytes", "seconds", "count", "state"], "What it counts.")),
+            ("value", float("The value.")),
+            ("rate", maybe(float("Of a counter, per second since the look before."))),
+        ],
+        "A figure.",
+    );
+    let bucket = object(
+        &[
+            ("start", number("Its beginning, in milliseconds since the epoch.")),
+            ("min", float("Smallest value.")),
+            ("max", float("Largest value.")),
+            ("mean", float("Mean.")),
+            ("count", number("How many values.")),
+        ],
+        "What became of a stretch of time: of a gauge its values, of a counter its rates.",
+    );
+    object(
+        &[
+            ("node", text("The node.")),
+            ("at", maybe(number("When they were taken, in milliseconds since the epoch."))),
+            ("age-ms", maybe(number("How old they are."))),
+            ("took-ms", maybe(number("How long it took to take them."))),
+            ("figures", maybe(list(figure, "As they are now."))),
+            ("sources", maybe(list(source, "How the sources did."))),
+            ("warnings", maybe(list(text("A warning."), "What makes them doubtful."))),
+            ("schema", maybe(number("Of a series: version of its form."))),
+            ("metric", maybe(text("Of a series: its metric."))),
+            ("scope", maybe(text("Of a series: what it is about."))),
+            ("object", maybe(text("Of a series: storage id, gateway or node."))),
+            ("kind", maybe(text("Of a series: gauge or counter."))),
+            ("unit", maybe(text("Of a series: what it counts."))),
+            ("from", maybe(number("Of a series: its beginning."))),
+            ("to", maybe(number("Of a series: its end."))),
+            ("resolution-ms", maybe(number("Of a series: the length of a bucket."))),
+            ("buckets", maybe(list(bucket, "Of a series: in the order of time; a stretch without values has none."))),
+            ("sparkline", maybe(text("Of a series: drawn in a line of text."))),
+        ],
+        "Figures as they are now, or one series.",
+    )
+}
+
 /// What a query answers; `None` for what is in no API.
 pub fn schema(op: &str) -> Option<Value> {
     Some(match op {
@@ -513,6 +607,12 @@ pub fn schema(op: &str) -> Option<Value> {
         "sessions" => sessions(),
         "files" => files(),
         "doctor" => doctor(),
+        "metrics" | "metrics.share" => figures(),
+        "metrics.export" | "openmetrics" | "report" => {
+            object(&[("content-type", text("What it is, for HTTP.")), ("text", text("All of it."))], "A text for others.")
+        }
+        "alerts" => alerts(),
+        "alert.silence" | "alert.unsilence" => object(&[("node", text("The node.")), ("silence", silence())], "The silence."),
         "plan" => plan(),
         "ad.check" => object(&ad_check(), "Whether a domain can be joined, or a membership is good."),
         "ad.report" => report(),

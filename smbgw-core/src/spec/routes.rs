@@ -103,6 +103,14 @@ pub const ROUTES: &[Route] = &[
     of_node(get("doctor", "doctor"), "Sys.Audit"),
     of_node(post("reconcile", "reconcile"), "Sys.Modify"),
     of_node(get("schema", "schema"), "Sys.Audit"),
+    get("metrics", "metrics"),
+    of_share(get("metrics.share", "shares/{id}/metrics")),
+    get("metrics.export", "metrics/export"),
+    of_node(get("openmetrics", "openmetrics"), "Sys.Audit"),
+    of_node(get("report", "report"), "Sys.Audit"),
+    of_node(get("alerts", "alerts"), "Sys.Audit"),
+    of_node(post("alert.silence", "alerts/silences"), "Sys.Modify"),
+    of_node(delete("alert.unsilence", "alerts/silences/{silence}"), "Sys.Modify"),
 ];
 
 /// Operations that are in no API, and why.
@@ -111,6 +119,7 @@ pub const INTERNAL: &[(&str, &str)] = &[
     ("turns", "for the agent: whose turn it is"),
     ("check", "what it finds, create, update and plan say as well"),
     ("render", "for tests and support: the configuration as it would be written"),
+    ("alert.delivered", "for the agent, after telling"),
     ("scrape", "for the agent, every ten seconds; what it finds is in `metrics`"),
     ("gateway.reload", "for whoever creates several shares, at the end of them"),
     ("sections", "for `repair --restore`, which is root's alone"),
@@ -151,10 +160,17 @@ pub const PARAMETERS: &[Parameter] = &[
     word("ad.check:what", &["check", "dns", "kerberos", "time"], "What is looked at; default: everything."),
     text("ad.test-user:name", "The user, as DOMAIN\\name or name."),
     text("ad.whoami:name", "The account, as DOMAIN\\name or name."),
+    number(
+        "after",
+        "Answer when there are newer figures than those of this moment, in milliseconds since the epoch; at most 25 s later.",
+    ),
     flag("back", "Take the numbers back."),
     word("by", &["password", "ticket", "offline-join"], "What the join is done with; default: password."),
+    text("code", "Only this code, or a pattern with * and ?."),
+    text("comment", "Why."),
     text("domain", "The domain, by its DNS name; default: the one that the gateway is, or shall be, in."),
     flag("fresh", "Look now; otherwise the last snapshot."),
+    text("from", "From when: now-1h, 7d, 2026-11-01, 2026-11-01T08:00Z, or seconds or milliseconds since the epoch."),
     text("gateway", "The gateway."),
     text("group", "The group."),
     text("group.create:name", "The group."),
@@ -164,17 +180,28 @@ pub const PARAMETERS: &[Parameter] = &[
     flag("keep-account", "The computer account stays, disabled."),
     number("limit", "At most so many; default: 200."),
     text("match", "Only names with this in them; * stands for any text."),
+    text("metric", "One metric, by its name."),
+    word("metrics.export:form", &["csv", "json"], "Default: csv."),
     text("mirror", "Debian's mirror; default: that of the node."),
     text("name", "The name."),
     flag("ntlm", "By NTLM instead of Kerberos."),
+    text("object", "Only this object, or a pattern; share:, gateway: or node: before it means one kind."),
     text("offline-join", "What net offlinejoin provision or djoin wrote, as one line of base64."),
     flag("on", "Let them log in, or not any more."),
+    word(
+        "openmetrics:form",
+        &["openmetrics", "node-exporter"],
+        "For Prometheus, or a file for its node exporter; default: openmetrics.",
+    ),
     flag("overwrite", "Put back what was changed by hand."),
     text("password", "The password."),
     text("path", "The tree."),
+    number("points", "At most so many points; default: 300."),
+    word("report:form", &["text", "json", "html"], "Default: text."),
     text("session.close:id", "The session, as the list of sessions names it."),
     text("session.close:user", "All sessions of this user."),
     text("share", "One share; default: all of the gateway."),
+    text("silence", "The silence, as the list of alerts names it."),
     number("since", "Only what began after this moment, in milliseconds since the epoch."),
     text("smbgw-ad-dns", "Whether the gateway registers its addresses in the domain's DNS."),
     text("smbgw-ad-ou", "Where the computer account is made, as Servers/Files."),
@@ -184,6 +211,8 @@ pub const PARAMETERS: &[Parameter] = &[
     text("template", "The template; default: the newest."),
     text("template.build:name", "Its name; default: version and date."),
     text("ticket", "A Kerberos credentials cache, as one line of base64."),
+    text("to", "Until when, as from; default: now."),
+    text("until", "Until when: 30m, 2h, 7d from now, or a date."),
     text("user", "The user."),
     text("user.create:name", "The user."),
     text("username", "The account of the domain that may do it."),
@@ -192,7 +221,8 @@ pub const PARAMETERS: &[Parameter] = &[
 ];
 
 /// Parameters that the one who calls puts together himself: sections of the storage configuration, and what is between hooks, worker and us.
-pub const ASSEMBLED: &[&str] = &["section", "sections", "defer", "worker", "params", "op", "create", "restore", "reload"];
+pub const ASSEMBLED: &[&str] =
+    &["section", "sections", "defer", "worker", "params", "op", "create", "restore", "reload", "outcomes", "actor"];
 
 /// A parameter of an operation.
 pub fn parameter(op: &str, name: &str) -> Option<&'static Parameter> {
