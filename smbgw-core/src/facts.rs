@@ -283,6 +283,9 @@ pub struct GuestSeen {
 pub struct GuestFacts {
     /// Every guest of the cluster and its node.
     pub used: BTreeMap<VmId, String>,
+    /// Numbers that records of other gateways name: theirs, even where there is no container yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub claimed: BTreeSet<VmId>,
     /// The lower and upper bound that the data centre sets for new guests.
     pub next_id: Option<(u32, u32)>,
     /// What hardware addresses of guests begin with, if the data centre says so.

@@ -8,8 +8,8 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, machine, on_node, reconcile, run, section,
-    sections, status,
+    PASSWORD, SMB_CONF, context, create, differences, forget_empty_record, furnished, is_death, machine, on_node, open_marks,
+    reconcile, run, section, sections, status,
 };
 use serde_json::{Value, json};
 use smbgw_core::error::Kind;
@@ -267,6 +267,25 @@ fn a_run_that_was_interrupted_in_a_living_process_is_found_as_well() {
     reconcile(&host, &json!({})).expect("reconciled");
     forget_empty_record(&before, &host);
     assert_eq!(differences(&before, &host), Vec::<String>::new());
+}
+
+/// Also between the password of the probe account and the credentials of its client, which need the same one.
+#[test]
+fn a_change_that_was_killed_is_finished_wherever_that_was() {
+    for n in 1.. {
+        let (host, all) = committed();
+        let changed = section("/srv/office", &[("smbgw-access", "ro:anna"), ("nodes", "pve1")]);
+        host.arm_append(n, smbgw_core::host::sim::Fault::DiesAfter(Death::Kill));
+        match run(&host, "share.update", json!({"id": "office", "section": changed}), None) {
+            Ok(_) => return assert!(n > 20, "it writes {n} times"),
+            Err(e) => assert!(is_death(&e), "at {n}: {e}"),
+        }
+        host.reboot();
+        let result = reconcile(&host, &all).unwrap_or_else(|e| panic!("killed at {n}: {:#?}", e.to_doc()));
+        let failed = result["shares"].as_array().is_some_and(|l| l.iter().any(|s| s["error"].is_object()));
+        assert!(!failed, "killed at {n}: {result}");
+        assert_eq!(open_marks(&host), Vec::<String>::new(), "killed at {n}");
+    }
 }
 
 #[test]

@@ -205,6 +205,9 @@ fn others(node: &dyn Host, facts: &Facts, guest: &mut GuestFacts) -> Result<()> 
             // One that is named for a container that has yet to be built, or built again, is needed as well.
             guest.used_templates.extend(r.settings.get("smbgw-template").cloned());
             guest.used_templates.extend(r.template);
+            if r.id != facts.paths.gateway.as_str() {
+                guest.claimed.extend(r.vmid);
+            }
         }
     }
     Ok(())

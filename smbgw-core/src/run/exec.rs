@@ -133,7 +133,23 @@ impl OpRun {
         let direction = if unwind { Direction::Back } else { Direction::Forward };
         let mut run = Self::new(machines, node, paths, store, journal, planner, secrets, direction, how.settle);
         run.prepare()?;
+        run.prepare_probe()?;
         Ok(run)
+    }
+
+    /// The password of the probe account went with whoever drew it: where the account has it already and the client not yet, it gets another.
+    fn prepare_probe(&mut self) -> Result<()> {
+        let state = self.journal.state();
+        let Some(next) = state.next_step().filter(|_| self.direction == Direction::Forward) else { return Ok(()) };
+        let of_probe = |s: &StepState| uses_secret(&s.step.effect, PROBE_SECRET);
+        let writes = of_probe(&state.steps[next]) && matches!(state.steps[next].step.effect, Effect::WriteCredentials { .. });
+        let set = state.steps[..next].iter().rev().find(|s| of_probe(s) && matches!(s.step.effect, Effect::Run(_)));
+        if let Some(s) = set.filter(|s| writes && s.progress == StepProgress::Done) {
+            // The last is done first: a container has to run by then.
+            self.preparing.insert(0, (s.step.place, s.step.effect.clone()));
+            self.draw_probe_password()?;
+        }
+        Ok(())
     }
 
     /// Containers in which there is something to do or to take back must run; after a power cut they do not.

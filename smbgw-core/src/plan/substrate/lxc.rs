@@ -543,7 +543,8 @@ fn number(facts: &Facts, guest: &GuestFacts, spec: &GuestSpec, had: Option<VmId>
         return Ok(v);
     }
     let (from, to) = guest.next_id.unwrap_or((VmId::FIRST, 1_000_000));
-    let free = (from..to).filter_map(|n| VmId::new(n).ok()).find(|v| !guest.used.contains_key(v));
+    let taken = |v: &VmId| guest.used.contains_key(v) || guest.claimed.contains(v);
+    let free = (from..to).filter_map(|n| VmId::new(n).ok()).find(|v| !taken(v));
     free.ok_or_else(|| Error::new(Kind::Unsupported, format!("node {}: no guest id is free from {from} to {to}", facts.node)))
 }
 
