@@ -55,6 +55,8 @@ fn shares_that_are_added_wait_for_one_reload() {
         assert!(!known(&host, id), "{id}: who was there before does not know it");
     }
     assert!(due(&host));
+    let doctor = context(&host).query("doctor", &json!({})).expect("looked").to_string();
+    assert!(!doctor.contains("repair-due"), "nothing drifted: {doctor}");
     let said = run(&host, "gateway.reload", json!({"name": "native"}), None).expect("told");
     assert_eq!(said["reloaded"], true);
     assert_eq!(reloads(&host), before + 1);

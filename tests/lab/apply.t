@@ -28,17 +28,17 @@ my @ids = map { sprintf('share%02d', $_) } 1 .. MANY;
 
 my $before = Lab::Product::footprint();
 mkdir("/srv/$_") for @ids;
-Lab::Box::spew('/root/anna.pw', do { my $p = "$PASSWORD\n"; utf8::encode($p); $p }, 0600);
+Lab::Box::spew('/run/lab/anna.pw', do { my $p = "$PASSWORD\n"; utf8::encode($p); $p }, 0600);
 
 my %shares = map { ($_ => { path => "/srv/$_", 'smbgw-mode' => 'native', 'smbgw-access' => 'rw:anna' }) } @ids;
-$shares{ $ids[0] } = { %{ $shares{ $ids[0] } }, username => 'anna', 'password-file' => '/root/anna.pw' };
+$shares{ $ids[0] } = { %{ $shares{ $ids[0] } }, username => 'anna', 'password-file' => '/run/lab/anna.pw' };
 
 sub apply {
     my ($shares, @words) = @_;
     my $gateways = ref($words[0]) ? { gateways => shift(@words) } : {};
-    Lab::Box::spew('/root/doc', JSON::PP->new->utf8->canonical->encode({ version => 1, shares => $shares, %$gateways }), 0600);
+    Lab::Box::spew('/run/lab/doc', JSON::PP->new->utf8->canonical->encode({ version => 1, shares => $shares, %$gateways }), 0600);
     my $began = Time::HiRes::time();
-    my $r = Lab::Product::call(['apply', '-f', '/root/doc', @words], timeout => 600);
+    my $r = Lab::Product::call(['apply', '-f', '/run/lab/doc', @words], timeout => 600);
     diag(sprintf('apply %s: %.1f s', join(' ', @words), Time::HiRes::time() - $began));
     return $r;
 }
@@ -114,12 +114,12 @@ $session->stop();
 $r = Lab::Product::call(['delete', @ids[0 .. MANY / 2 - 1]], timeout => 600);
 is($r->{rc}, 0, 'the rest is removed by one command') or diag(Lab::Product::words_of($r));
 Lab::Box::until_true(sub { !Lab::Smb::listening() }, 5);
-my @left = grep { !m!/root/! } Lab::Product::left_behind($before, Lab::Product::footprint());
+my @left = grep { !m!/run/lab/! } Lab::Product::left_behind($before, Lab::Product::footprint());
 is(join("\n", grep { !m/anna/ } @left), '', 'and nothing is left but the account that owns files') or diag(join("\n", @left));
 
 # --- what smbd itself says of its reloads, and what a session knows that was open before
 my %few = map { ($_ => { path => "/srv/$_", 'smbgw-mode' => 'native', 'smbgw-access' => 'rw:anna' }) } @ids[0 .. 6];
-$few{ $ids[0] } = { %{ $few{ $ids[0] } }, username => 'anna', 'password-file' => '/root/anna.pw' };
+$few{ $ids[0] } = { %{ $few{ $ids[0] } }, username => 'anna', 'password-file' => '/run/lab/anna.pw' };
 my $stock = Lab::Box::slurp(Lab::Smb::CONF);
 Lab::Smb::foreign("   log level = 10\n   max log size = 0\n");
 my $document = sub { return { map { ($ids[$_] => $few{ $ids[$_] }) } @_ } };
@@ -159,7 +159,7 @@ subtest 'one reload' => sub {
 
     my $wider = $document->(0 .. 6);
     $wider->{$_} = { %{ $wider->{$_} }, 'smbgw-access' => 'rw:anna,rw:ben' } for keys %$wider;
-    $r = apply($wider, { native => { users => { ben => { 'password-file' => '/root/anna.pw' } } } });
+    $r = apply($wider, { native => { users => { ben => { 'password-file' => '/run/lab/anna.pw' } } } });
     is_deeply(counts($r), { ok => 8 }, 'somebody new in all of them') or diag(Lab::Product::words_of($r));
     is($told->(), 2, 'smbd was told once');
     is(Lab::Smb::round_trip('ben', octets($PASSWORD), $ids[$_], 'ben.txt', "ben\n"), 'OK', "ben works in $ids[$_]") for 0, 6;
@@ -195,9 +195,9 @@ subtest 'one of them fails' => sub {
 
 subtest 'killed in the middle' => sub {
     my ($visit, $told) = one_share();
-    Lab::Box::spew('/root/doc', JSON::PP->new->utf8->canonical->encode({ version => 1, shares => $document->(0 .. 6) }), 0600);
+    Lab::Box::spew('/run/lab/doc', JSON::PP->new->utf8->canonical->encode({ version => 1, shares => $document->(0 .. 6) }), 0600);
     my $record = sub { return eval { JSON::PP->new->utf8->decode(Lab::Box::slurp((glob("$Lab::Product::STATE/gateways/*.json"))[0])) } // {} };
-    my $pid = Lab::Product::spawn(['apply', '-f', '/root/doc']);
+    my $pid = Lab::Product::spawn(['apply', '-f', '/run/lab/doc']);
     my $third = Lab::Box::until_true(sub { (($record->()->{shares}->{ $ids[3] } // {})->{state} // '') eq 'building' }, 60);
     my $processes = Lab::Box::processes();
     kill('KILL', $pid, grep { $processes->{$_}->{ppid} == $pid } keys %$processes);
@@ -225,7 +225,7 @@ subtest 'on Proxmox' => sub {
     Lab::Product::through_proxmox() or return plan(skip_all => 'there is no tests/pve');
     my $reloads = reloads();
     my %three = map { ($_ => { path => "/srv/$_", 'smbgw-mode' => 'native' }) } @ids[0 .. 2];
-    $three{ $ids[0] } = { %{ $three{ $ids[0] } }, username => 'anna', 'password-file' => '/root/anna.pw' };
+    $three{ $ids[0] } = { %{ $three{ $ids[0] } }, username => 'anna', 'password-file' => '/run/lab/anna.pw' };
     $r = apply(\%three);
     is_deeply(counts($r), { ok => 3 }, 'three shares are created') or diag(Lab::Product::words_of($r));
     is(reloads() - $reloads, 1, 'with one reload');

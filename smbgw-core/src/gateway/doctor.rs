@@ -16,8 +16,8 @@ use crate::format::{resolv_conf, smbstatus};
 use crate::host::Machines;
 use crate::net::{DnsAsk, DnsKind};
 use crate::observe::{self, Need, guests};
+use crate::plan;
 use crate::plan::step::Watch;
-use crate::plan::{self, Intent};
 use crate::run::reconcile::section_mode;
 use crate::spec::record::Record;
 use crate::spec::section::{self, NATIVE};
@@ -109,8 +109,7 @@ impl Context {
 
     /// What a repair would change: the steps that make something other than it is seen.
     fn repair_due(facts: &Facts) -> std::result::Result<Vec<String>, (String, Option<String>)> {
-        let plan = plan::ahead(&Intent::Repair { overwrite: false }, facts)
-            .map_err(|e| (chain(&e), e.remedy_text().map(str::to_owned)))?;
+        let plan = plan::drift(facts).map_err(|e| (chain(&e), e.remedy_text().map(str::to_owned)))?;
         Ok(plan.phases.iter().flat_map(|p| &p.steps).filter(|s| s.watch != Watch::Nothing).map(|s| s.title.clone()).collect())
     }
 

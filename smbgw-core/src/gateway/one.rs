@@ -872,13 +872,7 @@ impl One {
         if facts.record.as_ref().is_none_or(idle) || hand_edited(&facts).is_some() {
             return Ok(());
         }
-        let intent = Intent::Repair { overwrite: false };
-        let tell = self.is_reload_ripe(&facts);
-        // What others leave to the end of what they do is nothing that drifted; a repair for another reason brings it along.
-        let mut as_told = facts.clone();
-        as_told.record.iter_mut().for_each(|r| r.reload_due = None);
-        let planned = plan::ahead(&intent, &as_told);
-        match planned {
+        match plan::drift(&facts) {
             Ok(p) => {
                 let only_looks = |s: &plan::step::Step| {
                     matches!(s.effect, plan::step::Effect::Effective(_) | plan::step::Effect::GuestLimits { .. })
@@ -893,7 +887,8 @@ impl One {
                     }
                     drift.extend(self.limits_off());
                     c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&drift))?;
-                    if tell {
+                    // A repair would have brought it along.
+                    if self.is_reload_ripe(&facts) {
                         let params = json!({"name": self.paths.gateway});
                         self.tasks.push_front(Todo::Begin { op: "gateway.reload".into(), params });
                     }

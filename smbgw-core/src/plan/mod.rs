@@ -354,6 +354,14 @@ pub fn ahead(intent: &Intent, facts: &Facts) -> Result<Plan> {
     Ok(plan)
 }
 
+/// What differs from the record, as the plan of a repair. That open sessions are still to be told of something new is nothing that drifted:
+/// others leave that to the end of what they do.
+pub fn drift(facts: &Facts) -> Result<Plan> {
+    let mut as_told = facts.clone();
+    as_told.record.iter_mut().for_each(|r| r.reload_due = None);
+    ahead(&Intent::Repair { overwrite: false }, &as_told)
+}
+
 impl Plan {
     /// Whether it takes longer than a hook has.
     pub fn is_long(&self) -> bool {
