@@ -19,6 +19,7 @@ pub mod effect;
 pub mod error;
 pub mod facts;
 pub mod format;
+#[cfg(feature = "series")]
 pub mod gateway;
 pub mod host;
 pub mod journal;
