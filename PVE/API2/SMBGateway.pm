@@ -123,8 +123,8 @@ my %QUERY = (
     openmetrics => sub {
         my ($params) = @_;
         my $doc = PVE::SMBGateway::Native::query('openmetrics', $params);
-        open(my $fh, '+>', undef) && print {$fh} PVE::SMBGateway::Config::octets($doc->{text}) or PVE::SMBGateway::Error->throw('io', "no temporary file: $!");
-        seek($fh, 0, 0);
+        open(my $fh, '+>', undef) or PVE::SMBGateway::Error->throw('io', "no temporary file: $!");
+        (print {$fh} PVE::SMBGateway::Config::octets($doc->{text})) && seek($fh, 0, 0) or PVE::SMBGateway::Error->throw('io', "no temporary file: $!");
         return { download => { fh => $fh, stream => 1, 'content-type' => $doc->{'content-type'} } };
     },
     list => sub {

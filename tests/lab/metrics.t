@@ -83,8 +83,8 @@ subtest 'at rest' => sub {
     is(value('native', 'read_latency'), undef, 'nothing was read: there is no latency, not 0');
 };
 
-Lab::Box::spew('/root/eight', 'x' x (8 * $MIB));
-Lab::Box::spew('/root/three', 'y' x (3 * $MIB));
+Lab::Box::spew('/run/lab/eight', 'x' x (8 * $MIB));
+Lab::Box::spew('/run/lab/three', 'y' x (3 * $MIB));
 my %to = (anna => session('anna', 'office'), ben => session('ben', 'Lab Süd'));
 ok(Lab::Box::until_true(sub { scrape(); (value('office', 'sessions') // 0) == 1 && (value('lab', 'sessions') // 0) == 1 }, 30), 'two clients');
 
@@ -93,9 +93,17 @@ subtest 'known traffic' => sub {
     is_deeply([map { value('office', $_) } qw(tree_connects users)], [1, 1], 'of one share');
     my %before = map { my $o = $_; $o => { map { $_ => value($o, $_) } qw(read_bytes written_bytes read_operations write_operations operations) } } qw(office lab native);
     my $at = $current->{at};
-    print { $to{anna} } "put /root/eight e\nget e /root/eight.back\n";
-    print { $to{ben} } "put /root/three t\nget t /root/three.1\nget t /root/three.2\n";
-    ok(size_is('/root/eight.back', 8 * $MIB) && size_is('/root/three.2', 3 * $MIB), 'two clients write and read at once');
+    # a line at a time: smbclient reads ahead, and then waits for more
+    my $both = sub {
+        my ($a, $b, %sizes) = @_;
+        print { $to{anna} } "$a\n";
+        print { $to{ben} } "$b\n";
+        return !grep { !size_is($_, $sizes{$_} * $MIB) } keys %sizes;
+    };
+    ok($both->('put /run/lab/eight e', 'put /run/lab/three t', '/srv/office/e' => 8, '/srv/lab/t' => 3), 'two clients write at once');
+    ok($both->('get e /run/lab/eight.back', 'get t /run/lab/three.1', '/run/lab/eight.back' => 8, '/run/lab/three.1' => 3), 'and read');
+    print { $to{ben} } "get t /run/lab/three.2\n";
+    ok(size_is('/run/lab/three.2', 3 * $MIB), 'one of them twice');
     # smbd writes its counters down at most half a second late
     Time::HiRes::sleep(1.5);
     scrape();
@@ -139,12 +147,12 @@ subtest 'refused log-ins' => sub {
 subtest 'a client that ends, and smbd started anew' => sub {
     scrape();
     my ($office, $all) = (value('office', 'written_bytes'), value('native', 'written_bytes'));
-    print { $to{ben} } "put /root/three u\n";
+    print { $to{ben} } "put /run/lab/three u\n";
+    ok(size_is('/srv/lab/u', 3 * $MIB), 'it wrote');
     close($to{ben});
     Time::HiRes::sleep(1.5);
-    scrape();
+    ok(Lab::Box::until_true(sub { scrape(); value('lab', 'sessions') == 0 }, 30), 'and is gone');
     is(value('native', 'written_bytes') - $all, 3 * $MIB, 'what a client wrote just before its end is in the figures of the gateway');
-    is(value('lab', 'sessions'), 0, 'it is gone');
     $all = value('native', 'written_bytes');
     Lab::Smb::stop();
     scrape();
@@ -161,8 +169,12 @@ subtest 'a client that ends, and smbd started anew' => sub {
 };
 
 subtest 'a source that hangs' => sub {
-    Lab::Box::spew('/root/hang', "#!/bin/sh\nexec sleep 7777\n", 0755);
-    Lab::Box::run(['mount', '--bind', '/root/hang', '/usr/bin/smbstatus']);
+    Lab::Box::spew('/run/lab/hang', "#!/bin/sh\nexec sleep 7777\n", 0755);
+    Lab::Box::run(['mount', '--bind', '/run/lab/hang', '/usr/bin/smbstatus']);
+    # its turn is now, whatever the last one cost
+    my $memory = JSON::PP->new->utf8->decode(Lab::Box::slurp("$Lab::Product::RUN/metrics/memory.json"));
+    $memory->{gateways}->{native}->{memory}->{sessions}->{next} = 0;
+    Lab::Box::spew("$Lab::Product::RUN/metrics/memory.json", JSON::PP->new->utf8->encode($memory), 0600);
     my $began = Time::HiRes::time();
     scrape();
     my $took = Time::HiRes::time() - $began;
@@ -174,6 +186,88 @@ subtest 'a source that hangs' => sub {
     $began = Time::HiRes::time();
     scrape();
     cmp_ok(Time::HiRes::time() - $began, '<', 2, 'the next look does not wait for it again');
+    like(why('sessions'), qr/did not answer within 3 s/, 'and still says why');
     Lab::Box::run(['umount', '/usr/bin/smbstatus']);
+};
+
+subtest 'what readers get' => sub {
+    scrape();
+    my $now = Lab::Product::call(['metrics', 'office']);
+    is($now->{rc}, 0, 'metrics of a share') or diag(Lab::Product::words_of($now));
+    is_deeply([sort { $a cmp $b } do { my %seen; grep { !$seen{$_}++ } map { "$_->{scope} $_->{object}" } @{ $now->{data}->{figures} } }], ['share office'], 'are of that share alone');
+    like(Lab::Product::call(['metrics', '--gateway', 'native'], text => 1)->{all}, qr/gateway native\s+written_bytes.*share office\s+used_bytes\s+\d/s, 'a gateway with its shares, as a table');
+    my $series = Lab::Product::call(['metrics', 'office', '--metric', 'used_bytes', '--from', '1h']);
+    is($series->{rc}, 0, 'a series') or diag(Lab::Product::words_of($series));
+    my @b = @{ $series->{data}->{buckets} };
+    ok(@b >= 1 && $b[0]->{min} <= $b[0]->{mean} && $b[0]->{mean} <= $b[0]->{max} && $b[0]->{count} >= 1, 'has what was seen: ' . scalar(@b) . ' buckets');
+    my $csv = Lab::Product::call(['metrics', 'office', '--metric', 'used_bytes', '--from', '1h', '--form', 'csv'], text => 1);
+    like($csv->{out}, qr/\Atime,scope,object,metric,min_bytes,max_bytes,mean_bytes,samples\r\n\d{4}-/, 'as CSV');
+    is(Lab::Product::call(['metrics', 'office', '--metric', 'nonsense'])->{error}->{kind}, 'invalid', 'a metric that is none is refused');
+    like(Lab::Product::call(['metrics', 'office', '--from', '1h'])->{error}->{message} // '', qr/--from needs --metric/, 'a range without one too');
+    my $text = Lab::Product::call(['openmetrics'], text => 1)->{out};
+    like($text, qr/^smbgw_gateway_up\{[^}]*gateway="native"[^}]*\} 1/m, 'Prometheus sees that smbd runs');
+    like($text, qr/# EOF\n\z/, 'to the end');
+    like(Lab::Product::call(['report', '--from', '1h'], text => 1)->{out}, qr/office/, 'the report names the share');
+    like(Lab::Product::call(['report', '--from', '1h', '--form', 'html'], text => 1)->{out}, qr/<html/, 'as a page too');
+    my $mode = (stat("$Lab::Product::STATE/metrics.db"))[2] & 07777;
+    is(sprintf('%o', $mode), '600', 'the store is root\'s alone');
+};
+
+subtest 'a store that is damaged, locked or full costs the store only' => sub {
+    my $db = "$Lab::Product::STATE/metrics.db";
+    Lab::Box::spew($db, 'no database' x 1000, 0600);
+    unlink("$db-wal", "$db-shm");
+    scrape();
+    is(why('collector'), undef, 'a damaged one is begun anew');
+    is(scalar(@{ [glob("$db.corrupt-*")] }), 1, 'and set aside');
+    my $began = Time::HiRes::time();
+    my $pid = fork() // die "fork: $!\n";
+    if (!$pid) {
+        # a writer that does not let go
+        exec('python3', '-c', 'import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute("BEGIN EXCLUSIVE"); open(sys.argv[1] + ".held", "w").close(); time.sleep(60)', $db);
+        POSIX::_exit(127);
+    }
+    ok(Lab::Box::until_true(sub { -e "$db.held" }, 20), 'somebody holds it');
+    $began = Time::HiRes::time();
+    scrape();
+    cmp_ok(Time::HiRes::time() - $began, '<', 8, 'the look comes back');
+    like(why('collector'), qr/the store did not take the figures/, 'and says that they were not kept');
+    is(value('native', 'up'), 1, 'the figures are there');
+    is(Lab::Product::call(['metrics', 'office'])->{rc}, 0, 'for readers too');
+    is(Lab::Product::status('office')->{state}, 'ready', 'the share knows nothing of it');
+    kill('KILL', $pid);
+    waitpid($pid, 0);
+    scrape();
+    is(why('collector'), undef, 'afterwards it takes them again');
+};
+
+subtest 'alerts' => sub {
+    is_deeply(Lab::Product::call(['alert', 'list'])->{data}->{alerts}, [], 'all is well');
+    mkdir('/etc/smbgw');
+    Lab::Box::spew('/run/lab/told', "#!/bin/sh\ncat >> /run/lab/told.json\necho >> /run/lab/told.json\n", 0755);
+    Lab::Box::spew('/etc/smbgw/alerts.json', JSON::PP->new->encode({
+        version => 1, rules => { 'gateway-down' => { for => 0, 'clear-for' => 0 } }, sinks => { syslog => 'off', command => { argv => ['/run/lab/told'], severity => 'info' } },
+    }));
+    my $rules = Lab::Product::call(['alert', 'list'])->{data};
+    diag("rules: $_") for @{ $rules->{warnings} };
+    my $agent = Lab::Product::agent(log => '/run/lab/agent.log', times => { pause => 3600, figures => 1 });
+    # its first cycle, which would start smbd again, is over
+    ok(Lab::Box::until_true(sub { (eval { JSON::PP->new->utf8->decode(Lab::Box::slurp("$Lab::Product::RUN/agent.json")) } // {})->{'duration-ms'} }, 60), 'the agent has gone round');
+    ok(Lab::Box::until_true(sub { -e $FILE && JSON::PP->new->utf8->decode(Lab::Box::slurp($FILE))->{at} > $current->{at} }, 30), 'the agent looks');
+    Lab::Smb::stop();
+    my $told = sub { return map { JSON::PP->new->utf8->decode($_) } grep { m/\S/ } split(/\n/, -e '/run/lab/told.json' ? Lab::Box::slurp('/run/lab/told.json') : '') };
+    ok(Lab::Box::until_true(sub { grep { $_->{event} eq 'raise' && $_->{object} eq 'native' } $told->() }, 60), 'that smbd does not run is told') or diag(Lab::Box::slurp('/run/lab/agent.log'));
+    my ($alert) = grep { $_->{object} eq 'native' } @{ Lab::Product::call(['alert', 'list'])->{data}->{alerts} };
+    is($alert->{severity}, 'critical', "and listed: $alert->{text}");
+    Lab::Smb::start();
+    ok(Lab::Box::until_true(sub { grep { $_->{event} eq 'clear' && $_->{object} eq 'native' } $told->() }, 60), 'and its end') or diag(Lab::Box::slurp('/run/lab/agent.log'));
+    is(scalar(grep { $_->{event} eq 'raise' && $_->{object} eq 'native' } $told->()), 1, 'each once');
+    my $silence = Lab::Product::call(['alert', 'silence', '2h', '--object', 'share:office', '--comment', 'moving']);
+    is($silence->{rc}, 0, 'a silence') or diag(Lab::Product::words_of($silence));
+    is_deeply([map { $_->{object} } @{ Lab::Product::call(['alert', 'list'])->{data}->{silences} }], ['share:office'], 'is listed');
+    is(Lab::Product::call(['alert', 'unsilence', $silence->{data}->{silence}->{id}])->{rc}, 0, 'and ended');
+    is(Lab::Product::call(['alert', 'silence', 'yesterday'])->{error}->{kind}, 'invalid', 'one without a time is refused');
+    kill('TERM', $agent);
+    waitpid($agent, 0);
 };
 done_testing();

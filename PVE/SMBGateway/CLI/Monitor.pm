@@ -57,7 +57,7 @@ sub _print_figures {
     my @rows = map { {
         about => "$_->{scope} $_->{object}", metric => $_->{metric},
         value => _show($_->{value}, $_->{unit}), rate => _show($_->{rate}, $_->{unit}, 1),
-    } } @{ $doc->{figures} };
+    } } sort { $a->{scope} cmp $b->{scope} || $a->{object} cmp $b->{object} } @{ $doc->{figures} };
     print @rows ? table(\@rows, qw(about metric value rate)) : "nothing is known\n";
     print STDERR 'no figures of ' . join(' of gateway ', grep { defined } $_->{source}, $_->{gateway}) . ": $_->{why}\n" for grep { defined($_->{why}) } @{ $doc->{sources} };
     return;

@@ -58,6 +58,8 @@ struct Kept {
     took_ms: u64,
     next: i64,
     samples: Vec<Sample>,
+    /// Why there are none.
+    why: Option<String>,
 }
 
 impl Kept {
@@ -147,21 +149,21 @@ impl Look<'_> {
             kept.took_ms = self.host.monotonic_ms() - began;
             let pause = every.max(PATIENCE * i64::try_from(kept.took_ms).unwrap_or(0));
             (kept.at, kept.next) = (self.now, self.now + pause);
-            kept.samples = match fresh {
-                Ok(samples) => samples,
-                Err(e) => {
-                    kept.samples.clear();
-                    return Err(e);
-                }
+            (kept.samples, kept.why) = match fresh {
+                Ok(samples) => (samples, None),
+                Err(e) => (Vec::new(), Some(chain(&e))),
             };
+        }
+        if let Some(why) = &kept.why {
+            return Err(Error::new(Kind::Service, why.clone()));
         }
         self.found.samples.extend(kept.samples.iter().cloned());
         Ok(())
     }
 }
 
-/// Looks. `every_ms` is how often this is done.
-pub fn gateway(machines: &Machines, target: &Target<'_>, memory: &mut Memory, now: i64, every_ms: i64) -> Found {
+/// Looks.
+pub fn gateway(machines: &Machines, target: &Target<'_>, memory: &mut Memory, now: i64) -> Found {
     let host = machines.at(target.place);
     let mut look = Look { target, host: &*host, now, found: Found::default() };
     let mut runs = false;
@@ -176,7 +178,7 @@ pub fn gateway(machines: &Machines, target: &Target<'_>, memory: &mut Memory, no
     });
     let reached = look.found.sources.iter().all(|s| s.why.is_none());
     if reached && runs {
-        look.ask(memory, Source::Sessions, |l, m| l.sessions(m, every_ms));
+        look.ask(memory, Source::Sessions, Look::sessions);
         look.ask(memory, Source::Files, Look::files);
         look.ask(memory, Source::Profile, counted::look);
     } else {
@@ -211,9 +213,9 @@ impl Look<'_> {
         self.target.shares.get(&service.to_lowercase()).map(|(id, _)| id.as_str())
     }
 
-    fn sessions(&mut self, memory: &mut Memory, every_ms: i64) -> Result<()> {
+    fn sessions(&mut self, memory: &mut Memory) -> Result<()> {
         let mut kept = std::mem::take(&mut memory.sessions);
-        let told = self.paced(&mut kept, every_ms, |l| {
+        let told = self.paced(&mut kept, 0, |l| {
             // Two calls and not one: between them a session may come or go, and then it counts where it was seen.
             let (p, s) = (l.smbstatus(&["-p"])?, l.smbstatus(&["-S"])?);
             let (sessions, tcons) = (smbstatus::session_lines(&p), smbstatus::tcon_lines(&s));

@@ -262,7 +262,7 @@ impl Context {
         let alone = paths.mode == Mode::Lxc || (shares.len() == 1 && own()?);
         let member = record.member.as_ref().is_some_and(Member::is_joined);
         let target = Target { paths, place, shares: &shares, alone, member };
-        let found = collect::gateway(&self.machines(), &target, &mut turn.memory, now, EVERY_MS);
+        let found = collect::gateway(&self.machines(), &target, &mut turn.memory, now);
         let lost = found.sources.iter().find(|s| s.source == Source::Service).and_then(|s| s.why.clone());
         match lost {
             Some(why) if place != Place::Node => turn.fail(now, &why),

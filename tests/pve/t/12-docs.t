@@ -25,11 +25,12 @@ use PVE::SMBGateway::Schema;
 my %BY = (
     'share.create' => 'create', 'share.update' => 'set', 'share.delete' => 'delete', 'share.repair' => 'repair', 'share.limits' => 'limits',
     'tree.shift' => 'shift', quota => 'quota report', users => 'user list', groups => 'group list', gateways => 'gateway list',
-    templates => 'template list', sessions => 'session list', files => 'file list',
+    templates => 'template list', sessions => 'session list', files => 'file list', 'metrics.share' => 'metrics', 'metrics.export' => 'metrics', alerts => 'alert list',
 );
 my %INTERNAL = (
     sections => 'repair --restore puts back what it tells; show prints the sections of the storage configuration',
     refresh => 'the agent keeps figures fresh by it', turns => 'the agent asks by it whose turn it is',
+    scrape => 'the agent looks by it', 'alert.delivered' => 'the agent notes by it what it has told',
     'gateway.reload' => 'apply, and set of several shares, end with it',
 );
 
@@ -45,7 +46,7 @@ my %operation = map { $_->{name} => 1 } @PVE::SMBGateway::Schema::OPERATIONS;
 is_deeply([grep { !$operation{$_} } sort keys %BY, keys %INTERNAL], [], 'and this list names no operation that is gone');
 
 # --- parameters and secrets of operations are options, arguments, or come from elsewhere
-my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark reload);
+my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark reload until silence actor after);
 my %optional;
 for my $op (@PVE::SMBGateway::Schema::OPERATIONS) {
     my $c = $command{ $BY{ $op->{name} } // $op->{name} =~ s/\./ /r } or next;
