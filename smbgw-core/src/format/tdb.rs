@@ -31,8 +31,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
+/// Keys and values.
+pub type Records<'a> = Vec<(&'a [u8], &'a [u8])>;
+
 /// Keys and values of all records, in the order of the file. Only for files of machines that are little-endian, as all are that Proxmox runs on.
-pub fn records(file: &[u8]) -> Result<Vec<(&[u8], &[u8])>, FormatError> {
+pub fn records(file: &[u8]) -> Result<Records<'_>, FormatError> {
     if !file.starts_with(b"TDB file\n") || file.len() < HEADER {
         return Err(bad("it does not begin as one"));
     }

@@ -7,7 +7,7 @@
 //! The store is on disk, and a look is good without it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::facts::Paths;
 use crate::metrics::alert::Sink;
 use crate::metrics::forecast::Forecast;
+use crate::metrics::openmetrics::{self, Form};
 use crate::metrics::{self, Key, Sample, Scope, Scrape, Source, SourceState, by_name};
 use crate::plan::samba;
 use crate::spec::record::{Member, Record, ShareState};
@@ -36,6 +37,9 @@ const LONGEST_PAUSE_MS: i64 = 600_000;
 /// How a share grows is worked out so often, for so many shares in one look.
 const TREND_EVERY_MS: i64 = 3_600_000;
 const TRENDS_AT_ONCE: usize = 5;
+
+/// Where Debian's prometheus-node-exporter looks for files.
+const TEXTFILES: &str = "/var/lib/prometheus/node-exporter";
 
 /// What is remembered from one look to the next.
 #[derive(Default, Serialize, Deserialize)]
@@ -196,6 +200,9 @@ impl Context {
         scrape.sources.push(SourceState { source: Source::Collector, gateway: None, at: memory.stored, took_ms, why });
         self.keep("current.json", &scrape)?;
         self.keep("memory.json", &memory)?;
+        if let Err(e) = self.textfile(&scrape) {
+            tracing::warn!(error = %chain(&e), "the file for the node exporter was not written");
+        }
         let trends = self.make_trends(&scrape)?;
         let records: Vec<&Record> = gateways.iter().map(|(_, r)| r).collect();
         let judged = self.judge(&scrape, &records, &trends, &reasons);
@@ -210,6 +217,17 @@ impl Context {
             "at": now, "took-ms": scrape.took_ms, "gateways": gateways.len(), "samples": scrape.samples.len(),
             "failed": scrape.sources.iter().filter(|s| s.why.is_some()).collect::<Vec<_>>(), "due": due, "command": command, "notes": notes,
         }))
+    }
+
+    /// For the textfile collector of Prometheus' node exporter, where that is installed.
+    fn textfile(&self, scrape: &Scrape) -> Result<()> {
+        let dir = Path::new(TEXTFILES);
+        if self.host.exists(dir)? {
+            let content = openmetrics::text(scrape, 0, Form::Text);
+            // Its reader is no root.
+            self.host.write(&FileSpec { path: dir.join("smbgw.prom"), content, mode: 0o644, uid: 0, gid: 0 })?;
+        }
+        Ok(())
     }
 
     pub(super) fn trends(&self) -> Trends {

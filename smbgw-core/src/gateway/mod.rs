@@ -544,6 +544,7 @@ impl Context {
                 if let Some(e) = r.shares.get(&id) {
                     let mut doc = self.document(&self.seen(&facts)?, &id, e, None, None);
                     self.warn_of_agent(&mut doc);
+                    doc["growth"] = json!(self.trends().shares.get(&id));
                     return Ok(doc);
                 }
             }
@@ -569,6 +570,7 @@ impl Context {
                 doc["operation"] = status::operation_document(&o);
             }
             self.warn_of_agent(&mut doc);
+            doc["growth"] = json!(self.trends().shares.get(&id));
             return Ok(doc);
         }
         if let Some(o) = open {

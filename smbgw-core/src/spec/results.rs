@@ -138,6 +138,7 @@ fn status() -> Value {
             ("fsid", text("Its number in hex; 0 if it has none that lasts.")),
             ("space", maybe(object(&space, "Of the file system, or of the limit."))),
             ("quota", maybe(object(&limit(), "The limit."))),
+            ("growth", maybe(map("How it grows: days, per-day, between, full-in-days, full-at, full-at-earliest, jumps, why."))),
             ("limited", maybe(map("What the storage status needs of it."))),
             ("security", maybe(text("The security profile."))),
             ("profile", maybe(text("The option set."))),
