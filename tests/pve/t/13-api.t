@@ -56,6 +56,12 @@ for my $case (
     ['get', '/gateways', {}, 'joe@pve /storage Datastore.Audit'],
     ['get', '/quota', {}, 'joe@pve /storage Datastore.Audit'],
     ['get', '/audit', {}, 'joe@pve /nodes/pve1 Sys.Audit'],
+    ['get', '/metrics', {}, 'joe@pve /storage Datastore.Audit'],
+    ['get', '/shares/one/metrics', {}, 'joe@pve /storage Datastore.Audit'],
+    ['get', '/openmetrics', {}, 'joe@pve /nodes/pve1 Sys.Audit'],
+    ['get', '/report', {}, 'joe@pve /nodes/pve1 Sys.Audit'],
+    ['get', '/alerts', {}, 'joe@pve /nodes/pve1 Sys.Audit'],
+    ['create', '/alerts/silences', { until => '2h' }, 'joe@pve /nodes/pve1 Sys.Modify'],
     ['create', '/gateways/files/users', { name => 'ben', password => 'x' }, 'joe@pve /storage Datastore.Allocate'],
     ['delete', '/shares/one', {}, 'joe@pve /storage Datastore.Allocate'],
     ['create', '/templates', {}, 'joe@pve /nodes/pve1 Sys.Modify'],
@@ -85,6 +91,13 @@ for my $more ('joe@pve /vms VM.Allocate', 'joe@pve /storage/fast Datastore.Alloc
 like(api('create', '/shares', \%lxc, as => 'joe@pve', acl => $acl)->{out}, qr/\A"UPID:pve1:/, '... and with all of that it is a task');
 $world->write('pve/storage.cfg', '');
 like(api('create', '/gateways/files/stop', {}, as => 'joe@pve', acl => 'joe@pve /storage Datastore.Allocate')->{err}, qr!^403 .*/vms!, 'whoever stops a container needs VM.PowerMgmt');
+
+# --- Prometheus gets text, not JSON
+
+$r = api('get', '/openmetrics', {}, as => 'joe@pve', acl => 'joe@pve /nodes/pve1 Sys.Audit', env => {
+    FAKE_SMBGW_OPENMETRICS => JSON::PP->new->utf8->encode({ 'content-type' => 'text/plain', text => "smbgw_share_ready{share=\"b\x{fc}ro\"} 1\n# EOF\n" }),
+});
+is($r->{out}, "smbgw_share_ready{share=\"b\xc3\xbcro\"} 1\n# EOF\n", 'figures are handed out as a file, in UTF-8') or diag($r->{err});
 
 # --- what reaches the library, and what comes of it
 
