@@ -166,7 +166,8 @@ sub _fork {
     # never back into the agent's code: no END block, no destructor
     eval {
         $SIG{$_} = 'DEFAULT' for qw(TERM INT HUP CHLD);
-        close($_) for $read, $self->{lock}, map { $_->{read} } values %{ $self->{children} };
+        # one that has ended and is not buried yet has none
+        close($_) for grep { defined } $read, $self->{lock}, map { $_->{read} } values %{ $self->{children} };
         $write->autoflush(1);
         my $said = 0;
         my $step = sub {
@@ -381,6 +382,9 @@ sub _look_at_figures {
     $self->{figures} = $next > _now() ? $next : _now() + $TIME{figures};
     my @there = grep { $_->{name} eq 'figures' } values %{ $self->{children} };
     return if @there > 2 || grep { !$_->{killed} } @there;
+    # what is killed and does not end keeps its lock; the library takes one by its path
+    unlink("$self->{dir}/metrics/lock") if @there;
+    my $began = _now();
     $self->_fork({
         name => 'figures', apart => 1, stall => $TIME{look},
         work => \&PVE::SMBGateway::Monitor::look,
@@ -393,7 +397,8 @@ sub _look_at_figures {
             my %said = %{ $agent->{said} // {} };
             $agent->{said} = { map { $_ => 1 } @{ $result->{notes} // [] } };
             _log(4, $_) for grep { !$said{$_} } @{ $result->{notes} // [] };
-            $agent->_tell($result) if @{ $result->{due} // [] };
+            # what was told while it looked is not due any more
+            $agent->_tell($result) if @{ $result->{due} // [] } && $began > ($agent->{told} // 0);
             return;
         },
     });
@@ -403,7 +408,7 @@ sub _look_at_figures {
 # Telling has a child of its own: a mail server may take a minute. What is due while one is at it comes again with the next attempt.
 sub _tell {
     my ($self, $look) = @_;
-    return if grep { $_->{name} eq 'alerts' } values %{ $self->{children} };
+    return if grep { $_->{name} eq 'alerts' && !$_->{killed} } values %{ $self->{children} };
     $self->_fork({
         name => 'alerts', apart => 1,
         work => sub {
@@ -412,6 +417,7 @@ sub _tell {
         },
         done => sub {
             my ($agent, $result, $why) = @_;
+            $agent->{told} = _now();
             _log(4, defined($why) ? "alerts could not be told: $why" : $_) for defined($why) ? 1 : @{ $result->{notes} // [] };
             return;
         },

@@ -66,12 +66,13 @@ sub _print_figures {
 # With each new look, a table for people or a line of JSON for programs, until somebody ends it.
 sub _follow {
     my ($run, $about) = @_;
-    my ($after, $end) = (0, 0);
-    local $SIG{$_} = sub { $end = 1 } for qw(INT TERM);
-    until ($end) {
+    my $after = 0;
+    while (1) {
         my $doc = PVE::SMBGateway::Monitor::figures(%$about, after => $after);
-        next if $end || $doc->{at} <= $after;
+        my $new = $doc->{at} != $after;
         $after = $doc->{at};
+        # nobody looks any more, or the clock went back
+        if (!$new) { _warn($doc); next }
         if ($run->{format} eq 'text') {
             print POSIX::strftime('%H:%M:%S', localtime($after / 1000)), "\n";
             _print_figures($doc);
@@ -79,7 +80,6 @@ sub _follow {
             print JSON::PP->new->canonical->encode($doc), "\n";
         }
     }
-    exit(0);
 }
 
 sub _series {

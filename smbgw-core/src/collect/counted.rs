@@ -21,6 +21,8 @@ use crate::metrics::Scope;
 const FILE: &str = "/var/cache/samba/smbprofile.tdb";
 /// A Samba whose counters could not be understood is asked again after so long.
 const LEARN_EVERY_MS: i64 = 300_000;
+/// More processes than any Samba has: the answer of a container is not believed.
+const MOST_ROWS: usize = 50_000;
 
 /// The counters that make up each figure, in the order of [`Figures`].
 const FIGURES: [&[&str]; 9] = [
@@ -96,6 +98,9 @@ pub(super) fn look(l: &mut Look<'_>, memory: &mut Memory) -> Result<()> {
     if seen.rows.is_empty() || layout != Some((seen.magic, seen.words)) {
         return Err(off());
     }
+    if seen.rows.len() > MOST_ROWS {
+        return Err(Error::new(Kind::Unsupported, format!("there are counters of {} processes", seen.rows.len())));
+    }
     let rows = seen.rows.iter().map(|(pid, words)| (*pid, combine(words))).collect();
     let shares: Vec<&str> = l.target.shares.values().map(|(id, _)| id.as_str()).collect();
     let (grown, parts) = counted.count(rows, &memory.tcons, &shares, l.target.alone);
@@ -121,8 +126,8 @@ impl Counted {
         let mut sums = [0; 9];
         rows.values().for_each(|r| add(&mut sums, r));
         let both = || self.rows.iter().filter_map(|(pid, (before, _))| Some((before, rows.get(pid)?)));
-        // The first smbd lives as long as Samba does, and its record only grows.
-        let anew = both().next().is_none() || both().any(|(before, now)| is_anew(before, now));
+        // The first smbd lives as long as Samba does, and its record only grows; a single pid that was given away again proves nothing.
+        let anew = both().all(|(before, now)| is_anew(before, now) || *before == [0; 9]);
         let grown = match &self.sums {
             None => [0; 9],
             Some(_) if anew => sums,
@@ -227,6 +232,10 @@ fn read(l: &Look<'_>, counted: &mut Counted) -> Result<Counters> {
     let text = parse_text(&l.smbstatus(&["-P"])?);
     let after = read(&[])?;
     counted.layout = Layout::learn(&before, &text, &after);
+    // What is remembered is what is used.
+    if let Some(l) = &mut counted.layout {
+        l.at.retain(|name, _| FIGURES.iter().any(|f| f.contains(&name.as_str())));
+    }
     let named = |layout: &Layout| FIGURES.iter().flat_map(|f| f.iter()).all(|n| layout.at.contains_key(*n));
     if !counted.layout.as_ref().is_some_and(named) {
         (counted.layout, counted.tried) = (None, Some(l.now));

@@ -14,6 +14,8 @@ use crate::error::{Error, Kind, Result};
 pub const FILE: &str = "/var/log/samba/smbgw-auth.json";
 /// Read at most so much in one look; the rest is for the next.
 const AT_ONCE: u64 = 1 << 20;
+/// Of a file that Samba has renamed (max log size, 5 MB unless set) all is read, so many times that.
+const MOST_OF_OLD: usize = 8;
 
 /// What is remembered of the log.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -29,9 +31,14 @@ fn count(content: &[u8]) -> (u64, u64) {
     let end = content.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let refused = |line: &&[u8]| {
         let doc: Value = serde_json::from_slice(line).unwrap_or_default();
-        doc["type"] == "Authentication" && doc["Authentication"]["status"].as_str().is_some_and(|s| s != "NT_STATUS_OK")
+        let a = &doc["Authentication"];
+        // On a member winbindd writes of what it asked a domain controller, and smbd of the log-in.
+        let by_smbd = !a["serviceDescription"].as_str().is_some_and(|s| s.starts_with("winbind"));
+        doc["type"] == "Authentication" && by_smbd && a["status"].as_str().is_some_and(|s| s != "NT_STATUS_OK")
     };
-    (content[..end].split(|b| *b == b'\n').filter(refused).count() as u64, end as u64)
+    // A line that is longer than all that is read at once is none of Samba's.
+    let read = if end == 0 && content.len() as u64 == AT_ONCE { content.len() } else { end };
+    (content[..end].split(|b| *b == b'\n').filter(refused).count() as u64, read as u64)
 }
 
 /// The look.
@@ -45,12 +52,21 @@ pub(super) fn look(l: &mut Look<'_>, memory: &mut Memory) -> Result<()> {
             Some((ino, at)) if ino == seen.ino && at <= seen.size => {
                 let (refused, read) = count(&seen.content);
                 logins.refused += refused;
-                logins.at = Some((ino, at + read));
+                logins.at = Some((ino, at.saturating_add(read)));
             }
             Some((ino, at)) => {
                 // Samba has renamed it, and begun another one.
-                let old = l.host.tail(&PathBuf::from(format!("{FILE}.old")), at, AT_ONCE)?;
-                logins.refused += old.filter(|o| o.ino == ino).map_or(0, |o| count(&o.content).0);
+                let mut at = at;
+                for _ in 0..MOST_OF_OLD {
+                    let old = l.host.tail(&PathBuf::from(format!("{FILE}.old")), at, AT_ONCE)?;
+                    let Some(old) = old.filter(|o| o.ino == ino && !o.content.is_empty()) else { break };
+                    let (refused, read) = count(&old.content);
+                    logins.refused += refused;
+                    at = at.saturating_add(read);
+                    if read == 0 {
+                        break;
+                    }
+                }
                 let new = l.host.tail(Path::new(FILE), 0, AT_ONCE)?;
                 let (refused, read) = new.as_ref().map_or((0, 0), |n| count(&n.content));
                 logins.refused += refused;
@@ -60,7 +76,11 @@ pub(super) fn look(l: &mut Look<'_>, memory: &mut Memory) -> Result<()> {
         // It is made with the first line, if Samba was told to.
         None => {
             let conf = l.host.read_text(&l.target.paths.own_conf)?.unwrap_or_default();
-            if !conf.contains(FILE) {
+            // A line of the administrator's comes after ours, and wins.
+            let main = l.host.read_text(&l.target.paths.smb_conf)?.unwrap_or_default();
+            let said =
+                |t: &str| t.lines().any(|l| l.trim_start().starts_with("log level") || l.trim_start().starts_with("debuglevel"));
+            if !conf.contains(FILE) || (said(&main) && !main.contains(FILE)) {
                 return Err(Error::new(Kind::Unsupported, "Samba does not log refused log-ins")
                     .remedy(format!("set in smb.conf: log level = 1 auth_json_audit:2@{FILE}")));
             }

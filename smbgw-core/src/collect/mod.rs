@@ -33,6 +33,12 @@ const ASK_MS: u64 = 3_000;
 const FILES_EVERY_MS: i64 = 60_000;
 /// The next look waits for so many times what the last one took.
 const PATIENCE: i64 = 20;
+/// What is kept of an answer; see [`crate::host::Output`]. One that is as long was cut off.
+const STDOUT_LIMIT: usize = 4 << 20;
+/// After so long nothing more is asked of a gateway in one look.
+const BUDGET_MS: u64 = 6_000;
+/// A reason is a line, whatever a container says.
+const REASON: usize = 400;
 
 /// What is remembered of a gateway from one look to the next.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -90,12 +96,15 @@ pub struct Found {
     pub samples: Vec<Sample>,
     /// How the sources did.
     pub sources: Vec<SourceState>,
+    /// Something did not answer in its time.
+    pub timed_out: bool,
 }
 
 struct Look<'a> {
     target: &'a Target<'a>,
     host: &'a dyn Host,
     now: i64,
+    began: u64,
     found: Found,
 }
 
@@ -114,7 +123,10 @@ impl Look<'_> {
     /// Asks a source, and notes how it did.
     fn ask(&mut self, memory: &mut Memory, source: Source, how: impl FnOnce(&mut Self, &mut Memory) -> Result<()>) {
         let (began, before) = (self.host.monotonic_ms(), self.found.samples.len());
-        let why = how(self, memory).err().map(|e| chain(&e));
+        let late = began - self.began > BUDGET_MS;
+        let done = if late { Err(Error::new(Kind::Timeout, "the gateway takes too long to answer")) } else { how(self, memory) };
+        self.found.timed_out |= done.as_ref().is_err_and(|e| e.kind() == Kind::Timeout);
+        let why = done.err().map(|e| chain(&e).chars().take(REASON).collect());
         match &why {
             None => drop(memory.answered.insert(source, self.now)),
             // Half an answer is none.
@@ -135,6 +147,9 @@ impl Look<'_> {
         if out.timed_out {
             return Err(Error::new(Kind::Timeout, format!("{cmd} did not answer within {} s", ASK_MS / 1000)));
         }
+        if out.stdout.len() >= STDOUT_LIMIT {
+            return Err(Error::new(Kind::Unsupported, format!("{cmd} answers with more than {} MiB", STDOUT_LIMIT >> 20)));
+        }
         if out.status != 0 {
             return Err(Error::new(Kind::Service, format!("{cmd} failed: {}", programs::complaint(Program::Smbstatus, &out))));
         }
@@ -151,7 +166,11 @@ impl Look<'_> {
             (kept.at, kept.next) = (self.now, self.now + pause);
             (kept.samples, kept.why) = match fresh {
                 Ok(samples) => (samples, None),
-                Err(e) => (Vec::new(), Some(chain(&e))),
+                Err(e) => {
+                    let late = e.kind() == Kind::Timeout;
+                    self.found.timed_out |= late;
+                    (Vec::new(), Some(chain(&e)))
+                }
             };
         }
         if let Some(why) = &kept.why {
@@ -165,7 +184,7 @@ impl Look<'_> {
 /// Looks.
 pub fn gateway(machines: &Machines, target: &Target<'_>, memory: &mut Memory, now: i64) -> Found {
     let host = machines.at(target.place);
-    let mut look = Look { target, host: &*host, now, found: Found::default() };
+    let mut look = Look { target, host: &*host, now, began: machines.node().monotonic_ms(), found: Found::default() };
     let mut runs = false;
     look.ask(memory, Source::Service, |l, _| {
         runs = l.runs("smbd")?;
@@ -261,6 +280,10 @@ impl Look<'_> {
             of_gateway("legacy_sessions", count(&|s| s.dialect != "SMB3_11"));
             Ok(all)
         });
+        if kept.why.is_some() {
+            // What nobody knows any more gives nothing to a share.
+            memory.tcons.clear();
+        }
         memory.sessions = kept;
         told
     }

@@ -22,10 +22,12 @@ use crate::metrics::alert::Sink;
 use crate::metrics::forecast::Forecast;
 use crate::metrics::openmetrics::{self, Form};
 use crate::metrics::{self, Key, Sample, Scope, Scrape, Source, SourceState, by_name};
+use crate::observe;
 use crate::plan::samba;
 use crate::spec::record::{Member, Record, ShareState};
-use crate::spec::section::Mode;
+use crate::spec::section::{Mode, NATIVE};
 use crate::status::Hot;
+use crate::types::GatewayId;
 
 /// How often the agent looks.
 pub(super) const EVERY_MS: i64 = 10_000;
@@ -104,16 +106,49 @@ impl Context {
 
     /// The last look, if there was one since the machine started.
     pub(super) fn last_scrape(&self) -> Result<Option<Scrape>> {
-        let file = self.host.read(&self.metrics_dir().join("current.json"), 64 << 20)?;
-        // A damaged one is as none: the next look is seconds away.
+        // A damaged one, or one of absurd size, is as none: the next look is seconds away.
+        let file = self.host.read(&self.metrics_dir().join("current.json"), 64 << 20).ok().flatten();
         Ok(file.and_then(|f| serde_json::from_slice(&f.content).ok()))
     }
 
     fn keep(&self, name: &str, doc: &impl Serialize) -> Result<()> {
-        let content =
-            serde_json::to_string(doc).map_err(|e| Error::new(Kind::Internal, "figures cannot be written down").caused_by(e))?;
+        let text = serde_json::to_string(doc);
+        self.keep_text(name, text.map_err(|e| Error::new(Kind::Internal, "figures cannot be written down").caused_by(e))?)
+    }
+
+    fn keep_text(&self, name: &str, content: String) -> Result<()> {
         let (uid, gid) = self.host.own_ids();
         self.host.write_private(&FileSpec { path: self.metrics_dir().join(name), content, mode: 0o600, uid, gid })
+    }
+
+    /// The gateways of this node whose record can be read; of the others the look says so.
+    fn readable_gateways(&self, scrape: &mut Scrape) -> Result<Vec<(Paths, Record)>> {
+        let pmxcfs = Path::new("/etc/pve");
+        if self.host.exists(pmxcfs)? && self.host.list(pmxcfs)?.is_empty() {
+            // With nothing read everything would be forgotten.
+            return Err(
+                Error::new(Kind::Service, "/etc/pve is empty: nobody knows the gateways").remedy("systemctl status pve-cluster")
+            );
+        }
+        let mut found = Vec::new();
+        for name in self.host.list(&self.record_dir)? {
+            let Some(id) = name.strip_suffix(".json") else { continue };
+            let id = if self.record_dir.join(&name) == self.native.record_file { NATIVE } else { id };
+            let Ok(gateway) = GatewayId::new(id) else { continue };
+            let paths = self.paths_of(&gateway);
+            match observe::record(&*self.host, &paths) {
+                Ok(Some(r)) if r.node == self.node => found.push((paths, r)),
+                Ok(_) => {}
+                Err(e) => scrape.sources.push(SourceState {
+                    source: Source::Collector,
+                    gateway: Some(id.to_owned()),
+                    at: None,
+                    took_ms: 0,
+                    why: Some(chain(&e)),
+                }),
+            }
+        }
+        Ok(found)
     }
 
     /// `scrape`: looks at all gateways of this node. For the agent.
@@ -124,16 +159,16 @@ impl Context {
         let _held = host.lock(&dir.join("lock"), &format!("pid {} scrape", host.own_process().pid), Duration::ZERO)?;
         let (now, began, cpu) = (host.now_ms(), host.monotonic_ms(), host.own_cpu_us());
         let before = self.last_scrape()?;
-        let memory = host.read(&dir.join("memory.json"), 64 << 20)?;
+        let memory = host.read(&dir.join("memory.json"), 64 << 20).ok().flatten();
         let mut memory: Remembered = memory.and_then(|f| serde_json::from_slice(&f.content).ok()).unwrap_or_default();
         let mut scrape = Scrape { node: self.node.clone(), at: now, ..Scrape::default() };
         let mut reasons = BTreeMap::new();
 
         let hung = host.read_text(&dir.join("at-work"))?;
-        let mut gateways: Vec<(Paths, Record)> = self.gateways()?.into_iter().filter(|(_, r)| r.node == self.node).collect();
+        let mut gateways = self.readable_gateways(&mut scrape)?;
         memory.gateways.retain(|name, _| gateways.iter().any(|(p, _)| p.gateway.as_str() == name));
-        // Whoever has waited longest is first.
-        gateways.sort_by_key(|(p, _)| memory.gateways.get(p.gateway.as_str()).map_or(0, |t| t.at));
+        // Whoever makes trouble is last, and of the others whoever has waited longest is first.
+        gateways.sort_by_key(|(p, _)| memory.gateways.get(p.gateway.as_str()).map_or((0, 0), |t| (t.failures, t.at)));
         for (paths, record) in &gateways {
             let name = paths.gateway.to_string();
             let turn = memory.gateways.entry(name.clone()).or_default();
@@ -141,12 +176,16 @@ impl Context {
                 turn.fail(now, "the last look at it never came back");
             }
             scrape.shares.extend(record.shares.keys().map(|id| (id.clone(), name.clone())));
-            self.space_figures(record, &name, &mut scrape, &mut reasons);
+            let paused = turn.next > now && turn.next - now <= LONGEST_PAUSE_MS;
+            if !paused {
+                self.keep_text("at-work", name.clone())?;
+                self.space_figures(record, &name, &mut scrape, &mut reasons);
+            }
             if record.stopped {
                 // An administrator stopped it: there is nothing to see, and nothing to be told.
                 continue;
             }
-            let left_out = if turn.next > now && turn.next - now <= LONGEST_PAUSE_MS {
+            let left_out = if paused {
                 Some(turn.why.clone().unwrap_or_default())
             } else if host.monotonic_ms() - began > BUDGET_MS {
                 Some("the other gateways took all the time there is".to_owned())
@@ -164,9 +203,7 @@ impl Context {
                 None => self.look_at(paths, record, turn, now, &mut scrape)?,
             }
         }
-        if hung.is_some() || gateways.iter().any(|(p, _)| p.mode == Mode::Lxc) {
-            host.remove(&dir.join("at-work"))?;
-        }
+        host.remove(&dir.join("at-work"))?;
 
         let failed = scrape.sources.iter().filter(|s| s.why.is_some()).count() as u64;
         memory.failures += failed;
@@ -203,7 +240,7 @@ impl Context {
         if let Err(e) = self.textfile(&scrape) {
             tracing::warn!(error = %chain(&e), "the file for the node exporter was not written");
         }
-        let trends = self.make_trends(&scrape)?;
+        let trends = self.make_trends(&scrape).unwrap_or_else(|_| self.trends());
         let records: Vec<&Record> = gateways.iter().map(|(_, r)| r).collect();
         let judged = self.judge(&scrape, &records, &trends, &reasons);
         let (due, command, notes) = match judged {
@@ -222,7 +259,9 @@ impl Context {
     /// For the textfile collector of Prometheus' node exporter, where that is installed.
     fn textfile(&self, scrape: &Scrape) -> Result<()> {
         let dir = Path::new(TEXTFILES);
-        if self.host.exists(dir)? {
+        let root_alone = |path: &Path| self.host.tree(path).is_ok_and(|t| t.uid == 0 && t.mode & 0o022 == 0);
+        // Somebody else could put a link in the place of the file, and root would write wherever that leads.
+        if root_alone(dir) && dir.parent().is_some_and(root_alone) {
             let content = openmetrics::text(scrape, 0, Form::Text);
             // Its reader is no root.
             self.host.write(&FileSpec { path: dir.join("smbgw.prom"), content, mode: 0o644, uid: 0, gid: 0 })?;
@@ -264,11 +303,6 @@ impl Context {
             // It is being built.
             (Mode::Lxc, None) => return Ok(()),
         };
-        if place != Place::Node {
-            let (uid, gid) = self.host.own_ids();
-            let path = self.metrics_dir().join("at-work");
-            self.host.write(&FileSpec { path, content: paths.gateway.to_string(), mode: 0o600, uid, gid })?;
-        }
         let mut shares = BTreeMap::new();
         for (id, e) in record.shares.iter().filter(|(_, e)| e.state != ShareState::Deleting) {
             let name = e.section.get("share").unwrap_or(id).to_lowercase();
@@ -284,6 +318,7 @@ impl Context {
         let lost = found.sources.iter().find(|s| s.source == Source::Service).and_then(|s| s.why.clone());
         match lost {
             Some(why) if place != Place::Node => turn.fail(now, &why),
+            None if found.timed_out && place != Place::Node => turn.fail(now, "it took too long to answer"),
             _ => (turn.next, turn.failures, turn.why) = (0, 0, None),
         }
         turn.at = now;
@@ -295,11 +330,11 @@ impl Context {
     /// What the snapshots say: space, limits, whether a share is served, and the health of a membership.
     fn space_figures(&self, record: &Record, gateway: &str, scrape: &mut Scrape, reasons: &mut BTreeMap<String, String>) {
         let began = self.host.monotonic_ms();
-        let (mut missing, mut healthy, mut newest) = (Vec::new(), None, None);
+        let (mut missing, mut healthy, mut newest) = (0_usize, None, None);
         for id in record.shares.keys() {
             let file = self.host.read(&self.snapshot(id), 1 << 20).ok().flatten();
             let Some(seen) = file.and_then(|f| serde_json::from_slice::<Snapshot>(&f.content).ok()) else {
-                missing.push(id.as_str());
+                missing += 1;
                 continue;
             };
             newest = newest.max(Some(seen.hot.at));
@@ -328,8 +363,8 @@ impl Context {
         if let (Some(well), Some(m)) = (healthy, by_name(Scope::Gateway, "domain_ok")) {
             scrape.samples.push(Sample { key: Key::new(m, gateway), value: f64::from(u8::from(well)) });
         }
-        let why =
-            (!missing.is_empty()).then(|| format!("nobody has looked at {} yet; pve-smbgateway reconcile", missing.join(", ")));
+        // Without names: who may look at one share need not know the others.
+        let why = (missing > 0).then(|| format!("of {missing} shares there is no snapshot yet; pve-smbgateway reconcile"));
         let took_ms = self.host.monotonic_ms() - began;
         scrape.sources.push(SourceState { source: Source::Space, gateway: Some(gateway.to_owned()), at: newest, took_ms, why });
     }
@@ -338,7 +373,7 @@ impl Context {
 impl Turn {
     fn fail(&mut self, now: i64, why: &str) {
         let pause = FIRST_PAUSE_MS.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE_MS);
-        (self.failures, self.next, self.why) = (self.failures + 1, now + pause, Some(why.to_owned()));
+        (self.failures, self.next, self.why) = (self.failures + 1, now + pause, Some(why.chars().take(400).collect()));
     }
 }
 

@@ -184,26 +184,46 @@ impl Context {
         self.host.lock(&dir.join("alerts.lock"), &format!("pid {} alerts", self.host.own_process().pid), wait)
     }
 
+    /// The record, from the disk or, if that could not be written, from beside the figures: whichever is newer.
     fn alerts_state(&self) -> Result<(State, Option<String>)> {
-        Ok(State::read(self.host.read_text(&self.alerts_file())?.as_deref()))
+        let read = |path: &Path| -> Result<Option<String>> {
+            Ok(self.host.read(path, 16 << 20)?.map(|f| String::from_utf8_lossy(&f.content).into_owned()))
+        };
+        let at = |text: &Option<String>| {
+            let doc: Value = text.as_deref().and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
+            doc["at"].as_i64().unwrap_or(i64::MIN)
+        };
+        let (kept, spare) = (read(&self.alerts_file())?, read(&self.spare_file()).unwrap_or_default());
+        let newer = spare.is_some() && at(&spare) > at(&kept);
+        Ok(State::read(if newer { spare } else { kept }.as_deref()))
+    }
+
+    fn spare_file(&self) -> PathBuf {
+        self.metrics_dir().join("alerts.json")
     }
 
     fn keep_alerts(&self, state: &State) -> Result<()> {
         let (uid, gid) = self.host.own_ids();
         let file = FileSpec { path: self.alerts_file(), content: state.to_json(), mode: 0o600, uid, gid };
-        if self.host.read_text(&file.path)?.as_deref() == Some(file.content.as_str()) {
+        let same = |f: crate::host::FileSeen| f.content == file.content.as_bytes();
+        if self.host.read(&file.path, 16 << 20)?.is_some_and(same) {
             return Ok(());
         }
-        self.host.write_private(&file)
+        match self.host.write_private(&file) {
+            Ok(()) => self.host.remove(&self.spare_file()),
+            // A full disk keeps nobody from being told; what was told is remembered as long as the machine runs.
+            Err(_) => self.host.write_private(&FileSpec { path: self.spare_file(), ..file }),
+        }
     }
 
     /// The rules in effect, and what is wrong with what was written.
     fn rules(&self, records: &[&Record]) -> Result<(Config, Vec<String>)> {
         let file = self.rules_file();
-        let said = self.host.read_text(&file)?;
-        let (mut config, problems) = said.as_deref().map_or_else(Default::default, Config::read);
+        let said = self.host.read_text(&file);
+        let unread = said.as_ref().err().map(|e| format!("the defaults hold, because {}", chain(e)));
+        let (mut config, problems) = said.ok().flatten().as_deref().map_or_else(Default::default, Config::read);
         let mut notes: Vec<String> =
-            problems.iter().map(|p| format!("{}: {}: {}", file.display(), p.property, p.message)).collect();
+            problems.iter().map(|p| format!("{}: {}: {}", file.display(), p.property, p.message)).chain(unread).collect();
         for (id, e) in records.iter().flat_map(|r| &r.shares) {
             let text = e.section.get("smbgw-alerts").map_or("", String::as_str);
             notes.extend(config.property(id, text).iter().map(|p| format!("share {id}: {}: {}", p.property, p.message)));
@@ -258,6 +278,10 @@ impl Context {
         }
         doc["node"] = json!(self.node);
         doc["rules"] = config.document();
+        // Its arguments may be a secret, and the file is root's alone.
+        if let Some(argv) = doc["rules"]["sinks"]["command"]["argv"].as_array_mut() {
+            argv.truncate(1);
+        }
         doc["rules-file"] = json!(self.rules_file());
         doc["warnings"] = json!(notes);
         Ok(doc)

@@ -166,9 +166,18 @@ pub const METRICS: &[Metric] = {
     use Source::{Collector, Files, Guest, Logins, Profile, Service, Sessions, Space};
     use Unit::{Bytes, Count, Seconds, State};
     &[
-        metric(1, Share, "sessions", Gauge, Count, Sessions, "Sessions that use the share.", EXACT),
+        metric(
+            1,
+            Share,
+            "sessions",
+            Gauge,
+            Count,
+            Sessions,
+            "Sessions of connections that use the share, at most one for each tree connect.",
+            EXACT,
+        ),
         metric(2, Share, "tree_connects", Gauge, Count, Sessions, "Tree connects to the share.", EXACT),
-        metric(3, Share, "users", Gauge, Count, Sessions, "Different users with a session that uses the share.", EXACT),
+        metric(3, Share, "users", Gauge, Count, Sessions, "Different users on connections that use the share.", EXACT),
         metric(
             4,
             Share,

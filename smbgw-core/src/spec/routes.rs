@@ -160,10 +160,6 @@ pub const PARAMETERS: &[Parameter] = &[
     word("ad.check:what", &["check", "dns", "kerberos", "time"], "What is looked at; default: everything."),
     text("ad.test-user:name", "The user, as DOMAIN\\name or name."),
     text("ad.whoami:name", "The account, as DOMAIN\\name or name."),
-    number(
-        "after",
-        "Answer when there are newer figures than those of this moment, in milliseconds since the epoch; at most 25 s later.",
-    ),
     flag("back", "Take the numbers back."),
     word("by", &["password", "ticket", "offline-join"], "What the join is done with; default: password."),
     text("code", "Only this code, or a pattern with * and ?."),
@@ -222,7 +218,7 @@ pub const PARAMETERS: &[Parameter] = &[
 
 /// Parameters that the one who calls puts together himself: sections of the storage configuration, and what is between hooks, worker and us.
 pub const ASSEMBLED: &[&str] =
-    &["section", "sections", "defer", "worker", "params", "op", "create", "restore", "reload", "outcomes", "actor"];
+    &["section", "sections", "defer", "worker", "params", "op", "create", "restore", "reload", "outcomes", "actor", "after"];
 
 /// A parameter of an operation.
 pub fn parameter(op: &str, name: &str) -> Option<&'static Parameter> {
