@@ -20,25 +20,37 @@ my $current = {};
 
 # Looks once; what the library answered.
 sub scrape {
-    if (!%numbers) {
-        $numbers{ $_->{name} }->{ $_->{number} } = 1 for @{ Lab::Product::native('schema')->{metrics} };
-    }
     my $answer = Lab::Product::native('scrape');
-    $current = $json->decode(Lab::Box::slurp("$DIR/current.json"));
+    read_last();
     return $answer;
 }
 
-# Looks once at all, also at what is asked for seldom (sessions, open files), without forgetting what was counted.
+# Looks once at all, also at what is asked for seldom, without forgetting what was counted.
 sub scrape_all {
-    my $file = "$DIR/memory.json";
-    if (-e $file) {
-        my $memory = $json->decode(Lab::Box::slurp($file));
-        for my $gateway (values %{ $memory->{gateways} }) {
-            $gateway->{memory}->{$_}->{next} = 0 for qw(sessions files);
-        }
-        Lab::Box::spew($file, $json->encode($memory), 0600);
-    }
+    due(qw(sessions files));
     return scrape();
+}
+
+# Has the next look ask these, whatever the last time cost.
+sub due {
+    my (@what) = @_;
+    my $file = "$DIR/memory.json";
+    return if !-e $file;
+    my $memory = $json->decode(Lab::Box::slurp($file));
+    for my $gateway (values %{ $memory->{gateways} }) {
+        $gateway->{memory}->{$_}->{next} = 0 for @what;
+    }
+    return Lab::Box::spew($file, $json->encode($memory), 0600);
+}
+
+# Reads what the last look found, whoever looked.
+sub read_last {
+    if (!%numbers) {
+        $numbers{ $_->{name} }->{ $_->{number} } = 1 for @{ Lab::Product::native('schema')->{metrics} };
+    }
+    my $text = Lab::Box::slurp("$DIR/current.json");
+    $current = $text eq '' ? {} : $json->decode($text);
+    return $current;
 }
 
 # The whole of the last look.
