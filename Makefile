@@ -139,7 +139,7 @@ symbols:
 # --- tests ---------------------------------------------------------------------------------------------------------------
 #
 # `make test` installs what it needs, then runs every tier that exists but for what is slow. `make test-all` adds that: every kill point and
-# every place of the loops on the simulated machine, and ZFS and Ceph (`make test-slow`). Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
+# every place of the loops on the simulated machine, and ZFS, Ceph and 2,000 sessions (`make test-slow`). Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
 
 deps:
 	.ci/deps test
@@ -170,7 +170,7 @@ test-pve: stage
 test-lab: stage quota-suite
 	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove -j $(JOBS) tests/lab
 
-# Real parts that take long to bring up: a ZFS module and a Ceph cluster are built and cached first.
+# Real parts that take long to bring up (a ZFS module and a Ceph cluster are built and cached first), and many clients.
 test-slow: stage quota-suite
 	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/slow
 

@@ -17,6 +17,7 @@ use Test::More;
 use Time::HiRes ();
 
 use Lab::Box;
+use Lab::Figures;
 use Lab::Product;
 use Lab::Smb;
 
@@ -27,25 +28,12 @@ my %PASSWORD = map { $_ => "$_-$_-$_" } qw(anna ben);
 my $MIB = 1 << 20;
 my $FILE = "$Lab::Product::RUN/metrics/current.json";
 
-# Looks once; the numbers of the table are known by name from the document.
-my %METRIC;
+# Looks once, and has the whole of it.
 my $current = {};
-
-sub scrape {
-    my $r = Lab::Product::native('scrape');
-    $current = JSON::PP->new->utf8->decode(Lab::Box::slurp($FILE));
-    return $r;
-}
-
-# A value of the last look, or undef where it is not known.
-sub value_in {
-    my ($list, $object, $name) = @_;
-    my ($found) = grep { $_->{object} eq $object && ($METRIC{$name} // {})->{ $_->{metric} } } @{ $current->{$list} };
-    return $found ? $found->{value} : undef;
-}
-sub value { return value_in('samples', @_) }
-sub rate { return value_in('rates', @_) }
-sub why { my ($source) = @_; return (grep { $_->{source} eq $source } @{ $current->{sources} })[0]->{why} }
+sub scrape { my $r = Lab::Figures::scrape(); $current = Lab::Figures::current(); return $r }
+sub value { return Lab::Figures::value(@_) }
+sub rate { return Lab::Figures::rate(@_) }
+sub why { return Lab::Figures::why(@_) }
 
 # A client whose connection stays: commands go to its standard input.
 sub session {
@@ -70,7 +58,6 @@ my $r = Lab::Product::create('office', { path => '/srv/office', username => 'ann
 is($r->{rc}, 0, 'a share') or BAIL_OUT(Lab::Product::words_of($r));
 is(Lab::Product::user('create', 'ben', password => $PASSWORD{ben})->{rc}, 0, 'ben');
 is(Lab::Product::create('lab', { path => '/srv/lab', share => 'Lab Süd', 'smbgw-access' => 'rw:ben' })->{rc}, 0, 'another one');
-for my $m (@{ Lab::Product::native('schema')->{metrics} }) { $METRIC{ $m->{name} }->{ $m->{number} } = 1 }
 
 subtest 'at rest' => sub {
     scrape();
@@ -172,9 +159,7 @@ subtest 'a source that hangs' => sub {
     Lab::Box::spew('/run/lab/hang', "#!/bin/sh\nexec sleep 7777\n", 0755);
     Lab::Box::run(['mount', '--bind', '/run/lab/hang', '/usr/bin/smbstatus']);
     # its turn is now, whatever the last one cost
-    my $memory = JSON::PP->new->utf8->decode(Lab::Box::slurp("$Lab::Product::RUN/metrics/memory.json"));
-    $memory->{gateways}->{native}->{memory}->{sessions}->{next} = 0;
-    Lab::Box::spew("$Lab::Product::RUN/metrics/memory.json", JSON::PP->new->utf8->encode($memory), 0600);
+    Lab::Figures::due('sessions');
     my $began = Time::HiRes::time();
     scrape();
     my $took = Time::HiRes::time() - $began;

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 package Lab::RawClient;
 
-# A hostile SMB 3.1.1 client: it signs, but decides by itself what it offers and what it ignores. It exists because the usual
-# clients obey the server's wish for encryption, so that they cannot show that the server insists. It knows the packets of
-# negotiate, session setup (NTLMv2), tree connect, create and write, and nothing else. Formats: [MS-SMB2], [MS-NLMP].
+# An SMB 3.1.1 client of our own: it signs, but decides by itself what it offers and what it ignores. It exists because the usual
+# clients obey the server's wish for encryption, so that they cannot show that the server insists, and because a process of them
+# has one session. It knows the packets of negotiate, session setup (NTLMv2), tree connect, create, write and lock, and nothing else; what
+# the server signs is not verified. Formats: [MS-SMB2], [MS-NLMP].
 #
 # try_plain() offers no cipher at all: against a server that only *wants* encryption it gets in and writes in clear; one that
 # *requires* encryption refuses it at session setup. With cipher => 1 it offers AES-128-GCM and then speaks in clear all the same.
+#
+# hold() keeps many sessions open, each on a connection of its own, as so many machines would have.
 
 use strict;
 use warnings;
@@ -14,61 +17,150 @@ use warnings;
 use Digest::MD5 ();
 use Digest::SHA ();
 use Encode ();
+use IO::Handle ();
 use IO::Socket::INET ();
 use IO::Select ();
+use POSIX ();
+use Time::HiRes ();
 
-my %NAME = (0 => 'OK', 0xC0000016 => 'MORE_PROCESSING_REQUIRED', 0xC0000022 => 'ACCESS_DENIED', 0xC000006D => 'LOGON_FAILURE', 0xC00000BB => 'NOT_SUPPORTED', 0xC00000CC => 'BAD_NETWORK_NAME', 0xC000000D => 'INVALID_PARAMETER', 0xC0000203 => 'USER_SESSION_DELETED');
+my %NAME = (0 => 'OK', 0xC0000016 => 'MORE_PROCESSING_REQUIRED', 0xC0000022 => 'ACCESS_DENIED', 0xC000006D => 'LOGON_FAILURE', 0xC00000BB => 'NOT_SUPPORTED', 0xC00000CC => 'BAD_NETWORK_NAME', 0xC000000D => 'INVALID_PARAMETER', 0xC0000203 => 'USER_SESSION_DELETED', 0xC0000055 => 'LOCK_NOT_GRANTED', 0xC0000043 => 'SHARING_VIOLATION');
 
 # Goes as far as it gets. Returns { negotiate, session, tree, create, write: status names as far as reached, mode: the server's
 # security mode (1 signing enabled, 2 required), flags: session flags (4 = the server wants encryption), encrypted_reply }.
 # Options: user, password, share, cipher, port, host.
 sub try_plain {
     my (%o) = @_;
+    my ($self, $r) = _arrive(%o);
+    if ($self && defined(my $file = _create($self, $r, 'in-clear.txt'))) {
+        my $data = 'in clear';
+        _step($self, $r, 'write', 9, pack('v v V x8 a16 V V v v V', 49, 112, length($data), $file, 0, 0, 0, 0, 0) . $data);
+    }
+    return $r;
+}
+
+# Holds sessions, each on a connection of its own, with one tree connect and open files, until end() of what it returns; ready() says when all
+# are there. Options: as try_plain(); sessions => so many; files => open in each; locks => so many byte ranges locked in the first file of
+# each; tag => begins the names of the files; processes => so many that share the work, since signing in Perl and waiting take time.
+sub hold {
+    my (%o) = @_;
+    my $processes = $o{processes} // ($o{sessions} < 40 ? 1 : 4);
+    my $self = bless({ workers => [], what => "$o{sessions} sessions of $o{user} on $o{share}" }, __PACKAGE__);
+    for my $p (0 .. $processes - 1) {
+        my $sessions = int($o{sessions} * ($p + 1) / $processes) - int($o{sessions} * $p / $processes);
+        pipe(my $from, my $to) or die "pipe: $!\n";
+        my $pid = fork() // die "cannot fork: $!\n";
+        if (!$pid) {
+            $SIG{$_} = 'DEFAULT' for qw(TERM INT HUP);
+            srand();    # or all of them were the same machines
+            # not a second writer of what the test says
+            open(STDOUT, '>', '/dev/null') or POSIX::_exit(126);
+            my @held;
+            my $why = eval { push @held, _busy(%o, tag => ($o{tag} // 'held') . "-$p-$_") for 1 .. $sessions; 'ready' } // $@;
+            syswrite($to, $why =~ s/\s+\z//r . "\n");
+            POSIX::_exit(1) if $why ne 'ready';
+            POSIX::pause() while 1;
+        }
+        push @{ $self->{workers} }, { pid => $pid, from => $from };
+    }
+    return $self;
+}
+
+# Waits until all are there; dies with what kept one of them from it.
+sub ready {
+    my ($self, $seconds) = @_;
+    my $end = Time::HiRes::time() + ($seconds // 60);
+    for my $worker (@{ $self->{workers} }) {
+        my $left = $end - Time::HiRes::time();
+        my $said = IO::Select->new($worker->{from})->can_read($left > 0 ? $left : 0) ? readline($worker->{from}) // "its process ended\n" : "not within the time\n";
+        next if $said eq "ready\n";
+        $self->end();
+        die "$self->{what}: $said";
+    }
+    return $self;
+}
+
+# Ends all of them, as machines that are switched off.
+sub end {
+    my ($self) = @_;
+    my @workers = splice(@{ $self->{workers} });
+    kill('TERM', $_->{pid}) for @workers;
+    waitpid($_->{pid}, 0) for @workers;
+    return;
+}
+
+sub _busy {
+    my (%o) = @_;
+    my ($self, $r) = _arrive(%o);
+    my @files = $self ? map { _create($self, $r, "$o{tag}-$_") } 1 .. $o{files} // 0 : ();
+    my $locked = 0;
+    # far apart, so that the server cannot make one of two
+    $locked += _lock($self, $r, $files[0], 1000 * $_, 10) for @files ? 1 .. $o{locks} // 0 : ();
+    return $self if $self && @files == ($o{files} // 0) && $locked == ($o{locks} // 0);
+    die join(', ', map { "$_ $r->{$_}" } grep { defined($r->{$_}) } qw(negotiate session tree create lock)) . "\n";
+}
+
+# Connects, logs in and connects to the share: the connection, if it came so far, and how each step went.
+sub _arrive {
+    my (%o) = @_;
     my %r;
-    my $socket = IO::Socket::INET->new(PeerAddr => $o{host} // '127.0.0.1', PeerPort => $o{port} // 445, Proto => 'tcp') or return { negotiate => "no connection: $!" };
+    my $socket = IO::Socket::INET->new(PeerAddr => $o{host} // '127.0.0.1', PeerPort => $o{port} // 445, Proto => 'tcp') or return (undef, { negotiate => "no connection: $!" });
     my $self = { socket => $socket, message => 0, session => "\0" x 8, tree => 0 };
 
-    my $salt = join('', map { chr(int(rand(256))) } 1 .. 32);
+    # a machine of its own: connections with the same guid are channels of one client, and one process has them all
+    my ($salt, $guid) = map { join('', map { chr(int(rand(256))) } 1 .. $_) } 32, 16;
     my @contexts = (pack('v v V v v v a32', 1, 38, 0, 1, 32, 1, $salt));
     push @contexts, pack('v v V v v', 2, 4, 0, 1, 2) if $o{cipher};
     my $list = join('', map { my $c = $_; $c . ("\0" x (-length($c) & 7)) } @contexts);
-    my $body = pack('v v v v V a16 V v v', 36, 1, 1, 0, $o{cipher} ? 0x40 : 0, 'a client of lab.', 64 + 40, scalar(@contexts), 0) . pack('v v', 0x0311, 0) . $list;
-    my ($sent, $got) = _exchange($self, 0, $body) or return { negotiate => 'connection closed' };
+    my $body = pack('v v v v V a16 V v v', 36, 1, 1, 0, $o{cipher} ? 0x40 : 0, $guid, 64 + 40, scalar(@contexts), 0) . pack('v v', 0x0311, 0) . $list;
+    my ($sent, $got) = _exchange($self, 0, $body) or return (undef, { negotiate => 'connection closed' });
     $r{negotiate} = _status($got);
-    return \%r if $r{negotiate} ne 'OK';
+    return (undef, \%r) if $r{negotiate} ne 'OK';
     ($r{mode}, $r{dialect}) = unpack('x66 v v', $got);
     my $hash = "\0" x 64;
     $hash = Digest::SHA::sha512($hash . $_) for $sent, $got;
 
     my $flags = 0x1 | 0x4 | 0x10 | 0x200 | 0x8000 | 0x80000 | 0x20000000;
-    ($sent, $got) = _exchange($self, 1, _setup("NTLMSSP\0" . pack('V V x16', 1, $flags))) or return { %r, session => 'connection closed' };
+    ($sent, $got) = _exchange($self, 1, _setup("NTLMSSP\0" . pack('V V x16', 1, $flags))) or return (undef, { %r, session => 'connection closed' });
     $r{session} = _status($got);
-    return \%r if $r{session} ne 'MORE_PROCESSING_REQUIRED';
+    return (undef, \%r) if $r{session} ne 'MORE_PROCESSING_REQUIRED';
     $self->{session} = substr($got, 40, 8);
     $hash = Digest::SHA::sha512($hash . $_) for $sent, $got;
     my ($offset, $length) = unpack('x68 v v', $got);
     my ($auth, $key) = _authenticate(substr($got, $offset, $length), $o{user}, $o{password}, $flags);
-    ($sent, $got) = _exchange($self, 1, _setup($auth)) or return { %r, session => 'connection closed' };
+    ($sent, $got) = _exchange($self, 1, _setup($auth)) or return (undef, { %r, session => 'connection closed' });
     $hash = Digest::SHA::sha512($hash . $sent);
     $r{session} = _status($got);
-    return \%r if $r{session} ne 'OK';
+    return (undef, \%r) if $r{session} ne 'OK';
     $r{flags} = unpack('x66 v', $got);
-    $self->{key} = substr(Digest::SHA::hmac_sha256(pack('N', 1) . "SMBSigningKey\0\0" . $hash . pack('N', 128), $key), 0, 16);
+    $self->{key} = _cmac_key(substr(Digest::SHA::hmac_sha256(pack('N', 1) . "SMBSigningKey\0\0" . $hash . pack('N', 128), $key), 0, 16));
 
     my $path = Encode::encode('UTF-16LE', '\\\\127.0.0.1\\' . $o{share});
-    for my $try (
-        ['tree', 3, sub { pack('v v v v', 9, 0, 72, length($path)) . $path }, sub { $self->{tree} = unpack('x36 V', $_[0]) }],
-        ['create', 5, sub { my $name = Encode::encode('UTF-16LE', 'in-clear.txt'); pack('v C C V x8 x8 V V V V V v v V V', 57, 0, 0, 2, 0x12019f, 0x80, 7, 5, 0x40, 120, length($name), 0, 0) . $name }, sub { $self->{file} = substr($_[0], 128, 16) }],
-        ['write', 9, sub { my $data = 'in clear'; pack('v v V x8 a16 V V v v V', 49, 112, length($data), $self->{file}, 0, 0, 0, 0, 0) . $data }, sub { }],
-    ) {
-        my ($name, $command, $make, $take) = @$try;
-        (undef, $got) = _exchange($self, $command, $make->()) or return { %r, $name => 'connection closed' };
-        if (substr($got, 0, 4) eq "\xfdSMB") { return { %r, $name => 'unreadable', encrypted_reply => 1 } }
-        $r{$name} = _status($got);
-        return \%r if $r{$name} ne 'OK';
-        $take->($got);
-    }
-    return \%r;
+    $got = _step($self, \%r, 'tree', 3, pack('v v v v', 9, 0, 72, length($path)) . $path) // return (undef, \%r);
+    $self->{tree} = unpack('x36 V', $got);
+    return ($self, \%r);
+}
+
+# One request; its answer if the server did it. How it went is noted under this name.
+sub _step {
+    my ($self, $r, $name, $command, $body) = @_;
+    my (undef, $got) = _exchange($self, $command, $body);
+    $r->{$name} = !defined($got) ? 'connection closed' : substr($got, 0, 4) eq "\xfdSMB" ? 'unreadable' : _status($got);
+    $r->{encrypted_reply} = 1 if $r->{$name} eq 'unreadable';
+    return $r->{$name} eq 'OK' ? $got : undef;
+}
+
+# Opens a file for reading and writing, and makes it if need be, with no oplock and nothing denied to others; its id.
+sub _create {
+    my ($self, $r, $file) = @_;
+    my $name = Encode::encode('UTF-16LE', $file);
+    my $got = _step($self, $r, 'create', 5, pack('v C C V x8 x8 V V V V V v v V V', 57, 0, 0, 2, 0x12019f, 0x80, 7, 5, 0x40, 120, length($name), 0, 0) . $name) // return;
+    return substr($got, 128, 16);
+}
+
+# Locks a range for itself, or fails at once; 1 if it has it.
+sub _lock {
+    my ($self, $r, $file, $start, $length) = @_;
+    return defined(_step($self, $r, 'lock', 10, pack('v v V a16 Q< Q< V V', 48, 1, 0, $file, $start, $length, 0x2 | 0x10, 0))) ? 1 : 0;
 }
 
 sub _status {
@@ -107,12 +199,14 @@ sub _read {
     return $data;
 }
 
+my %hash_of;
+
 # The NTLMv2 answer to a challenge, and the session key. No key exchange, so the key is the base key.
 sub _authenticate {
     my ($challenge, $user, $password, $flags) = @_;
     my ($length, $offset) = unpack('x40 v x2 V', $challenge);
     my $target = substr($challenge, $offset, $length);
-    my $nt = _md4(Encode::encode('UTF-16LE', $password));
+    my $nt = $hash_of{$password} //= _md4(Encode::encode('UTF-16LE', $password));
     my $owf = _hmac_md5($nt, Encode::encode('UTF-16LE', uc($user)));
     my $temp = "\1\1" . ("\0" x 6) . pack('Q<', (time() + 11644473600) * 10_000_000) . 'LabLabLa' . ("\0" x 4) . $target . ("\0" x 4);
     my $proof = _hmac_md5($owf, substr($challenge, 24, 8) . $temp);
@@ -163,10 +257,11 @@ sub _md4 {
     return pack('V4', @s);
 }
 
-# AES-128 (FIPS 197) in the one direction that CMAC needs.
-my @sbox;
+# AES-128 (FIPS 197) in the one direction that CMAC needs, on words of 32 bits: a table for each byte of a column does substitution and mixing in
+# one, without which a thousand sessions would take minutes.
+my (@sbox, @te);
 
-sub _sbox {
+sub _tables {
     my ($p, $q) = (1, 1);
     $sbox[0] = 0x63;
     do {
@@ -178,58 +273,75 @@ sub _sbox {
         my $r = sub { my ($n) = @_; (($q << $n) | ($q >> (8 - $n))) & 0xff };
         $sbox[$p] = $q ^ $r->(1) ^ $r->(2) ^ $r->(3) ^ $r->(4) ^ 0x63;
     } while ($p != 1);
+    for my $x (0 .. 255) {
+        my $s = $sbox[$x];
+        my $double = ($s << 1) ^ ($s & 0x80 ? 0x11b : 0);
+        my @column = ($double, $s, $s, $s ^ $double);
+        $te[$_]->[$x] = unpack('N', pack('C4', @column[map { ($_ + 4) % 4 } -$_ .. 3 - $_])) for 0 .. 3;
+    }
     return;
 }
 
-sub _aes {
-    my ($key, $block) = @_;
-    _sbox() if !@sbox;
-    my @w = map { [unpack('C4', substr($key, 4 * $_, 4))] } 0 .. 3;
+# The 44 words of a key.
+sub _schedule {
+    my ($key) = @_;
+    _tables() if !@sbox;
+    my @w = unpack('N4', $key);
     my $rcon = 1;
     for my $i (4 .. 43) {
-        my @t = @{ $w[$i - 1] };
+        my $t = $w[$i - 1];
         if ($i % 4 == 0) {
-            @t = map { $sbox[$_] } @t[1, 2, 3, 0];
-            $t[0] ^= $rcon;
+            $t = unpack('N', pack('C4', map { $sbox[$_] } (unpack('C4', pack('N', $t)))[1, 2, 3, 0])) ^ ($rcon << 24);
             $rcon = ($rcon << 1) ^ ($rcon & 0x80 ? 0x11b : 0);
         }
-        $w[$i] = [map { $w[$i - 4]->[$_] ^ $t[$_] } 0 .. 3];
+        $w[$i] = $w[$i - 4] ^ $t;
     }
-    my @s = unpack('C16', $block);
-    my $add = sub { my ($round) = @_; $s[$_] ^= $w[4 * $round + ($_ >> 2)]->[$_ & 3] for 0 .. 15 };
-    my $double = sub { my ($x) = @_; ($x << 1) ^ ($x & 0x80 ? 0x11b : 0) };
-    $add->(0);
-    for my $round (1 .. 10) {
-        @s = map { $sbox[$_] } @s;
-        @s = @s[0, 5, 10, 15, 4, 9, 14, 3, 8, 13, 2, 7, 12, 1, 6, 11];
-        if ($round < 10) {
-            for my $c (0, 4, 8, 12) {
-                my @a = @s[$c .. $c + 3];
-                $s[$c + $_] = $double->($a[$_]) ^ $double->($a[($_ + 1) % 4]) ^ $a[($_ + 1) % 4] ^ $a[($_ + 2) % 4] ^ $a[($_ + 3) % 4] for 0 .. 3;
-            }
-        }
-        $add->($round);
-    }
-    return pack('C16', @s);
+    return \@w;
 }
 
-# RFC 4493.
-sub _cmac {
-    my ($key, $message) = @_;
+sub _aes {
+    my ($w, $block) = @_;
+    my ($a, $b, $c, $d) = unpack('N4', $block);
+    my ($t0, $t1, $t2, $t3) = @te;
+    ($a, $b, $c, $d) = ($a ^ $w->[0], $b ^ $w->[1], $c ^ $w->[2], $d ^ $w->[3]);
+    for (my $i = 4; $i < 40; $i += 4) {
+        ($a, $b, $c, $d) = (
+            $t0->[$a >> 24] ^ $t1->[($b >> 16) & 255] ^ $t2->[($c >> 8) & 255] ^ $t3->[$d & 255] ^ $w->[$i],
+            $t0->[$b >> 24] ^ $t1->[($c >> 16) & 255] ^ $t2->[($d >> 8) & 255] ^ $t3->[$a & 255] ^ $w->[$i + 1],
+            $t0->[$c >> 24] ^ $t1->[($d >> 16) & 255] ^ $t2->[($a >> 8) & 255] ^ $t3->[$b & 255] ^ $w->[$i + 2],
+            $t0->[$d >> 24] ^ $t1->[($a >> 16) & 255] ^ $t2->[($b >> 8) & 255] ^ $t3->[$c & 255] ^ $w->[$i + 3],
+        );
+    }
+    my @s = ($a, $b, $c, $d);
+    return pack('N4', map {
+        my ($x, $y, $z, $v) = @s[map { $_ & 3 } $_ .. $_ + 3];
+        ($sbox[$x >> 24] << 24 | $sbox[($y >> 16) & 255] << 16 | $sbox[($z >> 8) & 255] << 8 | $sbox[$v & 255]) ^ $w->[40 + $_]
+    } 0 .. 3);
+}
+
+# RFC 4493: what a key needs once, and the code of a message.
+sub _cmac_key {
+    my ($key) = @_;
     my $shift = sub {
         my ($block) = @_;
         my $bits = unpack('B128', $block);
         my $out = pack('B128', substr($bits, 1) . '0');
         return substr($bits, 0, 1) ? $out ^ (("\0" x 15) . "\x87") : $out;
     };
-    my $k1 = $shift->(_aes($key, "\0" x 16));
-    my $k2 = $shift->($k1);
+    my $w = _schedule($key);
+    my $k1 = $shift->(_aes($w, "\0" x 16));
+    return { words => $w, k1 => $k1, k2 => $shift->($k1) };
+}
+
+sub _cmac {
+    my ($key, $message) = @_;
+    my ($w, $k1, $k2) = @$key{qw(words k1 k2)};
     my $last = length($message) % 16 || (length($message) ? 16 : 0);
     my $tail = substr($message, length($message) - $last);
     $tail = $last == 16 ? $tail ^ $k1 : ($tail . "\x80" . ("\0" x (15 - $last))) ^ $k2;
     my $x = "\0" x 16;
-    for (my $i = 0; $i + 16 <= length($message) - $last; $i += 16) { $x = _aes($key, $x ^ substr($message, $i, 16)) }
-    return _aes($key, $x ^ $tail);
+    for (my $i = 0; $i + 16 <= length($message) - $last; $i += 16) { $x = _aes($w, $x ^ substr($message, $i, 16)) }
+    return _aes($w, $x ^ $tail);
 }
 
 1;
