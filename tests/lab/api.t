@@ -12,6 +12,7 @@ use lib File::Basename::dirname(__FILE__) . '/lib';
 
 use JSON::PP ();
 use Test::More;
+use Time::HiRes ();
 
 use Lab::Box;
 use Lab::Guests;
@@ -103,6 +104,37 @@ subtest 'questions' => sub {
     is($r->{rc}, 0, 'a plan') or diag($r->{all});
     like($r->{doc}->{text} // '', qr/log in to \[third\]/, '... says what would be done');
     is(join('', map { "$_\n" } Lab::Product::left_behind($before, Lab::Product::footprint())), '', '... and nothing is');
+};
+
+subtest 'figures' => sub {
+    Lab::Product::native('scrape');
+    my $of = sub {
+        my ($doc, $object, $metric) = @_;
+        my ($f) = grep { $_->{object} eq $object && $_->{metric} eq $metric } @{ $doc->{figures} };
+        return $f ? $f->{value} : undef;
+    };
+    my $before = answers('of a share in a container', '/shares/office/metrics');
+    is_deeply([do { my %seen; grep { !$seen{$_}++ } map { "$_->{scope} $_->{object}" } @{ $before->{figures} } }], ['share office'], '... are its own alone');
+    # whoever is there sees what is counted, which he asks for one look later
+    my ($file, $size) = ('/run/lab/two', 2 << 20);
+    Lab::Box::spew($file, 'x' x $size);
+    is(Lab::Smb::client('anna', $PASSWORD, 'office', "put $file two", extra => ['-I', $ADDRESS])->{status}, 'OK', 'a client of the container writes');
+    Time::HiRes::sleep(1.5);
+    Lab::Product::native('scrape');
+    my $now = answers('now', '/metrics');
+    is($of->($now, 'office', 'written_bytes') - ($of->($before, 'office', 'written_bytes') // 0), $size, 'all of it is counted: the gateway has one share and nothing else');
+    is($of->($now, 'files', 'up'), 1, 'its Samba runs');
+    cmp_ok($of->($now, 'files', 'guest_memory_bytes') // 0, '>', 1 << 20, 'memory of the container');
+    cmp_ok($of->($now, 'files', 'guest_cpu') // -1, '>=', 0, '... and processor time');
+    is_deeply([grep { defined($_->{why}) } @{ $now->{sources} }], [], 'every source answers, native and container') or diag(JSON::PP->new->canonical->encode($now->{sources}));
+    my $series = answers('a series', '/shares/office/metrics', param => { metric => 'written_bytes', from => '1h' });
+    cmp_ok(scalar(@{ $series->{buckets} }), '>=', 1, '... has buckets');
+    like(api('get', '/openmetrics')->{out}, qr/^smbgw_gateway_up\{[^}]*gateway="files"[^}]*\} 1$/m, 'Prometheus is answered with text');
+    my $silence = api('create', '/alerts/silences', { until => '1h', object => 'share:plain' });
+    is($silence->{rc}, 0, 'a silence') or diag($silence->{all});
+    is_deeply([map { "$_->{object} $_->{by}" } @{ answers('alerts', '/alerts')->{silences} }], ['share:plain root@pam'], '... is listed with who wanted it');
+    is(api('delete', "/alerts/silences/$silence->{doc}->{silence}->{id}")->{rc}, 0, '... and ended');
+    like(answers('report', '/report', param => { from => '1h', form => 'text' })->{text}, qr/office/, 'the report');
 };
 
 subtest 'what is wrong' => sub {
