@@ -16,7 +16,7 @@ use Time::HiRes ();
 
 use PVE::SMBGateway::CLI::Apply qw(cmd_show cmd_apply each_of);
 use PVE::SMBGateway::CLI::Domain qw(cmd_ad cmd_ad_check cmd_ad_test cmd_ad_act cmd_ad_accounts cmd_ad_whoami);
-use PVE::SMBGateway::CLI::Monitor qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence);
+use PVE::SMBGateway::CLI::Monitor qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence cmd_rules);
 use PVE::SMBGateway::CLI::Output qw(print_warnings table tree size_text);
 use PVE::SMBGateway::CLI::Shares qw(cmd_create cmd_set cmd_delete cmd_plan cmd_quota_user no_share);
 use PVE::SMBGateway::CLI::Work qw(watcher run_op with_signals password usage_error);
@@ -60,6 +60,7 @@ my %COMMANDS = (
     openmetrics => [\&cmd_openmetrics, '', ['form=s'], 'all figures as they are now, as Prometheus reads them'],
     'alert list' => [\&cmd_alerts, '', [], 'alerts, silences, and how alerts are told'],
     'alert silence' => [\&cmd_silence, 'UNTIL', ['code=s', 'object=s', 'comment=s'], 'keep alerts to oneself until a time: 2h, 7d, or a date'],
+    'alert rules' => [\&cmd_rules, 'FILE', [], "judge by other rules: a JSON document, '-' is standard input"],
     'alert unsilence' => [\&cmd_unsilence, 'SILENCE', [], 'end a silence before its time'],
     doctor => [\&cmd_doctor, '[GATEWAY]', [], 'look at everything that shares of this node need, and say what helps'],
     'gateway list' => [\&cmd_gateways, '', [], 'gateways, and the containers of this node'],
@@ -96,7 +97,7 @@ my %COMMANDS = (
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'show', 'apply', 'check', 'limits', 'render', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
-    'session list', 'session close', 'file list', 'metrics', 'openmetrics', 'report', 'alert list', 'alert silence', 'alert unsilence', 'doctor',
+    'session list', 'session close', 'file list', 'metrics', 'openmetrics', 'report', 'alert list', 'alert silence', 'alert unsilence', 'alert rules', 'doctor',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
     'ad kerberos', 'ad time', 'ad report', 'ad test-user', 'ad repair', 'ad fallback', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'names', 'version');

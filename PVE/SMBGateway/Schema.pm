@@ -928,6 +928,17 @@ our @OPERATIONS = (
         returns => { additionalProperties => '0', description => 'The silence.', properties => { node => { description => 'The node.', type => 'string' }, silence => { additionalProperties => '0', description => 'A silence.', properties => { by => { description => 'Who.', type => 'string' }, code => { description => 'Codes, or a pattern.', type => 'string' }, comment => { description => 'Why.', type => 'string' }, from => { description => 'From when, in milliseconds since the epoch.', type => 'integer' }, id => { description => 'Its name.', type => 'string' }, object => { description => 'Objects, or a pattern.', type => 'string' }, until => { description => 'Until when.', type => 'integer' } }, type => 'object' } }, type => 'object' },
     },
     {
+        name => 'alert.rules',
+        effect => 'query',
+        required => ['rules'],
+        optional => ['actor'],
+        secrets => [],
+        privilege => 'Datastore.Audit',
+        api => ['PUT', 'alerts/rules', 'node', 'Sys.Modify'],
+        description => 'Judge by other rules; a command that is told stays as it is.',
+        returns => { additionalProperties => '0', description => 'It is done.', properties => { node => { description => 'The node.', type => 'string' }, 'rules-file' => { description => 'Where they are kept.', type => 'string' } }, type => 'object' },
+    },
+    {
         name => 'alert.unsilence',
         effect => 'query',
         required => ['silence'],
@@ -1467,6 +1478,11 @@ our @PARAMETERS = (
         name => 'session.close:user',
         type => 'string',
         description => 'All sessions of this user.',
+    },
+    {
+        name => 'rules',
+        type => 'string',
+        description => 'The whole document of rules, as JSON; docs/ALERTS.md says how. Without a command.',
     },
     {
         name => 'share',

@@ -247,6 +247,13 @@ subtest 'alerts' => sub {
     Lab::Smb::start();
     ok(Lab::Box::until_true(sub { grep { $_->{event} eq 'clear' && $_->{object} eq 'native' } $told->() }, 60), 'and its end') or diag(Lab::Box::slurp('/run/lab/agent.log'));
     is(scalar(grep { $_->{event} eq 'raise' && $_->{object} eq 'native' } $told->()), 1, 'each once');
+    my $rules_of = sub { Lab::Box::spew('/run/lab/rules', JSON::PP->new->encode({ version => 1, @_ })); return Lab::Product::call(['alert', 'rules', '/run/lab/rules']) };
+    is($rules_of->(rules => { usage => [85, 95] })->{rc}, 0, 'other rules by command');
+    my $kept = JSON::PP->new->decode(Lab::Box::slurp('/etc/smbgw/alerts.json'));
+    is_deeply([$kept->{rules}->{usage}, $kept->{sinks}->{command}->{argv}], [[85, 95], ['/run/lab/told']], 'are kept, and so is the command, which is not theirs to set');
+    like($rules_of->(rules => { nonsense => 1 })->{error}->{message} // '', qr/nonsense/, 'wrong ones are refused');
+    like($rules_of->(sinks => { command => { argv => ['/bin/true'] } })->{error}->{message} // '', qr/a command is run as root/, 'a command too');
+    is_deeply(JSON::PP->new->decode(Lab::Box::slurp('/etc/smbgw/alerts.json')), $kept, 'and nothing is changed');
     my $silence = Lab::Product::call(['alert', 'silence', '2h', '--object', 'share:office', '--comment', 'moving']);
     is($silence->{rc}, 0, 'a silence') or diag(Lab::Product::words_of($silence));
     is_deeply([map { $_->{object} } @{ Lab::Product::call(['alert', 'list'])->{data}->{silences} }], ['share:office'], 'is listed');

@@ -15,7 +15,7 @@ use PVE::SMBGateway::CLI::Batch;
 use PVE::SMBGateway::CLI::Document;
 use PVE::SMBGateway::CLI::Output qw(print_warnings);
 use PVE::SMBGateway::CLI::Shares;
-use PVE::SMBGateway::CLI::Work qw(actor password_file run_op usage_error with_signals);
+use PVE::SMBGateway::CLI::Work qw(actor password_file run_op usage_error with_signals read_file);
 use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
@@ -219,7 +219,7 @@ sub cmd_apply {
     my ($run) = @_;
     my $opt = $run->{opt};
     my $file = $opt->{file} // usage_error('which document? --file FILE, or - for standard input', 'apply');
-    my $doc = PVE::SMBGateway::CLI::Document::parse(_read($file), $file eq '-' ? 'standard input' : "'$file'");
+    my $doc = PVE::SMBGateway::CLI::Document::parse(read_file($file), $file eq '-' ? 'standard input' : "'$file'");
 
     my %problems;
     my $problem = sub { my ($where, $text) = @_; $problems{$where} = defined($problems{$where}) ? "$problems{$where}; $text" : $text; return };
@@ -259,21 +259,6 @@ sub cmd_apply {
     $answer->{'dry-run'} = JSON::PP::false();
     $answer->{warnings} = $warnings;
     return $answer;
-}
-
-sub _read {
-    my ($file) = @_;
-    my $fh;
-    if ($file eq '-') {
-        $fh = \*STDIN;
-        binmode($fh, ':raw');
-    } else {
-        open($fh, '<:raw', PVE::SMBGateway::Config::octets($file)) or PVE::SMBGateway::Error->throw('invalid', "cannot read '$file': $!");
-    }
-    local $/;
-    my $octets = readline($fh);
-    PVE::SMBGateway::Error->throw('invalid', "cannot read '$file': $!") if !defined($octets) && $!;
-    return $octets // '';
 }
 
 # What has to be done to shares, each with its new section, and what the document cannot mean.

@@ -11,11 +11,12 @@ use JSON::PP ();
 use POSIX ();
 
 use PVE::SMBGateway::CLI::Output qw(table size_text);
-use PVE::SMBGateway::CLI::Work qw(usage_error);
+use PVE::SMBGateway::CLI::Work qw(read_file usage_error);
+use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Monitor;
 use PVE::SMBGateway::Native;
 
-our @EXPORT_OK = qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence);
+our @EXPORT_OK = qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence cmd_rules);
 
 sub _given {
     my ($run, @names) = @_;
@@ -141,6 +142,14 @@ sub cmd_silence {
     my ($run, $until) = @_;
     my $doc = PVE::SMBGateway::Native::query('alert.silence', { until => $until, _given($run, qw(code object comment)) });
     $run->{print} = sub { print "silence $doc->{silence}->{id} until " . _time($doc->{silence}->{until}) . ": code $doc->{silence}->{code}, object $doc->{silence}->{object}\n" if !$run->{opt}->{quiet} };
+    return $doc;
+}
+
+sub cmd_rules {
+    my ($run, $file) = @_;
+    my $text = PVE::SMBGateway::Config::characters(read_file($file));
+    my $doc = PVE::SMBGateway::Native::query('alert.rules', { rules => $text });
+    $run->{print} = sub { print "rules are in $doc->{'rules-file'}\n" if !$run->{opt}->{quiet} };
     return $doc;
 }
 

@@ -15,7 +15,7 @@ use PVE::SMBGateway::Error;
 use PVE::SMBGateway::Native;
 use PVE::SMBGateway::Progress;
 
-our @EXPORT_OK = qw(watcher run_op with_signals password secret_file password_file usage_error actor);
+our @EXPORT_OK = qw(watcher run_op with_signals password secret_file password_file usage_error actor read_file);
 
 # When the command began, on the monotonic clock.
 our $STARTED = 0;
@@ -126,6 +126,22 @@ sub secret_file {
     warn "others can read '$path', which is as good as a password: remove it when it was used\n" if $st[2] & 0077;
     local $/;
     return readline($fh) // '';
+}
+
+# A file as it is; '-' is standard input.
+sub read_file {
+    my ($file) = @_;
+    my $fh;
+    if ($file eq '-') {
+        $fh = \*STDIN;
+        binmode($fh, ':raw');
+    } else {
+        open($fh, '<:raw', PVE::SMBGateway::Config::octets($file)) or PVE::SMBGateway::Error->throw('invalid', "cannot read '$file': $!");
+    }
+    local $/;
+    my $octets = readline($fh);
+    PVE::SMBGateway::Error->throw('invalid', "cannot read '$file': $!") if !defined($octets) && $!;
+    return $octets // '';
 }
 
 1;

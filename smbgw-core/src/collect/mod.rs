@@ -27,6 +27,9 @@ use crate::types::VmId;
 pub use counted::Counted;
 pub use logins::Logins;
 
+/// `lock directory` of Debian's Samba: sessions, and files that are open.
+const SESSIONS: &str = "/run/samba/smbXsrv_session_global.tdb";
+const OPENS: &str = "/run/samba/smbXsrv_open_global.tdb";
 /// How long Samba may take to tell of sessions or files.
 const ASK_MS: u64 = 3_000;
 /// Open files are looked at so often.
@@ -228,6 +231,11 @@ impl Look<'_> {
         })
     }
 
+    /// Whether one of Samba's databases has no record: then there is nothing that a program would have to be started for.
+    fn is_empty(&self, database: &str) -> bool {
+        self.host.records(Path::new(database)).is_ok_and(|n| n == Some(0))
+    }
+
     fn share(&self, service: &str) -> Option<&str> {
         self.target.shares.get(&service.to_lowercase()).map(|(id, _)| id.as_str())
     }
@@ -236,7 +244,7 @@ impl Look<'_> {
         let mut kept = std::mem::take(&mut memory.sessions);
         let told = self.paced(&mut kept, 0, |l| {
             // Two calls and not one: between them a session may come or go, and then it counts where it was seen.
-            let (p, s) = (l.smbstatus(&["-p"])?, l.smbstatus(&["-S"])?);
+            let (p, s) = if l.is_empty(SESSIONS) { Default::default() } else { (l.smbstatus(&["-p"])?, l.smbstatus(&["-S"])?) };
             let (sessions, tcons) = (smbstatus::session_lines(&p), smbstatus::tcon_lines(&s));
             memory.tcons.clear();
             let mut by_share: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
@@ -291,7 +299,7 @@ impl Look<'_> {
     fn files(&mut self, memory: &mut Memory) -> Result<()> {
         let mut kept = std::mem::take(&mut memory.files);
         let told = self.paced(&mut kept, FILES_EVERY_MS, |l| {
-            let text = l.smbstatus(&["-L", "-B", "-n"])?;
+            let text = if l.is_empty(OPENS) { String::new() } else { l.smbstatus(&["-L", "-B", "-n"])? };
             let shares: Vec<(&str, String)> =
                 l.target.shares.values().map(|(id, path)| (id.as_str(), path.display().to_string())).collect();
             let trees: Vec<&str> = shares.iter().map(|(_, t)| t.as_str()).collect();

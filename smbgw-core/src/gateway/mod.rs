@@ -350,6 +350,7 @@ impl Context {
             "report" => self.report(params),
             "alerts" => self.alerts(),
             "alert.silence" => self.alert_silence(params),
+            "alert.rules" => self.alert_rules(params),
             "alert.unsilence" => self.alert_unsilence(params),
             "alert.delivered" => self.alerts_delivered(params),
             "templates" => self.templates(),

@@ -43,6 +43,7 @@ enum Ask {
     Read(PathBuf, u64),
     Tail(PathBuf, u64, u64),
     Counters(PathBuf, Vec<usize>),
+    Records(PathBuf),
     Write(FileSpec),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf),
@@ -261,6 +262,9 @@ impl Host for Guest {
     fn tail(&self, path: &Path, from: u64, limit: u64) -> Result<Option<TailSeen>> {
         self.call(&Ask::Tail(path.to_owned(), from, limit.min(FILE_LIMIT)), FILE_CALL)
     }
+    fn records(&self, path: &Path) -> Result<Option<usize>> {
+        self.call(&Ask::Records(path.to_owned()), FILE_CALL)
+    }
     fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>> {
         self.call(&Ask::Counters(path.to_owned(), wanted.to_vec()), FILE_CALL)
     }
@@ -456,6 +460,7 @@ impl Server {
             Ask::Hello => value(HAND_VERSION),
             Ask::Read(path, limit) => value(host.read(&path, limit.min(FILE_LIMIT))?),
             Ask::Tail(path, from, limit) => value(host.tail(&path, from, limit.min(FILE_LIMIT))?),
+            Ask::Records(path) => value(host.records(&path)?),
             Ask::Counters(path, wanted) => value(host.counters(&path, &wanted)?),
             Ask::Write(file) => value(host.write(&file)?),
             Ask::Remove(path) => value(host.remove(&path)?),

@@ -211,6 +211,8 @@ pub trait Host {
     fn read(&self, path: &Path, limit: u64) -> Result<Option<FileSeen>>;
     /// A log from a place on, or `None` if it is not there; nothing if it is shorter than that.
     fn tail(&self, path: &Path, from: u64, limit: u64) -> Result<Option<TailSeen>>;
+    /// How many records a TDB has, or `None` if it is not there. Not which: what is in most of Samba's is its own affair.
+    fn records(&self, path: &Path) -> Result<Option<usize>>;
     /// Samba's profile counters by pid, or `None` if the file is not there: those at the places `wanted`, or without any the sums of all, as
     /// [`smb_profile::parse_file`]. Not the file itself: it is large where many are connected.
     fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>>;

@@ -41,6 +41,7 @@ use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::mountinfo;
 use crate::format::smb_profile::{self, Counters};
+use crate::format::tdb;
 use crate::net::{DnsAnswer, DnsAsk, Reach};
 use crate::quota::{Figures, Means, QuotaSeen, Tag};
 
@@ -728,6 +729,11 @@ impl Host for RealHost {
             file.take(limit).read_to_end(&mut content).map_err(|e| os("read", path, e))?;
         }
         Ok(Some(TailSeen { ino: meta.ino(), size: meta.len(), content }))
+    }
+
+    fn records(&self, path: &Path) -> Result<Option<usize>> {
+        let Some(seen) = self.read(path, COUNTERS_LIMIT)? else { return Ok(None) };
+        Ok(Some(tdb::records(&seen.content)?.len()))
     }
 
     fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>> {

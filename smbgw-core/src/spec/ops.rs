@@ -206,6 +206,7 @@ pub const OPERATIONS: &[Operation] = &[
         &["code", "object", "comment", "actor"],
         "Keep alerts to oneself until a time; they are judged all the same.",
     ),
+    query("alert.rules", &["rules"], &["actor"], "Judge by other rules; a command that is told stays as it is."),
     query("alert.unsilence", &["silence"], &["actor"], "End a silence before its time."),
     query("alert.delivered", &["outcomes"], &[], "What came of telling alerts."),
     query("templates", &[], &[], "Templates for containers on this node."),

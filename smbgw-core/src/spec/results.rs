@@ -613,6 +613,7 @@ pub fn schema(op: &str) -> Option<Value> {
             object(&[("content-type", text("What it is, for HTTP.")), ("text", text("All of it."))], "A text for others.")
         }
         "alerts" => alerts(),
+        "alert.rules" => object(&[("node", text("The node.")), ("rules-file", text("Where they are kept."))], "It is done."),
         "alert.silence" | "alert.unsilence" => object(&[("node", text("The node.")), ("silence", silence())], "The silence."),
         "plan" => plan(),
         "ad.check" => object(&ad_check(), "Whether a domain can be joined, or a membership is good."),

@@ -110,6 +110,7 @@ pub const ROUTES: &[Route] = &[
     of_node(get("report", "report"), "Sys.Audit"),
     of_node(get("alerts", "alerts"), "Sys.Audit"),
     of_node(post("alert.silence", "alerts/silences"), "Sys.Modify"),
+    of_node(Route { method: "PUT", ..post("alert.rules", "alerts/rules") }, "Sys.Modify"),
     of_node(delete("alert.unsilence", "alerts/silences/{silence}"), "Sys.Modify"),
 ];
 
@@ -196,6 +197,7 @@ pub const PARAMETERS: &[Parameter] = &[
     word("report:form", &["text", "json", "html"], "Default: text."),
     text("session.close:id", "The session, as the list of sessions names it."),
     text("session.close:user", "All sessions of this user."),
+    text("rules", "The whole document of rules, as JSON; docs/ALERTS.md says how. Without a command."),
     text("share", "One share; default: all of the gateway."),
     text("silence", "The silence, as the list of alerts names it."),
     number("since", "Only what began after this moment, in milliseconds since the epoch."),

@@ -46,7 +46,7 @@ my %operation = map { $_->{name} => 1 } @PVE::SMBGateway::Schema::OPERATIONS;
 is_deeply([grep { !$operation{$_} } sort keys %BY, keys %INTERNAL], [], 'and this list names no operation that is gone');
 
 # --- parameters and secrets of operations are options, arguments, or come from elsewhere
-my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark reload until silence actor after);
+my %ELSEWHERE = map { $_ => 1 } qw(id section sections defer name user vmid path op params ids gateway what by worker on create mark reload until silence actor after rules);
 my %optional;
 for my $op (@PVE::SMBGateway::Schema::OPERATIONS) {
     my $c = $command{ $BY{ $op->{name} } // $op->{name} =~ s/\./ /r } or next;

@@ -47,6 +47,7 @@ use std::time::Duration;
 use crate::effect::{Cmd, FileSpec, Program, Stdin};
 use crate::error::{Error, Kind, Result};
 use crate::format::smb_profile::{self, Counters};
+use crate::format::tdb;
 use crate::host::guest::Server;
 use crate::host::programs;
 use crate::host::{FileSeen, Host, Job, Lock, Output, ProcessId, Secrets, Space, Survey, TailSeen, Talk, TreeSeen, Walk};
@@ -923,6 +924,11 @@ impl Host for SimHost {
         let at = usize::try_from(from.min(size)).unwrap_or(0);
         let content = seen.content[at..].iter().copied().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
         Ok(Some(TailSeen { ino: 1, size, content }))
+    }
+
+    fn records(&self, path: &Path) -> Result<Option<usize>> {
+        let Some(seen) = self.read(path, u64::MAX)? else { return Ok(None) };
+        Ok(Some(tdb::records(&seen.content)?.len()))
     }
 
     fn counters(&self, path: &Path, wanted: &[usize]) -> Result<Option<Counters>> {
