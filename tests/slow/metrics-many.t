@@ -130,6 +130,19 @@ subtest 'locks' => sub {
     is_deeply(went_back(), [], 'and no counter went back');
 };
 
+subtest 'an smbd that is killed' => sub {
+    my $held = hold('anna', 'office', 1, locks => 2, tag => 'killed')->ready();
+    Lab::Figures::scrape_all();
+    is(value('native', 'locks'), 2, 'it has locks');
+    my $list = sub { return Lab::Box::run(['smbstatus', '-L', '-B', '-n'], timeout => 60)->{out} };
+    my ($pid) = $list->() =~ m/^(\d+) .* \/srv\/office +killed-0-1-1 *$/m or BAIL_OUT('no lock of it is listed');
+    kill('KILL', $pid);
+    ok(Lab::Box::until_true(sub { Lab::Figures::scrape_all(); (value('native', 'sessions') // -1) == $SESSIONS }, 60), 'it is gone');
+    like($list->(), qr/^$pid .* killed-0-1-1 *$/m, 'its locks stay in the list of Samba');
+    is_deeply([map { value($_, 'locks') } qw(office native)], [0, 0], 'but nobody has them');
+    $held->end();
+};
+
 subtest 'all of them end' => sub {
     splice(@held, 0, 1)->end();
     ok(Lab::Box::until_true(sub { Lab::Figures::scrape_all(); (value('office', 'sessions') // -1) == 0 && (value('office', 'open_files') // -1) == 0 }, 240), 'those of the first share');

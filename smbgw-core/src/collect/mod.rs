@@ -243,8 +243,10 @@ impl Look<'_> {
     fn sessions(&mut self, memory: &mut Memory) -> Result<()> {
         let mut kept = std::mem::take(&mut memory.sessions);
         let told = self.paced(&mut kept, 0, |l| {
+            // Numbers, not names: Samba would look two of them up for each session.
             // Two calls and not one: between them a session may come or go, and then it counts where it was seen.
-            let (p, s) = if l.is_empty(SESSIONS) { Default::default() } else { (l.smbstatus(&["-p"])?, l.smbstatus(&["-S"])?) };
+            let (p, s) =
+                if l.is_empty(SESSIONS) { Default::default() } else { (l.smbstatus(&["-p", "-n"])?, l.smbstatus(&["-S"])?) };
             let (sessions, tcons) = (smbstatus::session_lines(&p), smbstatus::tcon_lines(&s));
             memory.tcons.clear();
             let mut by_share: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
@@ -308,7 +310,8 @@ impl Look<'_> {
             for o in &opens {
                 *by_tree.entry(o.tree.as_str()).or_default() += 1;
             }
-            let (locks, all_locks) = smbstatus::count_locks(&text, &trees);
+            let open: BTreeSet<u32> = opens.iter().map(|o| o.pid).collect();
+            let (locks, all_locks) = smbstatus::count_locks(&text, &trees, |pid| open.contains(&pid));
             let number = |n: u64| u32::try_from(n).map_or(f64::MAX, f64::from);
             let mut all = Vec::new();
             let mut put = |scope: Scope, name: &str, object: &str, value: f64| {

@@ -313,8 +313,9 @@ pub fn tcon_lines(text: &str) -> Vec<(&str, u32)> {
     table(text).filter_map(line).collect()
 }
 
-/// How many byte-range locks the text of `smbstatus -L -B -n` has in each tree, in the order of `trees`, and in all.
-pub fn count_locks(text: &str, trees: &[&str]) -> (Vec<u64>, u64) {
+/// How many byte-range locks the text of `smbstatus -L -B -n` has in each tree, in the order of `trees`, and in all. Those of an smbd that was
+/// killed stay in Samba's database: `holds` says who has a file open.
+pub fn count_locks(text: &str, trees: &[&str], holds: impl Fn(u32) -> bool) -> (Vec<u64>, u64) {
     let (mut counts, mut all) = (vec![0; trees.len()], 0);
     let part = text.find("Byte range locks:").map_or("", |at| &text[at..]);
     for line in table(part) {
@@ -327,7 +328,7 @@ pub fn count_locks(text: &str, trees: &[&str]) -> (Vec<u64>, u64) {
             Some(w)
         };
         let head = (|| Some((pid(word()?)?, word()?, word()?, word()?.parse::<i128>().ok()?, word()?.parse::<i128>().ok()?)))();
-        if head.is_none() {
+        if !head.is_some_and(|(pid, ..)| holds(pid)) {
             continue;
         }
         all += 1;
@@ -437,8 +438,11 @@ mod tests {
             27         41:1208071:0    W    2147483392 5         /srv/a                   f1                      \n\
             26         41:1208072:0    R    7         1         /srv/a b                 f 2                     \n\n";
         let trees = ["/srv/a", "/srv/a b"];
-        assert_eq!(count_locks(text, &trees), (vec![2, 1], 3));
-        assert_eq!(count_locks("No locked files\n", &trees), (vec![0, 0], 0));
+        assert_eq!(count_locks(text, &trees, |_| true), (vec![2, 1], 3));
+        assert_eq!(count_locks(text, &trees, |pid| pid == 26), (vec![0, 1], 1), "one that was killed holds nothing");
+        assert_eq!(count_locks("No locked files\n", &trees, |_| true), (vec![0, 0], 0));
+        let real = include_str!("../../../tests/fixtures/samba-4.17/smbstatus_-L_-B_-n.txt");
+        assert_eq!((parse_opens(real, &["/srv/office"]).len(), count_locks(real, &["/srv/office"], |_| true)), (4, (vec![4], 4)));
         assert_eq!(parse_opens(text, &trees).len(), 2, "locks are no open files");
     }
 
@@ -460,7 +464,7 @@ mod tests {
             let _ = parse_opens(&format!("----\n{text}"), &["/srv", ""]);
             let _ = parse_opens(&format!("----\n1 2 D 0x1 R N {text}   Mon Nov  2 01:02:04 2026"), &[]);
             let _ = (session_lines(&format!("----\n{text}")), tcon_lines(&format!("-----\n{text}")));
-            let _ = count_locks(&format!("Byte range locks:\n-----\n{text}"), &["/srv", ""]);
+            let _ = count_locks(&format!("Byte range locks:\n-----\n{text}"), &["/srv", ""], |_| true);
             let _ = parse_tcons(&format!("{{{text}"));
             let real = fixture!("standalone");
             let _ = parse_sessions(real.get(..cut).unwrap_or_default());
