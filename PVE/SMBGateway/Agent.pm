@@ -39,6 +39,7 @@ our %TIME = (
     thorough => 300,   # what cannot be seen without Samba's programs is looked at so often
     figures => 10,     # from one look at the figures to the next; they have a beat of their own, which no cycle holds up
     look => 30,        # a look that takes longer hangs
+    looks => 300,      # a child looks again and again for so long: loading the library costs more than most looks
     tick => 1,
 );
 our $JOBS = 4;         # children at work at once, besides the long ones,
@@ -180,7 +181,8 @@ sub _fork {
         $result = { failed => _brief($@), kind => ref($@) && $@->can('kind') ? $@->kind() : 'internal' } if ref($result) ne 'HASH';
         print {$write} JSON::PP->new->utf8->encode($result), "\n";
         close($write);
-    };
+        1;
+    } or _log(3, "$job->{name}: " . _brief($@));
     POSIX::_exit(0);
 }
 
@@ -373,7 +375,8 @@ sub _judge {
 
 # --- figures ------------------------------------------------------------------------------------------------------------
 
-# One look for all readers, in one child. It goes on beside one that not even KILL ends: the library leaves out the gateway at which that hangs.
+# One look after the other for all readers, in one child, until there is something to tell. It goes on beside one that not even KILL ends: the
+# library leaves out the gateway at which that hangs.
 sub _look_at_figures {
     my ($self) = @_;
     return if _now() < $self->{figures};
@@ -384,10 +387,22 @@ sub _look_at_figures {
     return if @there > 2 || grep { !$_->{killed} } @there;
     # what is killed and does not end keeps its lock; the library takes one by its path
     unlink("$self->{dir}/metrics/lock") if @there;
-    my $began = _now();
+    my $beat = $self->{figures};
     $self->_fork({
         name => 'figures', apart => 1, stall => $TIME{look},
-        work => \&PVE::SMBGateway::Monitor::look,
+        work => sub {
+            my ($step) = @_;
+            my $end = _now() + $TIME{looks};
+            while (1) {
+                my $began = _now();
+                my $look = PVE::SMBGateway::Monitor::look();
+                return { %$look, began => $began } if @{ $look->{due} // [] } || @{ $look->{notes} // [] } || _now() + $TIME{figures} > $end;
+                $step->();
+                Time::HiRes::sleep($beat - _now()) if $beat > _now();
+                $beat += $TIME{figures};
+                $beat = _now() + $TIME{figures} if $beat < _now();
+            }
+        },
         done => sub {
             my ($agent, $result, $why) = @_;
             $agent->_judge('figures', $result, $why);
@@ -398,7 +413,7 @@ sub _look_at_figures {
             $agent->{said} = { map { $_ => 1 } @{ $result->{notes} // [] } };
             _log(4, $_) for grep { !$said{$_} } @{ $result->{notes} // [] };
             # what was told while it looked is not due any more
-            $agent->_tell($result) if @{ $result->{due} // [] } && $began > ($agent->{told} // 0);
+            $agent->_tell($result) if @{ $result->{due} // [] } && $result->{began} > ($agent->{told} // 0);
             return;
         },
     });

@@ -255,7 +255,7 @@ smbgw_scrape_timestamp_seconds{node="pve1"} 1795841135.25
 # TYPE smbgw_scrape_duration_seconds gauge
 # UNIT smbgw_scrape_duration_seconds seconds
 smbgw_scrape_duration_seconds{node="pve1"} 0.045
-# HELP smbgw_share_sessions Sessions that use the share.
+# HELP smbgw_share_sessions Sessions of connections that use the share, at most one for each tree connect.
 # TYPE smbgw_share_sessions gauge
 smbgw_share_sessions{node="pve1",gateway="native",share="office"} 3
 smbgw_share_sessions{node="pve1",share="a\"b\\c\nd"} 1
