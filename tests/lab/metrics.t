@@ -156,12 +156,12 @@ subtest 'a client that ends, and smbd started anew' => sub {
 };
 
 subtest 'a source that hangs' => sub {
-    Lab::Box::spew('/run/lab/hang', "#!/bin/sh\nexec sleep 7777\n", 0755);
-    Lab::Box::run(['mount', '--bind', '/run/lab/hang', '/usr/bin/smbstatus']);
     # where nobody is connected nobody is asked
     my $there = session('anna', 'office');
     ok(Lab::Box::until_true(sub { Lab::Figures::due('sessions'); scrape(); (value('native', 'sessions') // 0) >= 1 }, 30), 'somebody is there')
         or diag(JSON::PP->new->canonical->encode($current->{sources}), Lab::Box::run(['smbstatus', '-p', '-n'])->{all});
+    Lab::Box::spew('/run/lab/hang', "#!/bin/sh\nexec sleep 7777\n", 0755);
+    Lab::Box::run(['mount', '--bind', '/run/lab/hang', '/usr/bin/smbstatus']);
     # its turn is now, whatever the last one cost
     Lab::Figures::due('sessions');
     my $began = Time::HiRes::time();
