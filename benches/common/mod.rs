@@ -85,7 +85,7 @@ pub fn node_with(count: u32) -> Facts {
         facts.effective.shares.push((id.clone(), share));
         record.shares.insert(id, entry);
     }
-    let text = own_conf(&record, &served(&record, &facts), Some(Security::Standard), &facts.effective).expect("our file");
+    let text = own_conf(&record, &served(&record, &facts), Some(Security::Standard), &facts.effective, "").expect("our file");
     let own = facts.own.as_mut().expect("our file is there");
     own.sha256 = sha256_hex(text.as_bytes());
     own.text = text;

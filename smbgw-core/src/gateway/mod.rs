@@ -479,7 +479,7 @@ impl Context {
                 shares.push((checked.spec, entry));
             }
         }
-        Ok(json!({"text": samba::own_conf(&record, &shares, Some(security), &Effective::default())?}))
+        Ok(json!({"text": samba::own_conf(&record, &shares, Some(security), &Effective::default(), "")?}))
     }
 
     fn open(&self, paths: &Paths) -> Result<(Vec<OpState>, Vec<String>)> {

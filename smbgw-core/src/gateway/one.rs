@@ -947,7 +947,13 @@ impl One {
         let security = shares.first().map(|(s, _)| s.security);
         let globals =
             facts.own.as_ref().is_some_and(|f| samba::own_sets_globals(&f.text)) || samba::foreign_shares(&full).is_empty();
-        samba::own_conf(record, &shares, security.filter(|_| globals), &full.effective)
+        samba::own_conf(
+            record,
+            &shares,
+            security.filter(|_| globals),
+            &full.effective,
+            full.main.as_ref().map_or("", |m| m.text.as_str()),
+        )
     }
 
     /// Limits of the container that are not as ordered.

@@ -183,7 +183,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
 
     let security = shares.iter().map(|(s, _)| s.security).max_by_key(|s| *s == Security::High).unwrap_or(Security::Standard);
     let with_globals = foreign.is_empty() || samba::own_sets_globals(now_own);
-    let text = samba::own_conf(record, &shares, with_globals.then_some(security), &facts.effective)?;
+    let text = samba::own_conf(record, &shares, with_globals.then_some(security), &facts.effective, &main.text)?;
     let own = file_to_be(&facts.paths.own_conf, facts.own.as_ref(), text);
     let main_text = match find_include(&main.text, MARKER, &own_path) {
         IncludeState::Present { last_global: true, .. } => main.text.clone(),
@@ -317,7 +317,8 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     } else if reloads {
         steps.push(Step::new("samba/reload", "make smbd read its configuration", Watch::Nothing, reload(facts)));
         let (counts, level) = samba::OBSERVED[0];
-        if with_globals && !crate::format::smb_params::same_value(counts, level, now(counts)) {
+        let ours = crate::format::smb_conf::SmbConf::parse(&own.content).get("global", counts).is_some();
+        if ours && !crate::format::smb_params::same_value(counts, level, now(counts)) {
             steps.push(count(facts));
         }
     }

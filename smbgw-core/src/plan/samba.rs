@@ -48,14 +48,21 @@ pub fn globals(security: Security) -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-/// Settings of `[global]` that figures come from. They are not demanded: where an administrator's own line says something else those figures are
-/// absent, and that is told.
+/// Settings of `[global]` that figures come from. They are not demanded: where smb.conf says something itself, that stands, and those figures
+/// are absent, and say so.
 pub const OBSERVED: &[(&str, &str)] = &[
     // Counters of each smbd, with times.
     ("smbd profiling level", "on"),
     // Refused log-ins (level 2 is those alone), a line of JSON for each, in a file that Samba itself keeps small (max log size).
     ("log level", "1 auth_json_audit:2@/var/log/samba/smbgw-auth.json"),
 ];
+
+/// Those of them of which smb.conf itself says nothing: our file comes behind it, and would win.
+fn observed(main: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let main = SmbConf::parse(main);
+    let says = move |name: &str| main.get("global", name).is_some();
+    OBSERVED.iter().copied().filter(move |(name, _)| !(says(name) || *name == "log level" && says("debuglevel")))
+}
 
 fn encryption(security: Security) -> &'static str {
     match security {
@@ -372,8 +379,8 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     Ok(s)
 }
 
-/// Our whole file. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
-pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, known: &Effective) -> Result<String> {
+/// Our whole file, for an smb.conf that is `main`. It ends by opening `[global]` again: what follows the include line in smb.conf is meant for `[global]`.
+pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, known: &Effective, main: &str) -> Result<String> {
     let mut text = format!(
         "# smbgw: managed file of gateway {} ({}). Edits are detected and kept, but the\n# source is storage.cfg: change it with pvesm or pve-smbgateway.\n",
         record.id, record.uuid
@@ -381,7 +388,7 @@ pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, 
     let mut all = Vec::new();
     if let Some(security) = security {
         let mut g = Stanza::new("global");
-        for (name, value) in globals(security).into_iter().chain(OBSERVED.iter().copied()) {
+        for (name, value) in globals(security).into_iter().chain(observed(main)) {
             g.set(name, value);
         }
         for (name, value) in

@@ -203,7 +203,8 @@ sub footprint {
         sections => join('', $sections =~ m/^smbgateway:.*\n(?:[ \t].*\n)*/mg),
         accounts => $accounts,
         permissions => Lab::Smb::share_permissions(),
-        run => [grep { !m!/(?:lock|status|pending|probe|check)\z! } map { $_ } sort grep { !-d } keys %{ Lab::Box::snapshot($RUN) }],
+        # figures stay until the machine starts anew
+        run => [grep { !m!/(?:lock|status|pending|probe|check)\z! && !m!/metrics/! } map { $_ } sort grep { !-d } keys %{ Lab::Box::snapshot($RUN) }],
     };
 }
 
