@@ -25,9 +25,8 @@ use crate::metrics::{self, Key, Sample, Scope, Scrape, Source, SourceState, by_n
 use crate::observe;
 use crate::plan::samba;
 use crate::spec::record::{Member, Record, ShareState};
-use crate::spec::section::{Mode, NATIVE};
+use crate::spec::section::Mode;
 use crate::status::Hot;
-use crate::types::GatewayId;
 
 /// How often the agent looks.
 pub(super) const EVERY_MS: i64 = 10_000;
@@ -131,17 +130,13 @@ impl Context {
             );
         }
         let mut found = Vec::new();
-        for name in self.host.list(&self.record_dir)? {
-            let Some(id) = name.strip_suffix(".json") else { continue };
-            let id = if self.record_dir.join(&name) == self.native.record_file { NATIVE } else { id };
-            let Ok(gateway) = GatewayId::new(id) else { continue };
-            let paths = self.paths_of(&gateway);
+        for paths in self.recorded()? {
             match observe::record(&*self.host, &paths) {
                 Ok(Some(r)) if r.node == self.node => found.push((paths, r)),
                 Ok(_) => {}
                 Err(e) => scrape.sources.push(SourceState {
                     source: Source::Collector,
-                    gateway: Some(id.to_owned()),
+                    gateway: Some(paths.gateway.to_string()),
                     at: None,
                     took_ms: 0,
                     why: Some(chain(&e)),

@@ -216,15 +216,20 @@ impl Context {
         Ok(self.paths_of(&GatewayId::new(section::NODE_WORK)?))
     }
 
+    /// Where the things of each gateway lie that has a record.
+    fn recorded(&self) -> Result<Vec<Paths>> {
+        let of = |name: String| {
+            let id = if self.record_dir.join(&name) == self.native.record_file { NATIVE } else { name.strip_suffix(".json")? };
+            // `native@OTHER` is no name of a gateway: that of another node.
+            GatewayId::new(id).ok().map(|g| self.paths_of(&g))
+        };
+        Ok(self.host.list(&self.record_dir)?.into_iter().filter_map(of).collect())
+    }
+
     /// The gateways that have a record: the native one of this node, and those with a container, whichever node owns them.
     fn gateways(&self) -> Result<Vec<(Paths, Record)>> {
         let mut found = Vec::new();
-        for name in self.host.list(&self.record_dir)? {
-            let Some(id) = name.strip_suffix(".json") else { continue };
-            let id = if self.record_dir.join(&name) == self.native.record_file { NATIVE } else { id };
-            // `native@OTHER` is no name of a gateway: that of another node.
-            let Ok(gateway) = GatewayId::new(id) else { continue };
-            let paths = self.paths_of(&gateway);
+        for paths in self.recorded()? {
             if let Some(r) = observe::record(&*self.host, &paths)? {
                 found.push((paths, r));
             }
