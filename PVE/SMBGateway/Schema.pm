@@ -1470,6 +1470,11 @@ our @PARAMETERS = (
         description => 'Default: text.',
     },
     {
+        name => 'rules',
+        type => 'string',
+        description => 'The whole document of rules, as JSON; docs/ALERTS.md says how. Without a command.',
+    },
+    {
         name => 'session.close:id',
         type => 'string',
         description => 'The session, as the list of sessions names it.',
@@ -1478,11 +1483,6 @@ our @PARAMETERS = (
         name => 'session.close:user',
         type => 'string',
         description => 'All sessions of this user.',
-    },
-    {
-        name => 'rules',
-        type => 'string',
-        description => 'The whole document of rules, as JSON; docs/ALERTS.md says how. Without a command.',
     },
     {
         name => 'share',
