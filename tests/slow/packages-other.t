@@ -11,6 +11,6 @@ use lib File::Basename::dirname(__FILE__) . '/../lab/lib';
 
 use Lab::Guests;
 
-$ENV{SMBGW_PACKAGES_SUITE} = Lab::Guests::suite() eq 'bookworm' ? 'trixie' : 'bookworm';
+$ENV{SMBGW_PACKAGES_SUITE} = Lab::Guests::own_suite() eq 'bookworm' ? 'trixie' : 'bookworm';
 my $file = File::Basename::dirname(__FILE__) . '/packages.t';
 require($file =~ m!\A/! ? $file : "./$file");

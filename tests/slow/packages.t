@@ -19,7 +19,7 @@ use Lab::Guests;
 use Lab::Packages;
 use Lab::Smb;
 
-my $SUITE = $ENV{SMBGW_PACKAGES_SUITE} // Lab::Guests::suite();
+my $SUITE = $ENV{SMBGW_PACKAGES_SUITE} // Lab::Guests::own_suite();
 my $ID = 120;
 my $ADDRESS = Lab::Guests::address($ID);
 my $PASSWORD = 'in a package 1';

@@ -68,7 +68,7 @@ macro_rules! codes {
 codes! {
     SambaUnknown "samba-unknown" "version" Note "nobody could tell which version of Samba is there" "smbd --version";
     SambaOld "samba-too-old" "version" Error "this version of Samba is older than 4.17 and lacks what is relied on" "upgrade to Debian 12 or newer; in a container: pve-smbgateway gateway upgrade {}";
-    SambaNew "samba-untested" "version" Note "this version of Samba is newer than those smbgw was tested with (4.17 to 4.22)" "nothing, unless something does not work";
+    SambaNew "samba-untested" "version" Note "this version of Samba is newer than those smbgw was tested with (4.17 to 4.24)" "nothing, unless something does not work";
     GuestDiffers "guest-differs" "version" Warning "the program inside the container does not answer, or is of another version" "pve-smbgateway repair {}";
     ProgramMissing "program-missing" "programs" Error "a program that shares of this node need is not installed" "apt install {}";
     KernelUnknown "kernel-unknown" "kernel" Note "nobody could tell which kernel runs" "uname -r";
@@ -426,7 +426,7 @@ fn gateway(g: &Gateway, f: &mut Findings) {
     if facts.reachable && installed {
         match g.samba.as_ref().map(|v| (v, numbers(v))) {
             Ok((v, Some(n))) if n < (4, 17) => _ = f.say(Code::SambaOld, name, format!("gateway {name}: Samba {v}")),
-            Ok((v, Some(n))) if n > (4, 22) => _ = f.say(Code::SambaNew, name, format!("gateway {name}: Samba {v}")),
+            Ok((v, Some(n))) if n > (4, 24) => _ = f.say(Code::SambaNew, name, format!("gateway {name}: Samba {v}")),
             Ok((v, Some(_))) => f.well("version", format!("gateway {name}: Samba {v}")),
             Ok((v, None)) => _ = f.say(Code::SambaUnknown, name, format!("gateway {name}: {v:?} is no version")),
             Err(why) => _ = f.say(Code::SambaUnknown, name, format!("gateway {name}: unknown: {why}")),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The names of smb.conf(5): which parameters exist, which kind of value each takes, which are other spellings of which, and
-//! which spellings of a value mean the same. It knows Samba 4.17 (Debian 12) to 4.22 (Debian 13), from their manual pages
-//! and checked against `testparm -v`; it must not know files, sections or what we set.
+//! which spellings of a value mean the same. It knows Samba 4.17 (Debian 12) to 4.24 (backports of Debian 13), from their
+//! manual pages and checked against `testparm -v`; it must not know files, sections or what we set.
 //!
 //! A parameter that is not in the table is no error here: Samba ignores it with a warning, and newer versions know more.
 
@@ -301,7 +301,7 @@ fn words(name: &str) -> &'static [&'static [&'static str]] {
     }
 }
 
-// Sorted by the name without blanks. Where 4.17 and 4.22 differ the older kind of value is given.
+// Sorted by the name without blanks. Where 4.17 and a later one differ the older kind of value, and the older name, is given.
 #[rustfmt::skip]
 const PARAMETERS: &[(&str, Class, Type)] = &[
     ("-valid", Share, Bool),
@@ -343,6 +343,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("async dns timeout", Global, Integer),
     ("async smb echo handler", Global, Bool),
     ("auth event notification", Global, Bool),
+    ("automount fs types", Global, List),
     ("auto services", Global, Text),
     ("available", Share, Bool),
     ("binddns dir", Global, Text),
@@ -353,6 +354,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("browse list", Global, Bool),
     ("cache directory", Global, Text),
     ("case sensitive", Share, Enum),
+    ("certificate backdating compensation", Global, Integer),
     ("change notify", Global, Bool),
     ("change share command", Global, Text),
     ("check parent directory delete on close", Share, Bool),
@@ -374,6 +376,8 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("client smb3 encryption algorithms", Global, List),
     ("client smb3 signing algorithms", Global, List),
     ("client smb encrypt", Global, Enum),
+    ("client smb encryption over quic", Global, Bool),
+    ("client smb transports", Global, List),
     ("client use kerberos", Global, Enum),
     ("client use krb5 netlogon", Global, Enum),
     ("client use spnego", Global, Bool),
@@ -498,9 +502,12 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("interfaces", Global, List),
     ("invalid users", Share, List),
     ("iprint server", Global, Text),
+    ("kdc always include pac", Global, Bool),
     ("kdc default domain supported enctypes", Global, Text),
     ("kdc enable fast", Global, Bool),
     ("kdc force enable rc4 weak session keys", Global, Bool),
+    ("kdc name match implicit dollar without canonicalization", Global, Bool),
+    ("kdc require canonicalization", Global, Bool),
     ("kdc supported enctypes", Global, Text),
     ("keepalive", Global, Integer),
     ("kerberos encryption types", Global, Enum),
@@ -509,6 +516,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("kernel oplocks", Share, Bool),
     ("kernel share modes", Share, Bool),
     ("kpasswd port", Global, Integer),
+    ("krb5 acceptor report canonical client name", Global, Bool),
     ("krb5 port", Global, Integer),
     ("lanman auth", Global, Bool),
     ("large readwrite", Global, Bool),
@@ -691,6 +699,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("server smb3 encryption algorithms", Global, List),
     ("server smb3 signing algorithms", Global, List),
     ("server smb encrypt", Share, Enum),
+    ("server smb encryption over quic", Global, Bool),
     ("server string", Global, Text),
     ("server support krb5 netlogon", Global, Bool),
     ("set primary group script", Global, Text),
@@ -714,6 +723,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("smbd max async dosmode", Share, Integer),
     ("smbd max xattr size", Share, Integer),
     ("smbd profiling level", Global, Enum),
+    ("smbd profiling share", Share, Bool),
     ("smbd search ask sharemode", Share, Bool),
     ("smb passwd file", Global, Text),
     ("smb ports", Global, List),
@@ -728,6 +738,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("strict locking", Share, Enum),
     ("strict rename", Share, Bool),
     ("strict sync", Share, Bool),
+    ("strong certificate binding enforcement", Global, Enum),
     ("svcctl list", Global, List),
     ("sync always", Share, Bool),
     ("sync machine password script", Global, Text),
@@ -796,6 +807,7 @@ const PARAMETERS: &[(&str, Class, Type)] = &[
     ("winbind separator", Global, Text),
     ("winbind use default domain", Global, Bool),
     ("winbind use krb5 enterprise principals", Global, Bool),
+    ("winbind varlink service", Global, Bool),
     ("wins hook", Global, Text),
     ("wins proxy", Global, Bool),
     ("wins server", Global, List),
@@ -838,6 +850,7 @@ const SYNONYMS: &[(&str, &str, bool)] = &[
     ("public", "guest ok", false),
     ("root", "root directory", false),
     ("root dir", "root directory", false),
+    ("server smb transports", "smb ports", false),
     ("smb encrypt", "server smb encrypt", false),
     ("socket address", "nbt client socket address", false),
     ("unix extensions", "smb1 unix extensions", false),

@@ -154,10 +154,12 @@ const fn metric(
 }
 
 const EXACT: &str = "exact at the moment of the scrape";
-const BY_CLIENT: &str = "exact where a client's connection uses one share; of a connection that uses several, the part is absent here and \
-     only in the gateway's figure; absent where the Samba does not count (smbd profiling level)";
+const BY_CLIENT: &str = "exact from Samba 4.23 on; before, where a client's connection uses one share: of a connection that uses several, the part is \
+     absent here and only in the gateway's figure; absent where the Samba does not count (smbd profiling level)";
 const BY_SAMBA: &str = "exact, smbd writes its counters at most half a second late; all shares of that Samba, foreign ones too; absent where the \
      Samba does not count (smbd profiling level)";
+
+const FAILED: &str = "as operations; absent with Samba before 4.23, which does not count it";
 
 /// All metrics, by number.
 pub const METRICS: &[Metric] = {
@@ -200,7 +202,7 @@ pub const METRICS: &[Metric] = {
             Counter,
             Count,
             Profile,
-            "SMB2 requests of clients of the share, of all kinds.",
+            "SMB2 requests to the share, of all kinds; before Samba 4.23 with those by which its clients come and go.",
             BY_CLIENT,
         ),
         metric(
@@ -236,6 +238,16 @@ pub const METRICS: &[Metric] = {
         metric(14, Share, "available_bytes", Gauge, Bytes, Space, "What can still be written.", "as used_bytes"),
         metric(15, Share, "limit_bytes", Gauge, Bytes, Space, "The share's hard limit; absent without one.", "exact"),
         metric(16, Share, "ready", Gauge, State, Service, "The share is served: 1, or 0.", "as the status document"),
+        metric(
+            17,
+            Share,
+            "failed_operations",
+            Counter,
+            Count,
+            Profile,
+            "SMB2 READ, WRITE and FLUSH requests that failed; the end of a file is no failure.",
+            FAILED,
+        ),
         metric(40, Gateway, "up", Gauge, State, Service, "smbd runs: 1, or 0.", EXACT),
         metric(41, Gateway, "winbind_up", Gauge, State, Service, "winbindd runs; absent without a domain.", EXACT),
         metric(
@@ -331,6 +343,16 @@ pub const METRICS: &[Metric] = {
             Guest,
             "Limit of the container's memory.",
             "exact; absent in mode native",
+        ),
+        metric(
+            64,
+            Gateway,
+            "failed_operations",
+            Counter,
+            Count,
+            Profile,
+            "SMB2 READ, WRITE and FLUSH requests that failed; the end of a file is no failure.",
+            FAILED,
         ),
         metric(80, Node, "scrape_seconds", Gauge, Seconds, Collector, "How long the last scrape of all gateways took.", EXACT),
         metric(81, Node, "scrape_failures", Counter, Count, Collector, "Sources that did not answer.", EXACT),

@@ -4,6 +4,7 @@
 
 pub mod guests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::effect::{Cmd, Daemon, Place, Program};
 use crate::error::{Error, Kind, Result};
 use crate::facts::{ConfFile, DirectoryFacts, Effective, Facts, Owned, PassdbUser, Paths, TreeFact, UnixGroup, UnixUser};
 use crate::format::smb_conf::SmbConf;
+use crate::format::smb_params::{self, Key};
 use crate::format::{net_ads, passwd, projects, sharesec, smbpasswd, testparm, zfs};
 use crate::host::{Host, Machines, Output, Secrets, programs};
 use crate::plan::directory::{AT_BOOT, NSSWITCH, SECRETS, SECRETS_BEFORE, drop_ins, krb5_conf};
@@ -88,7 +90,12 @@ pub fn effective(cmd: &Cmd, out: &Output) -> Result<Effective> {
     }
     let mut e = Effective { findings: lines, ..Effective::default() };
     for (name, params) in testparm::parse_stdout(&out.out()) {
-        let params: BTreeMap<String, String> = params.into_iter().map(|(n, v)| (n.to_lowercase(), v)).collect();
+        // Later Sambas have other main names for a few.
+        let main = |n: String| match smb_params::key(&n) {
+            Key { name: Cow::Borrowed(known), inverted: false } => known.to_lowercase(),
+            _ => n.to_lowercase(),
+        };
+        let params: BTreeMap<String, String> = params.into_iter().map(|(n, v)| (main(n), v)).collect();
         if name.eq_ignore_ascii_case("global") {
             e.global.extend(params);
         } else {

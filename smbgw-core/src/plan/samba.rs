@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What Samba is told: security profiles, stanzas, our configuration file, and whose the other shares are. Written once for all places.
-//! It knows Samba's parameters (4.17 to 4.22); it must not know phases, nor how a file goes live.
+//! It knows Samba's parameters (4.17 to 4.24); it must not know phases, nor how a file goes live.
 
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,9 @@ pub const OBSERVED: &[(&str, &str)] = &[
     // Refused log-ins (level 2 is those alone), a line of JSON for each, in a file that Samba itself keeps small (max log size).
     ("log level", "1 auth_json_audit:2@/var/log/samba/smbgw-auth.json"),
 ];
+
+/// Has each smbd count by share, from Samba 4.23 on.
+const BY_SHARE: &str = "smbd profiling share";
 
 /// Those of them of which smb.conf itself says nothing: our file comes behind it, and would win.
 fn observed(main: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -322,7 +325,8 @@ pub fn served_path(spec: &ShareSpec) -> PathBuf {
 
 /// One stanza. Everything that a foreign `[global]` could have set as a default for shares and that would weaken or break
 /// ours is set here too.
-pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<Stanza> {
+/// `known`: what the Samba in question has as parameters.
+pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record, known: &Effective) -> Result<Stanza> {
     // Who proves the share. The probe account exists only while a proof runs (an unknown name in a list is skipped); naming it also keeps the lists from
     // being empty, which Samba would read as "everybody". The share's own group must never be named: `force group` puts it into the token
     // of every connection, and then a revocation would find everybody still allowed.
@@ -376,6 +380,9 @@ pub fn stanza(spec: &ShareSpec, entry: &ShareEntry, record: &Record) -> Result<S
     }
     s.set("printable", "no");
     s.set("server smb encrypt", encryption(spec.security));
+    if known.global.contains_key(BY_SHARE) {
+        s.set(BY_SHARE, "yes");
+    }
     Ok(s)
 }
 
@@ -399,7 +406,7 @@ pub fn own_conf(record: &Record, shares: &[Served], security: Option<Security>, 
         all.push(g);
     }
     for (spec, entry) in shares {
-        all.push(stanza(spec, entry, record)?);
+        all.push(stanza(spec, entry, record, known)?);
     }
     all.push(Stanza::new("global"));
     text.push_str(&smb_conf::print(&all)?);
@@ -429,7 +436,7 @@ pub fn settings(
     all.extend(domain.into_iter().map(|(name, value)| Setting { section: "global".into(), name: name.to_lowercase(), value }));
     all.extend(OFF.iter().map(|(n, v)| Setting { section: "global".into(), name: n.to_lowercase(), value: (*v).to_owned() }));
     for (spec, entry) in shares {
-        for (name, value) in stanza(spec, entry, record)?.params {
+        for (name, value) in stanza(spec, entry, record, known)?.params {
             all.push(Setting { section: spec.share.to_string(), name: name.to_lowercase(), value });
         }
     }

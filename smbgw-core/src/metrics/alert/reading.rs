@@ -140,6 +140,7 @@ impl<'a> Look<'a> {
             },
             Code::Sessions => get("sessions").map_or(Reading::Unknown, Reading::Value),
             Code::Latency => self.latency(Scope::Share, share),
+            Code::Errors => self.per_minute(Scope::Share, "failed_operations", share),
             Code::NotReady if self.is_down(gateway) || self.domain_fails(gateway) => Reading::Unknown,
             Code::NotReady => bad(get("ready")),
             _ => return None,
@@ -155,12 +156,11 @@ impl<'a> Look<'a> {
             value => Some(bad(value)),
         };
         Some(match code {
-            Code::Sessions | Code::Latency if shares < 2 => return None,
+            Code::Sessions | Code::Latency | Code::Errors if shares < 2 => return None,
             Code::Sessions => get("sessions").map_or(Reading::Unknown, Reading::Value),
             Code::Latency => self.latency(Scope::Gateway, gateway),
-            Code::Logins => {
-                self.rate(Scope::Gateway, "failed_logins", gateway).map_or(Reading::Unknown, |r| Reading::Value(r * 60.0))
-            }
+            Code::Errors => self.per_minute(Scope::Gateway, "failed_operations", gateway),
+            Code::Logins => self.per_minute(Scope::Gateway, "failed_logins", gateway),
             Code::Legacy => get("legacy_sessions").map_or(Reading::Unknown, Reading::Value),
             Code::GatewayDown => bad(get("up")),
             Code::WinbindDown => return of_domain("winbind_up"),
@@ -180,11 +180,13 @@ impl<'a> Look<'a> {
         Some(match code {
             Code::SourceStale => state(!self.stale(None).is_empty()),
             Code::SourceAbsent => state(!self.absent(None).is_empty()),
-            Code::StoreFailing => {
-                self.rate(Scope::Node, "store_failures", node).map_or(Reading::Unknown, |r| Reading::Value(r * 60.0))
-            }
+            Code::StoreFailing => self.per_minute(Scope::Node, "store_failures", node),
             _ => return None,
         })
+    }
+
+    fn per_minute(&self, scope: Scope, counter: &'static str, object: &str) -> Reading {
+        self.rate(scope, counter, object).map_or(Reading::Unknown, |r| Reading::Value(r * 60.0))
     }
 
     /// The worse of reading and writing. Where nobody read or wrote, nobody waited.
@@ -246,6 +248,7 @@ impl<'a> Look<'a> {
                 format!("a read takes {}, a write {}", ms("read_latency"), ms("write_latency"))
             }
             (Code::Latency, None) => "nobody reads or writes".into(),
+            (Code::Errors, Some(_)) => format!("{n} reads, writes and flushes fail in a minute"),
             (Code::Logins, Some(_)) => format!("{n} log-ins are refused in a minute"),
             (Code::Legacy, Some(_)) => format!("{n} sessions are older than SMB 3.1.1"),
             (Code::GatewayDown, Some(v)) => (if v > 0.0 { "smbd does not run" } else { "smbd runs" }).into(),

@@ -448,7 +448,8 @@ fn each_rule_reads_what_it_says() {
     w.set(Scope::Share, "sessions", "office", 4.0).set(Scope::Gateway, "sessions", "native", 6.0);
     w.rate(Scope::Gateway, "failed_logins", "native", 1.0).set(Scope::Gateway, "legacy_sessions", "native", 2.0);
     w.set(Scope::Gateway, "guest_memory_bytes", "native", 99.0).set(Scope::Gateway, "guest_memory_limit_bytes", "native", 100.0);
-    w.rate(Scope::Node, "store_failures", "pve1", 0.1);
+    w.rate(Scope::Node, "store_failures", "pve1", 0.1).rate(Scope::Share, "failed_operations", "plans", 0.3);
+    w.rate(Scope::Gateway, "failed_operations", "native", 2.0);
     let days = |d| Forecast { full_in_days: Some(d), per_day: Some(1e9), ..Forecast::default() };
     w.trends = [("office".to_owned(), days(2.0)), ("plans".to_owned(), days(10.0))].into();
     w.run(7200);
@@ -457,6 +458,8 @@ fn each_rule_reads_what_it_says() {
     assert_eq!(
         told,
         [
+            ("errors", "native", Raise, Critical),
+            ("errors", "plans", Raise, Warning),
             ("growth", "office", Raise, Critical),
             ("growth", "plans", Raise, Warning),
             ("latency", "native", Raise, Critical),

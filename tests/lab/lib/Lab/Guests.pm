@@ -35,7 +35,7 @@ our $FIRST = 100_000;
 
 my $CACHE = '/var/cache/smbgw-test';
 my $BIN = "$Lab::Box::ROOT/tests/lab/bin";
-my $suite = $ENV{SMBGW_TEMPLATE_SUITE};
+my $suite;
 
 # What is needed and not there: a sentence for skip_all, or undef.
 sub missing {
@@ -47,12 +47,13 @@ sub missing {
     return undef;
 }
 
-sub _suite {
-    $suite //= Lab::Box::slurp('/etc/os-release') =~ m/^VERSION_CODENAME=(\S+)/m ? $1 : 'bookworm';
+# This machine's own Debian, and the one that templates have.
+sub own_suite { return Lab::Box::slurp('/etc/os-release') =~ m/^VERSION_CODENAME=(\S+)/m ? $1 : 'bookworm' }
+
+sub suite {
+    $suite //= $ENV{SMBGW_TEMPLATE_SUITE} // own_suite();
     return $suite;
 }
-
-sub suite { return _suite() }
 
 # The directory of a storage that holds the templates of all boxes.
 sub cache { return $CACHE }
@@ -67,7 +68,7 @@ sub key {
 # The template archive, or undef. Its marker lies beside it.
 sub template {
     my ($suite) = @_;
-    $suite //= _suite();
+    $suite //= suite();
     my ($found) = glob("$CACHE/template/cache/smbgw-gateway-${suite}_" . key($suite) . '_*.tar.zst');
     return defined($found) && -e "$found.smbgw.json" ? $found : undef;
 }
@@ -97,7 +98,7 @@ sub ready {
             my $pid = fork() // die "cannot fork: $!\n";
             if (!$pid) {
                 open(STDOUT, '>', '/dev/null');
-                exec($^X, "$Lab::Box::ROOT/tests/lab/template", '--suite', _suite());
+                exec($^X, "$Lab::Box::ROOT/tests/lab/template", '--suite', suite());
                 POSIX::_exit(127);
             }
             waitpid($pid, 0);

@@ -42,7 +42,7 @@ my $PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 sub missing {
     my ($suite) = @_;
     my %package = (chroot => 'coreutils', 'dpkg-deb' => 'dpkg', 'dpkg-scanpackages' => 'dpkg-dev', zstd => 'zstd');
-    my $here = $suite eq Lab::Guests::suite();
+    my $here = $suite eq Lab::Guests::own_suite();
     $package{debootstrap} = 'debootstrap' if !defined(system_archive($suite)) || !$here && !-d _root_elsewhere($suite);
     $package{lintian} = 'lintian' if $here;
     for my $program (sort keys %package) {
@@ -63,7 +63,7 @@ sub ready {
 
 # --- the packages -----------------------------------------------------------------------------------------------------
 
-sub _directory { my ($suite) = @_; return "$Lab::Box::ROOT/.cache/deb" . ($suite eq Lab::Guests::suite() ? '' : "-$suite") }
+sub _directory { my ($suite) = @_; return "$Lab::Box::ROOT/.cache/deb" . ($suite eq Lab::Guests::own_suite() ? '' : "-$suite") }
 
 # The packages that are there for a suite, however old: name => path; undef if one is missing.
 sub packages {
@@ -74,12 +74,12 @@ sub packages {
 }
 
 # With the root that they were built in, where lintian is.
-sub _built { my ($suite) = @_; return defined(packages($suite)) && ($suite eq Lab::Guests::suite() || -d _root_elsewhere($suite)) }
+sub _built { my ($suite) = @_; return defined(packages($suite)) && ($suite eq Lab::Guests::own_suite() || -d _root_elsewhere($suite)) }
 
 sub _build_packages {
     my ($suite) = @_;
     my $log = "$Lab::Box::ROOT/.cache/deb-$suite.log";
-    my @build = $suite eq Lab::Guests::suite() ? ('make', '-C', $Lab::Box::ROOT, 'deb')
+    my @build = $suite eq Lab::Guests::own_suite() ? ('make', '-C', $Lab::Box::ROOT, 'deb')
         : (_own_mounts('Lab::Packages::_build_elsewhere'), $suite);
     _logged($log, 3600, @build) or die "the packages cannot be built, see $log\n";
     return if defined(packages($suite));
@@ -250,7 +250,7 @@ sub lintian {
     my $packages = packages($suite);
     my @files = map { $packages->{$_} } @NAMES;
     my @argv = ('lintian', '--allow-root', '--fail-on', 'error,warning', '--tag-display-limit', '0');
-    return Lab::Box::run([@argv, @files], timeout => 600) if $suite eq Lab::Guests::suite();
+    return Lab::Box::run([@argv, @files], timeout => 600) if $suite eq Lab::Guests::own_suite();
     return Lab::Box::run([_own_mounts('Lab::Packages::_inside_elsewhere'), $suite, _directory($suite), @argv, map { '/work/' . File::Basename::basename($_) } @files], timeout => 600);
 }
 

@@ -3,13 +3,14 @@ package Lab::RawClient;
 
 # An SMB 3.1.1 client of our own: it signs, but decides by itself what it offers and what it ignores. It exists because the usual
 # clients obey the server's wish for encryption, so that they cannot show that the server insists, and because a process of them
-# has one session. It knows the packets of negotiate, session setup (NTLMv2), tree connect, create, write and lock, and nothing else; what
+# has one session. It knows the packets of negotiate, session setup (NTLMv2), tree connect, create, read, write and lock, and nothing else; what
 # the server signs is not verified. Formats: [MS-SMB2], [MS-NLMP].
 #
 # try_plain() offers no cipher at all: against a server that only *wants* encryption it gets in and writes in clear; one that
 # *requires* encryption refuses it at session setup. With cipher => 1 it offers AES-128-GCM and then speaks in clear all the same.
 #
-# hold() keeps many sessions open, each on a connection of its own, as so many machines would have.
+# hold() keeps many sessions open, each on a connection of its own, as so many machines would have. arrive() is one connection, on which
+# several shares can be used, as machines of today do.
 
 use strict;
 use warnings;
@@ -36,6 +37,40 @@ sub try_plain {
         _step($self, $r, 'write', 9, pack('v v V x8 a16 V V v v V', 49, 112, length($data), $file, 0, 0, 0, 0, 0) . $data);
     }
     return $r;
+}
+
+# Connects and logs in, and connects to the share; dies with what kept it from it. Options as try_plain().
+sub arrive {
+    my (%o) = @_;
+    my ($self, $r) = _arrive(%o);
+    die join(', ', map { "$_ $r->{$_}" } grep { defined($r->{$_}) } qw(negotiate session tree)) . "\n" if !$self;
+    $self->{trees} = { $o{share} => $self->{tree} };
+    return bless($self, __PACKAGE__);
+}
+
+# What follows is done in this share, to which it connects if it has not yet.
+sub in {
+    my ($self, $share) = @_;
+    my %r;
+    $self->{trees}->{$share} //= _tree($self, \%r, $share) // die "$share: $r{tree}\n";
+    $self->{tree} = $self->{trees}->{$share};
+    return $self;
+}
+
+# Opens a file, makes it if need be; its id.
+sub open_file { my ($self, $name) = @_; my %r; return _create($self, \%r, $name) // die "$name: $r{create}\n" }
+
+# Writes and reads; how it went.
+sub write_file {
+    my ($self, $file, $data) = @_;
+    _step($self, \my %r, 'write', 9, pack('v v V x8 a16 V V v v V', 49, 112, length($data), $file, 0, 0, 0, 0, 0) . $data);
+    return $r{write};
+}
+
+sub read_file {
+    my ($self, $file, $length) = @_;
+    _step($self, \my %r, 'read', 8, pack('v C C V Q< a16 V V V v v x', 49, 80, 0, $length, 0, $file, 0, 0, 0, 0, 0));
+    return $r{read};
 }
 
 # Holds sessions, each on a connection of its own, with one tree connect and open files, until end() of what it returns; ready() says when all
@@ -134,10 +169,16 @@ sub _arrive {
     $r{flags} = unpack('x66 v', $got);
     $self->{key} = _cmac_key(substr(Digest::SHA::hmac_sha256(pack('N', 1) . "SMBSigningKey\0\0" . $hash . pack('N', 128), $key), 0, 16));
 
-    my $path = Encode::encode('UTF-16LE', '\\\\127.0.0.1\\' . $o{share});
-    $got = _step($self, \%r, 'tree', 3, pack('v v v v', 9, 0, 72, length($path)) . $path) // return (undef, \%r);
-    $self->{tree} = unpack('x36 V', $got);
+    $self->{tree} = _tree($self, \%r, $o{share}) // return (undef, \%r);
     return ($self, \%r);
+}
+
+# Connects to a share; the number of the tree.
+sub _tree {
+    my ($self, $r, $share) = @_;
+    my $path = Encode::encode('UTF-16LE', '\\\\127.0.0.1\\' . $share);
+    my $got = _step($self, $r, 'tree', 3, pack('v v v v', 9, 0, 72, length($path)) . $path) // return;
+    return unpack('x36 V', $got);
 }
 
 # One request; its answer if the server did it. How it went is noted under this name.
