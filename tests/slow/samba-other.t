@@ -27,7 +27,7 @@ END { Lab::Guests::stop_all() if defined($ENV{SMBGW_LAB_BOX}) }
 
 my $PASSWORD = 'another Samba 1';
 my $ADDRESS = '192.0.2.40';
-my @NET = ('smbgw-gateway' => 'files', 'smbgw-net' => "ip=$ADDRESS/24,gw=$Lab::Guests::HOST,ip6=none");
+my @NET = ('smbgw-mode' => 'lxc', 'smbgw-gateway' => 'files', 'smbgw-net' => "ip=$ADDRESS/24,gw=$Lab::Guests::HOST,ip6=none");
 my @COUNTED = qw(written_bytes read_bytes write_operations read_operations);
 mkdir("/srv/$_") for qw(office lab);
 
@@ -63,7 +63,7 @@ subtest 'it is as the product wants it' => sub {
 };
 
 # A machine has one connection for all shares.
-my $client = Lab::RawClient::arrive(host => $ADDRESS, user => 'anna', password => $PASSWORD, share => 'office', cipher => 1);
+my $client = Lab::RawClient::arrive(host => $ADDRESS, user => 'anna', password => $PASSWORD, share => 'office');
 
 sub traffic {
     my ($share, $writes, $size, $reads) = @_;
@@ -111,10 +111,12 @@ subtest 'what fails' => sub {
         is_deeply([$failed, value('files', 'failed_operations')], [undef, undef], 'is not counted by this Samba, and so absent');
         return;
     }
-    my $file = $client->in('office')->open_file('office.dat');
-    is($client->read_file($file, 4), 'OK', 'a read');
-    isnt($client->read_file("\xee" x 16, 4), 'OK', 'a read of a file that is not open') for 1 .. 3;
-    isnt($client->write_file("\xee" x 16, 'x'), 'OK', 'a write');
+    my ($one, $other) = map { $client->in('office')->open_file('office.dat') } 1 .. 2;
+    is($client->write_file($one, 'x' x 10), 'OK', 'somebody writes');
+    isnt($client->in('lab')->read_file($client->open_file('empty.dat'), 4), 'OK', 'a read behind the end of a file is no failure');
+    $client->in('office')->lock_file($one, 0, 10);
+    isnt($client->read_file($other, 4), 'OK', 'a read of what another one has locked is') for 1 .. 3;
+    isnt($client->write_file($other, 'y'), 'OK', '... and so is a write');
     look();
     is(value('office', 'failed_operations') - $failed, 4, 'four are counted');
     is(value('lab', 'failed_operations'), 0, '... for the share that it was, and no other');

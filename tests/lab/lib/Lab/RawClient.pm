@@ -60,6 +60,9 @@ sub in {
 # Opens a file, makes it if need be; its id.
 sub open_file { my ($self, $name) = @_; my %r; return _create($self, \%r, $name) // die "$name: $r{create}\n" }
 
+# Locks a range for one who has the file open, against all others.
+sub lock_file { my ($self, $file, $start, $length) = @_; my %r; return _lock($self, \%r, $file, $start, $length) || die "lock: $r{lock}\n" }
+
 # Writes and reads; how it went.
 sub write_file {
     my ($self, $file, $data) = @_;
