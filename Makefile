@@ -168,11 +168,13 @@ test-pve: stage
 # Real Samba in private namespaces, real file systems; needs root. Each file has a machine of its own, so several run at once.
 
 test-lab: stage quota-suite
-	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove -j $(JOBS) tests/lab
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove --timer -j $(JOBS) tests/lab
 
-# Real parts that take long to bring up (a ZFS module and a Ceph cluster are built and cached first), and many clients.
+# Real parts that take long to bring up (a ZFS module and a Ceph cluster are built and cached first), many clients, every error of a domain,
+# kills. What needs the whole machine goes one after the other; the rest goes beside it.
+HEAVY := tests/slow/{metrics-many,packages,packages-other,quota-ceph,quota-smb,quota-zfs}.t
 test-slow: stage quota-suite
-	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove tests/slow
+	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove --timer -j $(JOBS) --rules='seq=$(HEAVY)' --rules='par=tests/slow/*.t' tests/slow
 
 test: deps
 	$(MAKE) --no-print-directory lint

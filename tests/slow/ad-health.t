@@ -7,7 +7,7 @@ use strict;
 use warnings;
 
 use File::Basename ();
-use lib File::Basename::dirname(__FILE__) . '/lib';
+use lib File::Basename::dirname(__FILE__) . '/../lab/lib';
 
 use JSON::PP ();
 use Test::More;
