@@ -139,7 +139,7 @@ symbols:
 # --- tests ---------------------------------------------------------------------------------------------------------------
 #
 # `make test` installs what it needs, then runs every tier that exists but for what is slow. `make test-all` adds that: every kill point and
-# every place of the loops on the simulated machine, and ZFS, Ceph and 2,000 sessions (`make test-slow`). Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
+# every place of the loops on the simulated machine, and what takes long of real parts (`make test-slow`). Tests that need root or a real part say so and are skipped where they cannot run; with CI=true that is a failure.
 
 deps:
 	.ci/deps test
@@ -171,10 +171,18 @@ test-lab: stage quota-suite
 	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove --timer -j $(JOBS) tests/lab
 
 # Real parts that take long to bring up (a ZFS module and a Ceph cluster are built and cached first), many clients, every error of a domain,
-# kills. What needs the whole machine goes one after the other; the rest goes beside it.
-HEAVY := tests/slow/{metrics-many,packages,packages-other,quota-ceph,quota-smb,quota-zfs}.t
+# kills. What needs much of the machine goes one after the other, and the rest goes beside it.
+HEAVY := $(addprefix tests/slow/,$(addsuffix .t,metrics-many packages packages-other quota-ceph quota-smb quota-zfs))
+SLOW = SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) env -u MAKEFLAGS -u MFLAGS prove --timer
+
 test-slow: stage quota-suite
-	SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) prove --timer -j $(JOBS) --rules='seq=$(HEAVY)' --rules='par=tests/slow/*.t' tests/slow
+	$(MAKE) --no-print-directory -k -j 2 test-slow-heavy test-slow-light
+
+test-slow-heavy:
+	$(SLOW) $(HEAVY)
+
+test-slow-light:
+	$(SLOW) $(filter-out $(HEAVY),$(wildcard tests/slow/*.t))
 
 test: deps
 	$(MAKE) --no-print-directory lint
