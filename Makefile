@@ -39,7 +39,7 @@ HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 GUEST_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest/$(HOST_TRIPLE)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .PHONY: build lib guest quota-suite xs header install install-lib install-guest install-xs install-pve stage stage-lib deps lint test test-all test-rust test-c test-perl \
-	test-pve test-lab test-slow run bench deb symbols
+	test-pve test-lab test-slow test-slow-heavy test-slow-light run bench deb symbols
 
 build: lib guest xs
 
