@@ -51,6 +51,23 @@ sub points {
     return @p;
 }
 
+# So many different points of n, one in each part of equal length, the same for the same seed; all of them with SMBGW_ALL=1. `more` as above.
+sub spread {
+    my ($n, $count, $more) = @_;
+    return (1 .. $n) if $ENV{SMBGW_ALL} || $n <= $count;
+    my $x = $SEED + ($more // 0);
+    my @p;
+    for my $part (0 .. $count - 1) {
+        my ($from, $to) = map { int($n * $_ / $count) } $part, $part + 1;
+        $x = ($x * 1103515245 + 12345) & 0x7fffffff;
+        push @p, $from + 1 + ($x >> 8) % ($to - $from);
+    }
+    return @p;
+}
+
+# What else a test chooses by it.
+sub seed { return $SEED }
+
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
 my $LIBRARY = '/run/lab/end-task.so';
@@ -79,8 +96,8 @@ sub _with_points {
 # A call that starts a task and waits for it: what it gives, and `points`, how many journal writes and starts of commands the task has.
 sub task { my ($call) = @_; return _with_points($call) }
 
-# The same; at the n-th point the task's process group gets a signal. Beside what the call gives: whether it was `sent`, and in `took` the seconds
-# from then to the end of the call.
-sub task_ended_at { my ($n, $signal, $call) = @_; return _with_points($call, END_TASK_AT => $n, END_TASK_SIGNAL => $signal) }
+# The same; at the n-th point the task's process group gets a signal, or so many milliseconds later, which the command that was started then has
+# had for its work. Beside what the call gives: whether it was `sent`, and in `took` the seconds from then to the end of the call.
+sub task_ended_at { my ($n, $signal, $call, $later) = @_; return _with_points($call, END_TASK_AT => $n, END_TASK_SIGNAL => $signal, END_TASK_LATER => $later) }
 
 1;
