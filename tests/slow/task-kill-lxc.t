@@ -6,7 +6,8 @@
 # that is as its section says. Somebody else's container is as it was.
 #
 # Points are synced journal writes and starts of commands, with the signals in turn. Six seeded ones by default (three of create, one of update,
-# two of delete), all of them with SMBGW_ALL=1; SMBGW_SEED chooses others, and an odd one gives each point the other signal.
+# two of delete) and half-way through the longest command of each plan; all points with SMBGW_ALL=1, and half-way through all commands that take
+# their time. SMBGW_SEED chooses others, and an odd one gives each point the other signal.
 
 use strict;
 use warnings;
@@ -88,20 +89,20 @@ mkdir('/srv/office');
 Lab::Box::spew($_, $PRECIOUS{$_}) for keys %PRECIOUS;
 my ($empty, $tree, $places) = (Lab::Product::footprint(), Lab::Box::snapshot('/srv'), places());
 
-my %points;
+my (%points, %commands);
 my $r = Lab::Kill::task($plan{create});
 Lab::Task::is_ok('create', $r) or BAIL_OUT('no share to test with');
-$points{create} = $r->{points};
+($points{create}, $commands{create}) = @$r{qw(points commands)};
 Lab::Task::is_ok('a second user', $ben->());
 Lab::Task::is_ok('who may write', $open_to_both->());
 is(logs_in($_), 1, "$_ can work") for qw(anna ben);
 $r = Lab::Kill::task($plan{update});
 Lab::Task::is_ok('update', $r);
-$points{update} = $r->{points};
+($points{update}, $commands{update}) = @$r{qw(points commands)};
 is(client('ben', 'ls'), 'NT_STATUS_ACCESS_DENIED', 'an update takes access away');
 $r = Lab::Kill::task($plan{delete});
 Lab::Task::is_ok('delete', $r);
-$points{delete} = $r->{points};
+($points{delete}, $commands{delete}) = @$r{qw(points commands)};
 cmp_ok($points{$_}, '>', 20, "$_ has $points{$_} points") for sort keys %points;
 
 # --- what must be so afterwards ----------------------------------------------------------------------------------------------
@@ -158,9 +159,14 @@ is_nothing();
 # Who goes on: an administrator with what is open, if anything is, and the worker in any case.
 sub goes_on {
     my ($ended, $by) = @_;
-    if ($by eq 'resume' && defined($ended->{opid})) {
-        my $r = Lab::Product::call(['resume', $ended->{opid}], password => $PASSWORD{anna}, timeout => 180);
-        is($r->{rc}, 0, 'it can be resumed') or diag(Lab::Product::words_of($r));
+    my $opid = $ended->{opid};
+    if ($by eq 'resume' && defined($opid)) {
+        # A signal that ends a command of the task first makes its step fail: then all is taken back, and that is what is gone on with.
+        my $goes_back = Lab::Task::journal($opid) =~ m/"event":"(?:failed|undo-begun)"/;
+        my $r = Lab::Product::call(['resume', $opid], password => $PASSWORD{anna}, timeout => 180);
+        my $undone = scalar(@{ ($r->{error}->{detail} // {})->{undone} // [] });
+        ok($goes_back ? $undone : defined($r->{rc}) && $r->{rc} == 0, $goes_back ? "it is taken back, and says so ($undone steps)" : 'it can be resumed') or diag(Lab::Product::words_of($r));
+        is_deeply([Lab::Task::open_operations()], [], 'nothing is open any more');
     }
     return Lab::Task::worker_ok();
 }
@@ -169,12 +175,14 @@ my $turn = Lab::Kill::seed();
 
 sub each_point {
     my ($plan, $count, $code) = @_;
-    for my $n (Lab::Kill::spread($points{$plan}, $count)) {
+    for my $at ((map { [$_, 0] } Lab::Kill::spread($points{$plan}, $count)), Lab::Kill::halfway(@{ $commands{$plan} })) {
+        my ($n, $later) = @$at;
         my $name = (qw(TERM KILL))[$turn % 2];
         my $by = (qw(worker resume resume worker))[$turn % 4];
         $turn++;
-        subtest "$plan, SIG$name at point $n of $points{$plan}, then $by" => sub {
-            my $ended = Lab::Task::ended('office', $plan{$plan}, $name, $n, $points{$plan});
+        my $when = "point $n of $points{$plan}" . ($later ? " and $later ms" : '');
+        subtest "$plan, SIG$name at $when, then $by" => sub {
+            my $ended = Lab::Task::ended('office', $plan{$plan}, $name, $n, $points{$plan}, $later);
             goes_on($ended, $by) if $ended;
             $code->($ended);
         };
@@ -189,6 +197,8 @@ each_point(create => 3, sub {
         Lab::Product::age_uncommitted(200);
         Lab::Task::worker_ok();
     }
+    # what was taken back although it is wanted is made anew by the next worker, 20 seconds later
+    Lab::Task::worker_ok() if $ended && Lab::Task::has_section('office') && !ours();
     if (!Lab::Task::has_section('office')) {
         is_nothing();
         Lab::Task::is_ok('the share can be made', $plan{create}->());
