@@ -7,6 +7,7 @@
 //   END_TASK_LOG     file with a line for each point: pid, then "write", "start", or "signal" with the time
 //   END_TASK_AT      the point, from 1; without it no signal is sent
 //   END_TASK_SIGNAL  its number
+//   END_TASK_LATER   the process waits so many milliseconds first, while the commands that it has started go on
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -43,7 +44,7 @@ static void say(const char *what)
 
 static void at(const char *what)
 {
-    const char *when = getenv("END_TASK_AT"), *signal = getenv("END_TASK_SIGNAL");
+    const char *when = getenv("END_TASK_AT"), *signal = getenv("END_TASK_SIGNAL"), *later = getenv("END_TASK_LATER");
     int before = errno;
     if (getpid() == program)
         return;
@@ -53,6 +54,9 @@ static void at(const char *what)
     }
     say(what);
     if (++point == (when ? atol(when) : 0)) {
+        long ms = later ? atol(later) : 0;
+        struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+        while (ms && nanosleep(&pause, &pause) < 0 && errno == EINTR) { }
         say("signal");
         kill(-getpgrp(), signal ? atoi(signal) : SIGKILL);
     }

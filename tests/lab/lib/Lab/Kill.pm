@@ -15,6 +15,8 @@ use Lab::Box;
 
 my $TRACE = '/tmp/trace';
 my $SEED = $ENV{SMBGW_SEED} // 20;
+# Milliseconds from which a command has a middle.
+my $LONG = 200;
 
 # Skips the file where there is no strace.
 sub ready {
@@ -51,6 +53,30 @@ sub points {
     return @p;
 }
 
+# So many different points of n, one in each part of equal length, the same for the same seed; all of them with SMBGW_ALL=1. `more` as above.
+sub spread {
+    my ($n, $count, $more) = @_;
+    return (1 .. $n) if $ENV{SMBGW_ALL} || $n <= $count;
+    my $x = $SEED + ($more // 0);
+    my @p;
+    for my $part (0 .. $count - 1) {
+        my ($from, $to) = map { int($n * $_ / $count) } $part, $part + 1;
+        $x = ($x * 1103515245 + 12345) & 0x7fffffff;
+        push @p, $from + 1 + ($x >> 8) % ($to - $from);
+    }
+    return @p;
+}
+
+# Half-way through the longest of these commands, as task() gives them: a point, and how many milliseconds later; through all that are long with
+# SMBGW_ALL=1.
+sub halfway {
+    my (@commands) = sort { $b->[1] <=> $a->[1] } @_;
+    return map { [$_->[0], int($_->[1] / 2)] } $ENV{SMBGW_ALL} ? grep { $_->[1] >= $LONG } @commands : $commands[0];
+}
+
+# What else a test chooses by it.
+sub seed { return $SEED }
+
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
 my $LIBRARY = '/run/lab/end-task.so';
@@ -73,14 +99,17 @@ sub _with_points {
     # the first to do something is the task
     @lines = grep { $_->[0] == $lines[0]->[0] } @lines;
     my ($sent) = map { $_->[2] } grep { $_->[1] eq 'signal' } @lines;
-    return { %$r, points => scalar(grep { $_->[1] ne 'signal' } @lines), sent => defined($sent) ? 1 : 0, took => defined($sent) ? $end - $sent : undef };
+    @lines = grep { $_->[1] ne 'signal' } @lines;
+    my @commands = map { [$_, int(($lines[$_]->[2] - $lines[$_ - 1]->[2]) * 1000)] } grep { $lines[$_ - 1]->[1] eq 'start' } 1 .. $#lines;
+    return { %$r, points => scalar(@lines), commands => \@commands, sent => defined($sent) ? 1 : 0, took => defined($sent) ? $end - $sent : undef };
 }
 
-# A call that starts a task and waits for it: what it gives, and `points`, how many journal writes and starts of commands the task has.
+# A call that starts a task and waits for it: what it gives, and `points`, how many journal writes and starts of commands the task has; in
+# `commands` the points that are starts, each with the milliseconds up to the next point.
 sub task { my ($call) = @_; return _with_points($call) }
 
-# The same; at the n-th point the task's process group gets a signal. Beside what the call gives: whether it was `sent`, and in `took` the seconds
-# from then to the end of the call.
-sub task_ended_at { my ($n, $signal, $call) = @_; return _with_points($call, END_TASK_AT => $n, END_TASK_SIGNAL => $signal) }
+# The same; at the n-th point the task's process group gets a signal, or so many milliseconds later, which the command that was started then has
+# had for its work. Beside what the call gives: whether it was `sent`, and in `took` the seconds from then to the end of the call.
+sub task_ended_at { my ($n, $signal, $call, $later) = @_; return _with_points($call, END_TASK_AT => $n, END_TASK_SIGNAL => $signal, END_TASK_LATER => $later) }
 
 1;
