@@ -61,7 +61,7 @@ my ($foreign, $foreign_init) = (Lab::Guests::config($FOREIGN), Lab::Guests::init
 sub sound {
     my ($what) = @_;
     is_deeply([glob("$Lab::Product::STATE/ops/*.open")], [], "$what: no operation is open");
-    is_deeply([glob("$Lab::Product::RUN/{check,probe,import}/*")], [], "$what: nothing of a check or a proof is left");
+    is_deeply([glob("$Lab::Product::RUN/{check,probe,import,pending}/*")], [], "$what: nothing of a check or a proof is left, and no password");
     is(Lab::Guests::config($FOREIGN), $foreign, "$what: the foreign container is configured as before");
     is(Lab::Guests::init_pid($FOREIGN), $foreign_init, "$what: and never stopped");
     return;

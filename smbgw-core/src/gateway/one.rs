@@ -370,7 +370,11 @@ impl One {
                 let stuck = v["outcome"] == "stuck";
                 self.forget_former();
                 self.settle_change(Some(&e));
-                self.settle_build(Some(&e));
+                // One that was resumed and is taken back now is begun anew at once, so no failure is noted.
+                if self.own || self.giving_way {
+                    self.settle_build(Some(&e));
+                }
+                self.building = None;
                 self.refresh();
                 if (stuck || self.own || !self.repairs) && self.is_only_task() {
                     self.finish();
@@ -671,6 +675,9 @@ impl One {
                 self.target = json!(state.target);
                 self.taking_back = unwind || state.unwinding;
                 self.own = false;
+                // As for one that is begun here: what waited for it goes once it is built.
+                let goes_on = state.op == "share.create" && !self.taking_back;
+                self.building = goes_on.then(|| state.target.clone());
                 let how = Resume { opid, actor: self.actor.clone(), unwind, settle };
                 let (node, secrets) = (&self.context.node, self.hand_over());
                 self.current = Some(OpRun::resume(Rc::clone(&self.machines), node, &self.paths, &how, planner, secrets)?);
