@@ -22,7 +22,8 @@ const DAY_MS: i64 = 86_400_000;
 /// Where there is a cluster.
 const PMXCFS: &str = "/etc/pve";
 /// What helps where a document cannot be used.
-const RESET: &str = "correct the file, set all three lengths (pve-smbgateway retention set), or go back with pve-smbgateway retention reset";
+const RESET: &str =
+    "correct the file, set all three lengths (pve-smbgateway retention set), or go back with pve-smbgateway retention reset";
 
 /// Whose word counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +96,17 @@ impl Context {
                 }
                 let (least, all) = (forecast::LEAST_DAYS as i64 * DAY_MS, forecast::MOST_DAYS as i64 * DAY_MS);
                 if r.hour_ms < least {
-                    warnings.push(format!("hours are kept for {}: how shares grow is not known below {}", words(r.hour_ms), words(least)));
+                    warnings.push(format!(
+                        "hours are kept for {}: how shares grow is not known below {}",
+                        words(r.hour_ms),
+                        words(least)
+                    ));
                 } else if r.hour_ms < all {
-                    warnings.push(format!("hours are kept for {}: how shares grow is best known from {}", words(r.hour_ms), words(all)));
+                    warnings.push(format!(
+                        "hours are kept for {}: how shares grow is best known from {}",
+                        words(r.hour_ms),
+                        words(all)
+                    ));
                 }
             }
             Err(e) => warnings.push(format!("no figures are removed: {}", chain_with_remedy(&e))),
@@ -149,7 +158,8 @@ impl Context {
             }
         };
         let wanted = base.with(&said).map_err(|problems| {
-            Error::invalid("retention", problems).remedy("raw ≤ minutes ≤ hours, each from 1h to 10y; docs/METRICS-STORE.md says what each costs")
+            Error::invalid("retention", problems)
+                .remedy("raw ≤ minutes ≤ hours, each from 1h to 10y; docs/METRICS-STORE.md says what each costs")
         })?;
         self.write_retention(whose, &wanted)?;
         let actor = text(params, "actor")?.unwrap_or_else(|| "root".into());
@@ -183,7 +193,10 @@ impl Context {
             for (i, name) in NAMES.into_iter().enumerate() {
                 let (old, new) = (old.lengths()[i], new.lengths()[i]);
                 if new < old {
-                    warnings.push(format!("{name}: what is older than {} goes with the next looks, and does not come back", words(new)));
+                    warnings.push(format!(
+                        "{name}: what is older than {} goes with the next looks, and does not come back",
+                        words(new)
+                    ));
                 }
             }
             if whose == From::AllNodes && from == From::Node {

@@ -373,7 +373,8 @@ pub(super) fn root_alone(dir: &Path, uid: u32, mode: u32) -> Result<()> {
         return Ok(());
     }
     let why = format!("{} can be changed by others than root (owner {uid}, mode {:04o})", dir.display(), mode & 0o7777);
-    Err(crate::error::Error::new(crate::error::Kind::Unsafe, why).remedy(format!("chown root: {0}; chmod go-w {0}", dir.display())))
+    Err(crate::error::Error::new(crate::error::Kind::Unsafe, why)
+        .remedy(format!("chown root: {0}; chmod go-w {0}", dir.display())))
 }
 
 impl dyn Host + '_ {
