@@ -482,6 +482,36 @@ fn a_changed_retention_takes_effect_at_once_and_brings_nothing_back() {
     p.open().check().expect("whole");
 }
 
+/// A clock that goes back into a time when the machine was off: what comes there is rolled up as well, though what comes later was before.
+#[test]
+fn what_comes_late_is_rolled_up_before_it_goes() {
+    let mut p = Place::new();
+    let k = key("sessions", "office");
+    let live = |p: &Place, from: i64, days: i64| {
+        for i in 0..days * 144 {
+            let at = from + i * 10 * MINUTE;
+            let mut store = p.open();
+            store.ingest(&scrape(at, &[(&k, 1.0)])).expect("taken");
+            store.keep_up(at, ALL).expect("kept up");
+        }
+        from + days * DAY
+    };
+    live(&p, T0, 1);
+    live(&p, T0 + 20 * DAY, 10);
+    live(&p, T0 + 9 * DAY, 1);
+    p.settings.retention = Retention { raw_ms: HOUR, minute_ms: HOUR, ..Retention::default() };
+    let now = live(&p, T0 + 30 * DAY, 1);
+    let answer = p.reader().query(&k, T0, now, Detail::Length(HOUR), now).expect("answer");
+    assert_eq!(answer.buckets.iter().map(|b| b.count).sum::<u32>(), 13 * 144);
+    let tiers: Vec<i64> = {
+        let db = p.plain();
+        let (from, to) = (T0 + 9 * DAY, T0 + 10 * DAY);
+        let mut s = db.prepare("SELECT DISTINCT tier FROM chunks WHERE start >= ?1 - 604800000 AND start < ?2").expect("a view");
+        s.query_map([from, to], |r| r.get(0)).expect("rows").collect::<Result<_, _>>().expect("numbers")
+    };
+    assert_eq!(tiers, [2], "only hours are left");
+}
+
 /// Years of values are many blocks: upkeep that has nothing to do may not go through them.
 #[test]
 fn upkeep_of_a_long_retention_is_as_quick_as_of_a_short_one() {
