@@ -318,7 +318,7 @@ subtest 'the file for node_exporter' => sub {
     my @seen = stat($file);
     is(sprintf('%o %d', $seen[2] & 07777, $seen[4]), '644 0', 'it is there, and everybody can read it');
     my $text = Lab::Box::slurp($file);
-    like($text, qr/^smbgw_share_used_bytes\{[^}]*share="office"[^}]*\} \d/m, 'with figures of shares');
+    like($text, qr/^smbgw_share_ready\{[^}]*share="office"[^}]*\} [01]$/m, 'with figures of shares');
     like($text, qr/^# TYPE smbgw_gateway_failed_logins_total counter$/m, 'and their types, as the text format 0.0.4 has them');
     unlike($text, qr/^# EOF|^# UNIT/m, 'without what only OpenMetrics has');
     like($text, qr/\n\z/, 'to the end of a line');
