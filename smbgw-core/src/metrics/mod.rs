@@ -159,7 +159,8 @@ const BY_CLIENT: &str = "exact where a client's connection uses one share; of a 
 const BY_SAMBA: &str = "exact, smbd writes its counters at most half a second late; all shares of that Samba, foreign ones too; absent where the \
      Samba does not count (smbd profiling level)";
 
-/// All metrics, by number.
+/// All metrics, by number: 1–39 of shares, 40–79 of gateways, 80–99 of nodes. 65–79 are kept for CTDB: state of the node, addresses that it
+/// holds, recoveries and the like.
 pub const METRICS: &[Metric] = {
     use Kind::{Counter, Gauge};
     use Scope::{Gateway, Node, Share};

@@ -177,7 +177,7 @@ impl Store {
         read::size(self)
     }
 
-    /// Looks for damage in the whole file, which takes about a second for each gigabyte. Upkeep does it once a week. Errors: `Corrupt`.
+    /// Looks for damage in the whole file, which takes about a second for each gigabyte. Upkeep does it once a week, of up to 2 GiB. Errors: `Corrupt`.
     pub fn check(&self) -> Result<()> {
         file::check(self)
     }
