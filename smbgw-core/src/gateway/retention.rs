@@ -159,7 +159,7 @@ impl Context {
         };
         let wanted = base.with(&said).map_err(|problems| {
             Error::invalid("retention", problems)
-                .remedy("raw ≤ minutes ≤ hours, each from 1h to 10y; docs/METRICS-STORE.md says what each costs")
+                .remedy("minutes at least as long as raw, hours as minutes, each from 1h to 10y; docs/METRICS-STORE.md says what each costs")
         })?;
         self.write_retention(whose, &wanted)?;
         let actor = text(params, "actor")?.unwrap_or_else(|| "root".into());
