@@ -16,7 +16,7 @@ use Time::HiRes ();
 
 use PVE::SMBGateway::CLI::Apply qw(cmd_show cmd_apply each_of);
 use PVE::SMBGateway::CLI::Domain qw(cmd_ad cmd_ad_check cmd_ad_test cmd_ad_act cmd_ad_accounts cmd_ad_whoami);
-use PVE::SMBGateway::CLI::Monitor qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence cmd_rules);
+use PVE::SMBGateway::CLI::Monitor qw(cmd_metrics cmd_openmetrics cmd_report cmd_retention cmd_alerts cmd_silence cmd_unsilence cmd_rules);
 use PVE::SMBGateway::CLI::Output qw(print_warnings table tree size_text);
 use PVE::SMBGateway::CLI::Shares qw(cmd_create cmd_set cmd_delete cmd_plan cmd_quota_user no_share);
 use PVE::SMBGateway::CLI::Work qw(watcher run_op with_signals password usage_error);
@@ -58,6 +58,9 @@ my %COMMANDS = (
     metrics => [\&cmd_metrics, '[ID]', ['gateway=s', 'metric=s', 'from=s', 'to=s', 'points=i', 'follow', 'form=s'], 'figures of a share, a gateway or the node: now, or one of them over time'],
     report => [\&cmd_report, '', ['from=s', 'to=s', 'form=s'], 'the report of this node: use, growth, traffic, alerts'],
     openmetrics => [\&cmd_openmetrics, '', ['form=s'], 'all figures as they are now, as Prometheus reads them'],
+    'retention show' => [\&cmd_retention, '', [], 'for how long figures are kept on this node, and who said so'],
+    'retention set' => [\&cmd_retention, '', ['raw=s', 'minutes=s', 'hours=s', 'all-nodes'], 'keep figures for other lengths of time; what is older goes'],
+    'retention reset' => [\&cmd_retention, '', ['all-nodes'], 'keep figures as is said for all nodes, or by default'],
     'alert list' => [\&cmd_alerts, '', [], 'alerts, silences, and how alerts are told'],
     'alert silence' => [\&cmd_silence, 'UNTIL', ['code=s', 'object=s', 'comment=s'], 'keep alerts to oneself until a time: 2h, 7d, or a date'],
     'alert rules' => [\&cmd_rules, 'FILE', [], "judge by other rules: a JSON document, '-' is standard input"],
@@ -97,7 +100,7 @@ my %COMMANDS = (
 
 my @ORDER = ('plan', 'create', 'set', 'delete', 'status', 'list', 'show', 'apply', 'check', 'limits', 'render', 'quota report', 'quota user', 'user create', 'user password', 'user disable', 'user enable',
     'user remove', 'user list', 'group create', 'group remove', 'group add-member', 'group remove-member', 'group list',
-    'session list', 'session close', 'file list', 'metrics', 'openmetrics', 'report', 'alert list', 'alert silence', 'alert unsilence', 'alert rules', 'doctor',
+    'session list', 'session close', 'file list', 'metrics', 'openmetrics', 'report', 'retention show', 'retention set', 'retention reset', 'alert list', 'alert silence', 'alert unsilence', 'alert rules', 'doctor',
     'gateway list', 'gateway start', 'gateway stop', 'gateway restart', 'gateway upgrade', 'gateway adopt', 'ad join', 'ad leave', 'ad check', 'ad dns',
     'ad kerberos', 'ad time', 'ad report', 'ad test-user', 'ad repair', 'ad fallback', 'ad users', 'ad groups', 'ad whoami', 'template list',
     'template build', 'template prune', 'shift', 'audit', 'resume', 'repair', 'reconcile', 'schema', 'names', 'version');
@@ -141,6 +144,10 @@ my %OPTION_HELP = (
     points => 'at most so many points; default: 300',
     follow => 'go on with each new look, until it is interrupted',
     form => 'of metrics with --metric: csv or json; of openmetrics: openmetrics or node-exporter; of report: text, json or html',
+    raw => 'how long each value is kept: 12h, 7d; default: 7d',
+    minutes => 'how long what became of each minute is kept: 30d, 6w; default: 30d',
+    hours => 'how long what became of each hour is kept: 90d, 2y; default: 2y',
+    'all-nodes' => 'for all nodes of the cluster that have nothing of their own',
     code => 'only this code, or a pattern with * and ?',
     object => 'only this object, or a pattern; share:, gateway: or node: before it means one kind',
     comment => 'why',

@@ -906,6 +906,39 @@ our @OPERATIONS = (
         returns => { additionalProperties => '0', description => 'A text for others.', properties => { 'content-type' => { description => 'What it is, for HTTP.', type => 'string' }, text => { description => 'All of it.', type => 'string' } }, type => 'object' },
     },
     {
+        name => 'retention',
+        effect => 'query',
+        required => [],
+        optional => [],
+        secrets => [],
+        privilege => 'Datastore.Audit',
+        api => ['GET', 'metrics/retention', 'node', 'Sys.Audit'],
+        description => 'For how long figures are kept on this node, and who said so.',
+        returns => { additionalProperties => '0', description => 'For how long figures are kept.', properties => { bytes => { description => 'Size of the store.', optional => '1', type => 'integer' }, file => { description => 'Where it is said.', optional => '1', type => 'string' }, from => { description => 'Who said so.', enum => ['default', 'all-nodes', 'node'], optional => '1', type => 'string' }, hours => { description => 'How long what became of each hour is kept.', optional => '1', type => 'string' }, minutes => { description => 'How long what became of each minute is kept.', optional => '1', type => 'string' }, node => { description => 'The node.', type => 'string' }, raw => { description => 'How long each value is kept; absent where nobody knows: then nothing is removed.', optional => '1', type => 'string' }, warnings => { description => 'What it means for what is there.', items => { description => 'A warning.', type => 'string' }, type => 'array' } }, type => 'object' },
+    },
+    {
+        name => 'retention.set',
+        effect => 'query',
+        required => [],
+        optional => ['raw', 'minutes', 'hours', 'all-nodes', 'actor'],
+        secrets => [],
+        privilege => 'Datastore.Audit',
+        api => ['PUT', 'metrics/retention', 'node', 'Sys.Modify'],
+        description => 'Keep figures for other lengths of time; what is older goes, and nothing that is gone comes back.',
+        returns => { additionalProperties => '0', description => 'For how long figures are kept.', properties => { bytes => { description => 'Size of the store.', optional => '1', type => 'integer' }, file => { description => 'Where it is said.', optional => '1', type => 'string' }, from => { description => 'Who said so.', enum => ['default', 'all-nodes', 'node'], optional => '1', type => 'string' }, hours => { description => 'How long what became of each hour is kept.', optional => '1', type => 'string' }, minutes => { description => 'How long what became of each minute is kept.', optional => '1', type => 'string' }, node => { description => 'The node.', type => 'string' }, raw => { description => 'How long each value is kept; absent where nobody knows: then nothing is removed.', optional => '1', type => 'string' }, warnings => { description => 'What it means for what is there.', items => { description => 'A warning.', type => 'string' }, type => 'array' } }, type => 'object' },
+    },
+    {
+        name => 'retention.reset',
+        effect => 'query',
+        required => [],
+        optional => ['all-nodes', 'actor'],
+        secrets => [],
+        privilege => 'Datastore.Audit',
+        api => ['DELETE', 'metrics/retention', 'node', 'Sys.Modify'],
+        description => 'Keep figures as is said for all nodes, or by default.',
+        returns => { additionalProperties => '0', description => 'For how long figures are kept.', properties => { bytes => { description => 'Size of the store.', optional => '1', type => 'integer' }, file => { description => 'Where it is said.', optional => '1', type => 'string' }, from => { description => 'Who said so.', enum => ['default', 'all-nodes', 'node'], optional => '1', type => 'string' }, hours => { description => 'How long what became of each hour is kept.', optional => '1', type => 'string' }, minutes => { description => 'How long what became of each minute is kept.', optional => '1', type => 'string' }, node => { description => 'The node.', type => 'string' }, raw => { description => 'How long each value is kept; absent where nobody knows: then nothing is removed.', optional => '1', type => 'string' }, warnings => { description => 'What it means for what is there.', items => { description => 'A warning.', type => 'string' }, type => 'array' } }, type => 'object' },
+    },
+    {
         name => 'alerts',
         effect => 'query',
         required => [],
@@ -1329,6 +1362,11 @@ our @PARAMETERS = (
         description => 'The account, as DOMAIN\\name or name.',
     },
     {
+        name => 'all-nodes',
+        type => 'boolean',
+        description => 'For all nodes that have nothing of their own; default: for this node.',
+    },
+    {
         name => 'back',
         type => 'boolean',
         description => 'Take the numbers back.',
@@ -1380,6 +1418,11 @@ our @PARAMETERS = (
         description => 'The group.',
     },
     {
+        name => 'hours',
+        type => 'string',
+        description => 'How long what became of each hour is kept: 2y, 730d.',
+    },
+    {
         name => 'id',
         type => 'string',
         description => 'The storage id of a share.',
@@ -1419,6 +1462,11 @@ our @PARAMETERS = (
         type => 'string',
         enum => ['csv', 'json'],
         description => 'Default: csv.',
+    },
+    {
+        name => 'minutes',
+        type => 'string',
+        description => 'How long what became of each minute is kept: 30d, 6w.',
     },
     {
         name => 'mirror',
@@ -1475,6 +1523,11 @@ our @PARAMETERS = (
         name => 'points',
         type => 'integer',
         description => 'At most so many points; default: 300.',
+    },
+    {
+        name => 'raw',
+        type => 'string',
+        description => 'How long each value is kept: 12h, 7d.',
     },
     {
         name => 'report:form',

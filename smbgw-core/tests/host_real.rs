@@ -236,11 +236,12 @@ fn a_symlink_at_any_depth_is_refused_and_named() {
                 fs::create_dir(&path).expect("mkdir");
             }
         }
-        let looks: [(&str, Result<(), Error>); 4] = [
+        let looks: [(&str, Result<(), Error>); 5] = [
             ("tree", RealHost.tree(&path).map(drop)),
             ("set_tree", RealHost.set_tree(&path, 0, 0, 0, 0, 0o755)),
             ("survey", RealHost.survey(&path, &[], &[], Duration::from_secs(1)).map(drop)),
             ("remove_in_tree", RealHost.remove_in_tree(&path, "x")),
+            ("publish", RealHost.publish(&path, "x", "")),
         ];
         for (what, r) in looks {
             let e = r.expect_err(what);
@@ -391,6 +392,41 @@ fn the_probe_file_is_removed_and_nothing_else() {
     }
     assert_eq!(names(&s.at("tree")), ["dir", "link"]);
     assert!(s.at("outside").exists());
+}
+
+#[test]
+fn what_is_published_is_whole_readable_and_only_where_root_alone_can_write() {
+    if !root() {
+        return;
+    }
+    let s = Scratch::new();
+    let (above, dir) = (s.at("above"), s.at("above/dir"));
+    fs::create_dir_all(&dir).expect("mkdir");
+    chmod(&dir, 0o755);
+    // Whose the one above is does not matter.
+    std::os::unix::fs::chown(&above, Some(4711), Some(4711)).expect("chown");
+    let file = dir.join("x.prom");
+    RealHost.publish(&dir, "x.prom", "one\n").expect("written");
+    let first = fs::metadata(&file).expect("there");
+    assert_eq!((text(&file), mode(&file), first.uid()), ("one\n".to_owned(), 0o644, 0));
+    // A reader goes on with what he opened.
+    let mut reader = fs::File::open(&file).expect("opens");
+    RealHost.publish(&dir, "x.prom", "two\n").expect("written");
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut seen).expect("reads");
+    assert_eq!((seen.as_str(), text(&file).as_str()), ("one\n", "two\n"));
+    assert_eq!(names(&dir), ["x.prom"], "and nothing beside it");
+    symlink("/etc/passwd", dir.join("link")).expect("link");
+    assert_eq!(kind(RealHost.publish(&dir, "link", "x")), Kind::Conflict);
+    for bits in [0o775, 0o757, 0o1777] {
+        chmod(&dir, bits);
+        assert_eq!(kind(RealHost.publish(&dir, "x.prom", "three\n")), Kind::Unsafe, "{bits:o}");
+    }
+    chmod(&dir, 0o755);
+    std::os::unix::fs::chown(&dir, Some(4711), None).expect("chown");
+    let e = RealHost.publish(&dir, "x.prom", "three\n").expect_err("not root's");
+    assert!(e.kind() == Kind::Unsafe && e.to_string().contains("owner 4711, mode 0755") && e.remedy_text().is_some(), "{e}");
+    assert_eq!(text(&file), "two\n");
 }
 
 #[test]

@@ -197,6 +197,11 @@ impl Model {
     }
 
     fn agrees(&self, key: &Key, answer: &Answer, from: i64, to: i64) {
+        self.agrees_from(key, answer, from, to, i64::MIN);
+    }
+
+    /// The same where the tier of the answer does not go back beyond a time.
+    fn agrees_from(&self, key: &Key, answer: &Answer, from: i64, to: i64, reach: i64) {
         let counter = by_name(Scope::Share, "read_bytes").is_some_and(|m| m.number == key.metric);
         let unit = match answer.tier {
             Tier::Raw => 1,
@@ -204,6 +209,7 @@ impl Model {
             Tier::Hour => HOUR,
         };
         let (from, to) = (from.div_euclid(unit) * unit, (to + unit - 1).div_euclid(unit) * unit);
+        let from = from.max(if reach == i64::MIN { reach } else { (reach + unit - 1).div_euclid(unit) * unit });
         let wanted = self.buckets(key, counter, from, to, answer.resolution_ms, Retention::default().gap_ms);
         let starts = |b: &[Bucket]| b.iter().map(|b| (b.start, b.count)).collect::<Vec<_>>();
         assert_eq!(starts(&answer.buckets), starts(&wanted), "{key:?} {:?} {}", answer.tier, answer.resolution_ms);
@@ -341,6 +347,205 @@ fn two_years_go_by_and_what_is_too_old_is_gone() {
     // The file has not grown since: pages are used again.
     assert!(largest < 1 << 20, "{largest} bytes");
     store.check().expect("whole");
+}
+
+/// How long a tier is kept.
+fn keep_of(r: &Retention, tier: Tier) -> i64 {
+    match tier {
+        Tier::Raw => r.raw_ms,
+        Tier::Minute => r.minute_ms,
+        Tier::Hour => r.hour_ms,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever retention there is, and whatever upkeep did: answers are those of a plain list of what is not too old, to the moment.
+    #[test]
+    fn answers_are_exact_with_any_retention(
+        lengths in prop::array::uniform3(1i64..40 * 24),
+        acts in acts(),
+        asks in prop::collection::vec((0.0f64..1.0, 0.0f64..1.0, 2u32..400, any::<bool>()), 6),
+    ) {
+        let mut lengths = lengths;
+        lengths.sort_unstable();
+        let mut p = Place::new();
+        let [raw_ms, minute_ms, hour_ms] = lengths.map(|h| h * HOUR);
+        p.settings.retention = Retention { raw_ms, minute_ms, hour_ms, ..Retention::default() };
+        let keys = [key("sessions", "a"), key("used_bytes", "a")];
+        let mut model = Model::default();
+        let mut store = p.open();
+        let mut at = T0;
+        // At the end a run that makes the clock sure enough to remove by it.
+        let end = (0..15).map(|_| Act { after: 5 * MINUTE, values: [Some(1.0), Some(2.5), None], steps: 0 });
+        for act in acts.into_iter().chain(end) {
+            at += act.after;
+            let samples: Vec<(&Key, f64)> = keys.iter().zip(act.values).filter_map(|(k, v)| Some((k, v?))).collect();
+            store.ingest(&scrape(at, &samples)).expect("taken");
+            for (k, v) in samples {
+                model.0.entry(k.clone()).or_default().push((at, v));
+            }
+            store.keep_up(at, act.steps).expect("kept up");
+        }
+        for upkeep in [0, 3, ALL] {
+            let done = store.keep_up(at, upkeep).expect("kept up");
+            assert!(done.damaged == 0 && (upkeep < ALL || !done.more));
+            for k in &keys {
+                let all = model.0.get(k).cloned().unwrap_or_default();
+                let wanted: Vec<_> = all.into_iter().filter(|s| s.0 >= at - raw_ms).collect();
+                prop_assert_eq!(store.raw(k, 0, at + 1, at).expect("raw"), wanted);
+                for (a, b, points, exact) in &asks {
+                    let place = |part: f64| T0 + (part * (at - T0) as f64) as i64;
+                    let (from, to) = (place(a.min(*b)), place(a.max(*b)) + 1);
+                    let detail = if *exact { Detail::Length(i64::from(*points) * MINUTE) } else { Detail::Points(*points) };
+                    let answer = store.query(k, from, to, detail, at).expect("answer");
+                    model.agrees_from(k, &answer, from, to, at - keep_of(&p.settings.retention, answer.tier));
+                }
+            }
+        }
+        store.check().expect("whole");
+    }
+}
+
+/// A machine that is looked at every ten minutes, and whose administrator changes his mind.
+#[test]
+fn a_changed_retention_takes_effect_at_once_and_brings_nothing_back() {
+    let mut p = Place::new();
+    let k = key("sessions", "office");
+    let mut count = 0;
+    let mut at = T0;
+    let mut live = |p: &Place, days: i64| {
+        for _ in 0..days * 144 {
+            at += 10 * MINUTE;
+            count += 1;
+            let mut store = p.open();
+            store.ingest(&scrape(at, &[(&k, f64::from(count))])).expect("taken");
+            store.keep_up(at, ALL).expect("kept up");
+        }
+        at
+    };
+    let keep = |raw, minute, hour| Retention { raw_ms: raw, minute_ms: minute, hour_ms: hour, ..Retention::default() };
+    // The beginnings of the oldest block of each tier, as anybody sees them.
+    let oldest = |p: &Place, tier: i64| -> i64 {
+        p.plain().query_row("SELECT min(start) FROM blocks WHERE tier = ?1", [tier], |r| r.get(0)).expect("a view")
+    };
+    p.settings.retention = keep(4 * DAY, 15 * DAY, 60 * DAY);
+    let now = live(&p, 30);
+    let first_raw = |p: &Place, now: i64| p.reader().raw(&k, 0, now + 1, now).expect("raw").first().expect("some").0;
+    assert_eq!(first_raw(&p, now), now - 4 * DAY);
+
+    // Shorter: not in any answer from that moment on, before upkeep has done anything.
+    let before = [0, 1, 2].map(|t| oldest(&p, t));
+    p.settings.retention = keep(6 * HOUR, 2 * DAY, 20 * DAY);
+    assert_eq!(first_raw(&p, now), now - 6 * HOUR);
+    let hours = |p: &Place, now: i64, from: i64| p.reader().query(&k, from, now, Detail::Length(HOUR), now).expect("answer");
+    assert_eq!(hours(&p, now, 0).buckets.first().expect("some").start, now - 20 * DAY);
+    let minutes = |p: &Place, now: i64, from: i64| p.reader().query(&k, from, now, Detail::Length(MINUTE), now).expect("answer");
+    assert_eq!(minutes(&p, now, now - 2 * DAY).tier, Tier::Minute);
+    assert_eq!(minutes(&p, now, now - 2 * DAY - MINUTE).tier, Tier::Hour, "minutes do not go back so far any more");
+    assert_eq!([0, 1, 2].map(|t| oldest(&p, t)), before, "on disk it still is");
+    // Gone with the next upkeep, to the block; minutes wait for the end of the week that they are made into.
+    let done = p.open().keep_up(now, ALL).expect("kept up");
+    assert!(done.removed > 0 && !done.more);
+    let week = 7 * DAY;
+    for (tier, kept, block, wait) in [(0, 6 * HOUR, HOUR, 6 * HOUR), (1, 2 * DAY, 6 * HOUR, week), (2, 20 * DAY, week, 0)] {
+        let start = oldest(&p, tier);
+        assert!(
+            start > before[tier as usize] && start + block > now - kept - wait - HOUR,
+            "tier {tier}: {} h",
+            (now - start) / HOUR
+        );
+        assert!(start <= now - kept + block, "tier {tier}: no more than that: {} h", (now - start) / HOUR);
+    }
+    let held = p.reader().query(&k, now - 10 * DAY, now, Detail::Length(HOUR), now).expect("answer");
+    assert_eq!(held.buckets.iter().map(|b| b.count).sum::<u32>(), 10 * 144, "what is kept is whole");
+
+    // Longer: from now on. What was removed does not come back, and is answered by what is coarser.
+    p.settings.retention = keep(20 * DAY, 40 * DAY, 100 * DAY);
+    let changed = now;
+    assert!(first_raw(&p, now) >= changed - 13 * HOUR);
+    let fine =
+        |p: &Place, now: i64, from: i64| p.reader().query(&k, from, now, Detail::Length(10 * SECOND), now).expect("answer");
+    let answer = fine(&p, now, now - 10 * DAY);
+    assert_eq!(answer.tier, Tier::Hour, "neither values nor minutes go back so far");
+    assert_eq!(answer.buckets.iter().map(|b| b.count).sum::<u32>(), 10 * 144);
+    let now = live(&p, 10);
+    let since = first_raw(&p, now);
+    assert!(since >= changed - 13 * HOUR && since <= changed - 6 * HOUR, "{} h", (changed - since) / HOUR);
+    let answer = fine(&p, now, changed);
+    assert_eq!((answer.tier, answer.buckets.len()), (Tier::Raw, 10 * 144));
+    let answer = fine(&p, now, changed - DAY);
+    assert_eq!((answer.tier, answer.buckets.iter().map(|b| b.count).sum::<u32>()), (Tier::Minute, 11 * 144));
+    let answer = hours(&p, now, 0);
+    assert!(answer.buckets.first().expect("some").start >= changed - 20 * DAY - week, "nothing comes back");
+    p.open().check().expect("whole");
+}
+
+/// A clock that goes back into a time when the machine was off: what comes there is rolled up as well, though what comes later was before.
+#[test]
+fn what_comes_late_is_rolled_up_before_it_goes() {
+    let mut p = Place::new();
+    let k = key("sessions", "office");
+    let live = |p: &Place, from: i64, days: i64| {
+        for i in 0..days * 144 {
+            let at = from + i * 10 * MINUTE;
+            let mut store = p.open();
+            store.ingest(&scrape(at, &[(&k, 1.0)])).expect("taken");
+            store.keep_up(at, ALL).expect("kept up");
+        }
+        from + days * DAY
+    };
+    live(&p, T0, 1);
+    live(&p, T0 + 20 * DAY, 10);
+    live(&p, T0 + 9 * DAY, 1);
+    p.settings.retention = Retention { raw_ms: HOUR, minute_ms: HOUR, ..Retention::default() };
+    let now = live(&p, T0 + 30 * DAY, 1);
+    let answer = p.reader().query(&k, T0, now, Detail::Length(HOUR), now).expect("answer");
+    assert_eq!(answer.buckets.iter().map(|b| b.count).sum::<u32>(), 13 * 144);
+    let tiers: Vec<i64> = {
+        let db = p.plain();
+        let (from, to) = (T0 + 9 * DAY, T0 + 10 * DAY);
+        let mut s = db.prepare("SELECT DISTINCT tier FROM chunks WHERE start >= ?1 - 604800000 AND start < ?2").expect("a view");
+        s.query_map([from, to], |r| r.get(0)).expect("rows").collect::<Result<_, _>>().expect("numbers")
+    };
+    assert_eq!(tiers, [2], "only hours are left");
+}
+
+/// Years of values are many blocks: upkeep that has nothing to do may not go through them.
+#[test]
+fn upkeep_of_a_long_retention_is_as_quick_as_of_a_short_one() {
+    let mut p = Place::new();
+    p.settings.retention = Retention::longest();
+    let now = filled(&p);
+    const BLOCKS: i64 = 80_000;
+    let db = p.plain();
+    let key = |tier: i64, start: i64| tier << 58 | (start / MINUTE) << 24;
+    db.execute_batch("BEGIN").expect("begun");
+    for i in 1..BLOCKS {
+        // Whole ones without a chunk, as of a machine without shares, in each tier.
+        let add = |tier: i64, start: i64| {
+            db.execute("INSERT OR IGNORE INTO block (id, times, upto) VALUES (?1, zeroblob(100), NULL)", [key(tier, start)])
+                .expect("added");
+        };
+        let start = T0 - i * HOUR;
+        add(0, start);
+        add(1, start.div_euclid(6 * HOUR) * 6 * HOUR);
+        add(2, start.div_euclid(7 * DAY) * 7 * DAY);
+    }
+    // As the making of the last of those weeks leaves it.
+    db.execute("INSERT INTO state (name, value) VALUES ('made-hour', ?1)", [T0.div_euclid(7 * DAY) * 7 * DAY]).expect("noted");
+    db.execute_batch("COMMIT").expect("done");
+    p.open().keep_up(now, ALL).expect("kept up");
+    let mut store = p.open();
+    let times = (0..20).map(|_| {
+        let began = Instant::now();
+        let done = store.keep_up(now, 10).expect("kept up");
+        assert!(done == smbgw_core::series::Upkeep::default(), "{done:?}");
+        began.elapsed()
+    });
+    let best = times.min().expect("some");
+    assert!(best < Duration::from_millis(5), "{best:?} with {BLOCKS} blocks");
 }
 
 // ------------------------------------------------------------------------------------------------------------- damage

@@ -134,6 +134,11 @@ subtest 'figures' => sub {
     is($silence->{rc}, 0, 'a silence') or diag($silence->{all});
     is_deeply([map { "$_->{object} $_->{by}" } @{ answers('alerts', '/alerts')->{silences} }], ['share:plain root@pam'], '... is listed with who wanted it');
     is(api('delete', "/alerts/silences/$silence->{doc}->{silence}->{id}")->{rc}, 0, '... and ended');
+    is(answers('how long figures are kept', '/metrics/retention')->{from}, 'default', '... by default');
+    my $kept = api('set', '/metrics/retention', { raw => '2d', 'all-nodes' => 1 });
+    is(join(' ', map { $kept->{doc}->{$_} // '?' } qw(raw from file)), '2d all-nodes /etc/pve/priv/smbgw/retention.json', '... is set for all nodes') or diag($kept->{all});
+    like(api('set', '/metrics/retention', { raw => '90d' })->{err}, qr/^400 .*^minutes: 30d is shorter than raw \(90d\)/ms, '... what cannot be is refused');
+    is(api('delete', '/metrics/retention', { 'all-nodes' => 1 })->{doc}->{raw}, '7d', '... and back');
     like(answers('report', '/report', param => { from => '1h', form => 'text' })->{text}, qr/office/, 'the report');
 };
 

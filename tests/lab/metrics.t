@@ -267,4 +267,82 @@ subtest 'alerts' => sub {
     kill('TERM', $agent);
     waitpid($agent, 0);
 };
+
+subtest 'figures are kept for as long as is said' => sub {
+    my $db = "$Lab::Product::STATE/metrics.db";
+    my $sql = sub { return Lab::Box::run(['python3', '-c', 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*[r[0] for s in sys.argv[2:] for r in c.execute(s)]); c.commit()', $db, @_])->{out} =~ s/\s+\z//r };
+    my $lengths = sub { my ($doc) = @_; return join(' ', map { $doc->{$_} // '?' } qw(raw minutes hours from)) };
+    my $now = Lab::Product::call(['retention', 'show']);
+    is($lengths->($now->{data}), '7d 30d 2y default', 'by default') or diag(Lab::Product::words_of($now));
+    cmp_ok($now->{data}->{bytes}, '>', 0, "in $now->{data}->{bytes} bytes");
+    # an hour of three days ago, and a clock that was looked at for long enough
+    my $hour = int($current->{at} / 3_600_000) * 3_600_000 - 3 * 86_400_000;
+    my $id = ($hour / 60_000) << 24;
+    $sql->("INSERT INTO block (id, times, upto) VALUES ($id, x'', NULL)", map { "INSERT OR REPLACE INTO state (name, value) VALUES ('$_', $current->{at})" } qw(sure safe));
+    my $left = sub { scrape(); return $sql->("SELECT count(*) FROM block WHERE id = $id") };
+    is($left->(), 1, 'what is three days old is kept');
+    my $set = Lab::Product::call(['retention', 'set', '--raw', '1d', '--hours', '5y']);
+    is($lengths->($set->{data}), '1d 30d 5y node', 'other lengths, what is not said is as it was') or diag(Lab::Product::words_of($set));
+    like(join("\n", @{ $set->{data}->{warnings} }), qr/\Araw: what is older than 1d goes with the next looks, and does not come back\z/, 'what goes is said');
+    is(sprintf('%o', (stat($set->{data}->{file}))[2] & 07777), '600', 'written down, for root alone');
+    is($left->(), 0, 'and the next look removes it, without anybody being started anew');
+    is(why('collector'), undef, 'the store takes figures on');
+    like(Lab::Product::call(['retention', 'show'], text => 1)->{out}, qr/raw\s+1d\n.*minutes\s+30d\n.*hours\s+5y\n.*by \Q$set->{data}->{file}\E\n/s, 'for people too');
+    my $bad = Lab::Product::call(['retention', 'set', '--minutes', '3h']);
+    is($bad->{error}->{kind}, 'invalid', 'minutes shorter than what they are made from are refused');
+    like("$bad->{error}->{message} $bad->{error}->{remedy}", qr/minutes: 3h is shorter than raw \(1d\).*from 1h to 10y/s, 'with what can be');
+    Lab::Box::spew($set->{data}->{file}, '{"raw": "1', 0600);
+    my $look = scrape();
+    like(join("\n", @{ $look->{notes} }), qr/no figures are removed: .*\Q$set->{data}->{file}\E/, 'a file that cannot be read removes nothing, and the log has it');
+    is($lengths->(Lab::Product::call(['retention', 'reset'])->{data}), '7d 30d 2y default', 'back to the default');
+    ok(!-e $set->{data}->{file}, 'without a file');
+};
+
+subtest 'the file for node_exporter' => sub {
+    # a /var/lib with what the box has there, and without what the machine has
+    my $lib = '/run/lab/lib';
+    my @mounts = (['-t', 'tmpfs', '-o', 'mode=0755', 'tmpfs', $lib], (map { ['--bind', "/var/lib/$_", "$lib/$_"] } qw(samba smbgw)), ['--rbind', $lib, '/var/lib']);
+    for my $mount (@mounts) {
+        mkdir($mount->[-1]);
+        Lab::Box::run(['mount', @$mount])->{rc} == 0 or BAIL_OUT("cannot mount @$mount");
+    }
+    my ($above, $dir) = ('/var/lib/prometheus', '/var/lib/prometheus/node-exporter');
+    my $file = "$dir/smbgw.prom";
+    my $notes = sub { return grep { m/node_exporter/ } @{ scrape()->{notes} } };
+    is_deeply([$notes->()], [], 'nothing is said of it');
+    ok(!-e $above, 'and nothing made');
+    # as Debian's package leaves it: the upper one is its user's
+    mkdir($_, 0755) && chmod(0755, $_) or BAIL_OUT("$_: $!") for $above, $dir;
+    chown(4711, 4711, $above);
+    is_deeply([$notes->()], [], 'in a directory that is root\'s alone');
+    my @seen = stat($file);
+    is(sprintf('%o %d', $seen[2] & 07777, $seen[4]), '644 0', 'it is there, and everybody can read it');
+    my $text = Lab::Box::slurp($file);
+    like($text, qr/^smbgw_share_ready\{[^}]*share="office"[^}]*\} [01]$/m, 'with figures of shares');
+    like($text, qr/^# TYPE smbgw_gateway_failed_logins_total counter$/m, 'and their types, as the text format 0.0.4 has them');
+    unlike($text, qr/^# EOF|^# UNIT/m, 'without what only OpenMetrics has');
+    like($text, qr/\n\z/, 'to the end of a line');
+    open(my $reader, '<', $file) or BAIL_OUT("$file: $!");
+    my $begin = readline($reader);
+    is_deeply([$notes->()], [], 'again');
+    my $rest = do { local $/; readline($reader) };
+    is($begin . $rest, $text, 'who reads it has the old one whole');
+    isnt((stat($file))[1], $seen[1], 'the new one is another file, put in its place');
+    is_deeply([map { m{([^/]+)\z} } glob("$dir/* $dir/.[!.]*")], ['smbgw.prom'], 'and nothing else is left');
+    unlink($file);
+    for my $case ([4711, 0755, 'is another user\'s'], [0, 0775, 'is a group\'s too'], [0, 01777, 'is everybody\'s']) {
+        chown($case->[0], 0, $dir);
+        chmod($case->[1], $dir);
+        my @said = $notes->();
+        like("@said", qr/\Athe file for node_exporter is not written: \Q$dir\E can be changed by others than root .*; chown root: \Q$dir\E/, "a directory that $case->[2]: it is said");
+        ok(!-e $file, '... and nothing written');
+    }
+    chown(0, 0, $dir);
+    rmdir($dir);
+    mkdir('/srv/elsewhere', 0755);
+    symlink('/srv/elsewhere', $dir);
+    like(join(' ', $notes->()), qr/leads through the symlink|symlink/, 'a symlink: it is said');
+    ok(!-e '/srv/elsewhere/smbgw.prom', '... and nothing written');
+    is(why('collector'), undef, 'figures know nothing of it');
+};
 done_testing();

@@ -280,7 +280,7 @@ subtest 'installed again it goes on' => sub {
 
 subtest 'purge, with a share' => sub {
     Lab::Box::spew('/tmp/options.json', "{}\n");
-    is(Lab::Guests::pct(['push', $ID, '/tmp/options.json', "/etc/smbgw/$_.json"])->{rc}, 0, $_) for qw(options alerts);
+    is(Lab::Guests::pct(['push', $ID, '/tmp/options.json', "/etc/smbgw/$_.json"])->{rc}, 0, $_) for qw(options alerts retention retention@plain);
     my $record = text_of('/var/lib/smbgw/gateways/native@plain.json');
     like($record, qr/anna/, 'there is a record');
     my $r = works_inside('purged', ['dpkg', '--purge', reverse @Lab::Packages::NAMES]);
@@ -289,7 +289,7 @@ subtest 'purge, with a share' => sub {
     is_deeply(kept(), $kept, 'sections, configuration, users and data are as before');
     is(inside(['find', '/var/lib/smbgw/ops', '-type', 'f'])->{out}, '', 'finished journals are gone');
     is(there('/run/smbgw'), 0, 'and what was of this run');
-    is(there("/etc/smbgw/$_.json"), 0, "and $_") for qw(options alerts);
+    is(there("/etc/smbgw/$_.json"), 0, "and $_") for qw(options alerts retention retention@plain);
     is(there("/var/lib/smbgw/$_"), 0, "and $_") for qw(metrics.db alerts.json);
     is(round_trip('anna'), 'OK', 'a client is served');
 };

@@ -16,7 +16,7 @@ use PVE::SMBGateway::Config;
 use PVE::SMBGateway::Monitor;
 use PVE::SMBGateway::Native;
 
-our @EXPORT_OK = qw(cmd_metrics cmd_openmetrics cmd_report cmd_alerts cmd_silence cmd_unsilence cmd_rules);
+our @EXPORT_OK = qw(cmd_metrics cmd_openmetrics cmd_report cmd_retention cmd_alerts cmd_silence cmd_unsilence cmd_rules);
 
 sub _given {
     my ($run, @names) = @_;
@@ -116,6 +116,23 @@ sub cmd_report {
     my ($run) = @_;
     my $doc = PVE::SMBGateway::Native::query('report', { _given($run, qw(from to form)) });
     $run->{print} = sub { print $doc->{text} };
+    return $doc;
+}
+
+sub cmd_retention {
+    my ($run) = @_;
+    my ($verb) = $run->{name} =~ m/\Aretention (.+)\z/;
+    my $doc = PVE::SMBGateway::Native::query($verb eq 'show' ? 'retention' : "retention.$verb", {
+        _given($run, qw(raw minutes hours)), ($run->{opt}->{'all-nodes'} ? ('all-nodes' => JSON::PP::true()) : ()),
+    });
+    $run->{print} = sub {
+        _warn($doc);
+        return if $run->{opt}->{quiet};
+        my @rows = map { { figures => $_, kept => $doc->{$_} } } grep { defined($doc->{$_}) } qw(raw minutes hours);
+        print table(\@rows, qw(figures kept)) if @rows;
+        print 'by ', $doc->{file} // 'default', "\n" if @rows;
+        print 'the store has ', size_text($doc->{bytes}), "\n" if defined($doc->{bytes});
+    };
     return $doc;
 }
 

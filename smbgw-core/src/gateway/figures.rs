@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::collect::{self, Memory, Target};
 use crate::effect::{FileSpec, Place};
-use crate::error::{Error, Kind, Result, chain};
+use crate::error::{Error, Kind, Result, chain, chain_with_remedy};
 use crate::facts::Paths;
 use crate::metrics::alert::Sink;
 use crate::metrics::forecast::Forecast;
@@ -222,7 +222,8 @@ impl Context {
         scrape.rates = before.as_ref().map(|b| rates(b, &scrape)).unwrap_or_default();
 
         // A look is good without the store.
-        let stored = self.store_scrape(&scrape);
+        let (settings, unknown) = self.store_settings();
+        let stored = self.store_scrape(&scrape, settings);
         let took_ms = host.monotonic_ms() - began - scrape.took_ms;
         let why = stored.as_ref().err().map(|e| format!("the store did not take the figures: {}", chain(e)));
         match &stored {
@@ -232,19 +233,19 @@ impl Context {
         scrape.sources.push(SourceState { source: Source::Collector, gateway: None, at: memory.stored, took_ms, why });
         self.keep("current.json", &scrape)?;
         self.keep("memory.json", &memory)?;
-        if let Err(e) = self.textfile(&scrape) {
-            tracing::warn!(error = %chain(&e), "the file for the node exporter was not written");
-        }
+        let unwritten = self.textfile(&scrape).err();
+        let unwritten = unwritten.map(|e| format!("the file for node_exporter is not written: {}", chain_with_remedy(&e)));
         let trends = self.make_trends(&scrape).unwrap_or_else(|_| self.trends());
         let records: Vec<&Record> = gateways.iter().map(|(_, r)| r).collect();
         let judged = self.judge(&scrape, &records, &trends, &reasons);
-        let (due, command, notes) = match judged {
+        let (due, command, mut notes) = match judged {
             Ok((due, config, notes)) => {
                 let command = config.sink(Sink::Command);
                 (json!(due), json!({"argv": command.argv, "deadline": command.deadline}), notes)
             }
             Err(e) => (json!([]), Value::Null, vec![format!("alerts were not judged: {}", chain(&e))]),
         };
+        notes.extend(unknown.into_iter().chain(unwritten));
         Ok(json!({
             "at": now, "took-ms": scrape.took_ms, "gateways": gateways.len(), "samples": scrape.samples.len(),
             "failed": scrape.sources.iter().filter(|s| s.why.is_some()).collect::<Vec<_>>(), "due": due, "command": command, "notes": notes,
@@ -254,14 +255,10 @@ impl Context {
     /// For the textfile collector of Prometheus' node exporter, where that is installed.
     fn textfile(&self, scrape: &Scrape) -> Result<()> {
         let dir = Path::new(TEXTFILES);
-        let root_alone = |path: &Path| self.host.tree(path).is_ok_and(|t| t.uid == 0 && t.mode & 0o022 == 0);
-        // Somebody else could put a link in the place of the file, and root would write wherever that leads.
-        if root_alone(dir) && dir.parent().is_some_and(root_alone) {
-            let content = openmetrics::text(scrape, 0, Form::Text);
-            // Its reader is no root.
-            self.host.write(&FileSpec { path: dir.join("smbgw.prom"), content, mode: 0o644, uid: 0, gid: 0 })?;
+        if !self.host.exists(dir)? {
+            return Ok(());
         }
-        Ok(())
+        self.host.publish(dir, "smbgw.prom", &openmetrics::text(scrape, 0, Form::Text))
     }
 
     pub(super) fn trends(&self) -> Trends {

@@ -10,6 +10,7 @@ mod many;
 mod membership;
 mod one;
 mod params;
+mod retention;
 mod run;
 mod sessions;
 mod turns;
@@ -353,6 +354,9 @@ impl Context {
             "metrics.export" => self.metrics_export(params),
             "openmetrics" => self.openmetrics(params),
             "report" => self.report(params),
+            "retention" => self.retention(),
+            "retention.set" => self.retention_set(params),
+            "retention.reset" => self.retention_reset(params),
             "alerts" => self.alerts(),
             "alert.silence" => self.alert_silence(params),
             "alert.rules" => self.alert_rules(params),

@@ -139,7 +139,7 @@ impl Context {
     }
 
     fn stored(&self, metric: &Metric, object: &str, (from, to): (i64, i64), detail: Detail) -> Result<Option<Answer>> {
-        let Some(store) = Store::open_to_read(&*self.host, &self.store_file(), Settings::default())? else { return Ok(None) };
+        let Some(store) = Store::open_to_read(&*self.host, &self.store_file(), self.store_settings().0)? else { return Ok(None) };
         let found = store.query(&Key::new(metric, object), from, to, detail, self.host.now_ms())?;
         Ok(Some(Answer::new(metric, object, (from, to), found.resolution_ms, found.buckets)))
     }
@@ -168,10 +168,13 @@ impl Context {
 
     /// Where an administrator writes rules: with Proxmox for the whole cluster, and root's alone, because they can name a command.
     pub(super) fn rules_file(&self) -> PathBuf {
-        match self.record_dir.parent().filter(|_| self.record_dir.starts_with("/etc/pve")) {
-            Some(dir) => dir.join("alerts.json"),
-            None => Path::new("/etc/smbgw/alerts.json").to_owned(),
-        }
+        self.settings_dir().join("alerts.json")
+    }
+
+    /// Where such documents are.
+    pub(super) fn settings_dir(&self) -> PathBuf {
+        let cluster = self.record_dir.parent().filter(|_| self.record_dir.starts_with("/etc/pve"));
+        cluster.unwrap_or(Path::new("/etc/smbgw")).to_owned()
     }
 
     fn alerts_file(&self) -> PathBuf {
@@ -358,7 +361,7 @@ impl Context {
             asked["from"] = json!(now - WEEK_MS);
         }
         let range = when::range(&asked, now)?;
-        let store = Store::open_to_read(&*self.host, &self.store_file(), Settings::default())?.ok_or_else(|| {
+        let store = Store::open_to_read(&*self.host, &self.store_file(), self.store_settings().0)?.ok_or_else(|| {
             Error::new(Kind::NotFound, "there are no figures yet").remedy("systemctl start pve-smbgateway-agent")
         })?;
         let zone = Zone::default();
@@ -437,10 +440,10 @@ impl Context {
     }
 
     /// Takes a look into the store, and does a part of its upkeep. A damaged store is set aside and begun anew.
-    pub(super) fn store_scrape(&self, scrape: &Scrape) -> Result<u64> {
+    pub(super) fn store_scrape(&self, scrape: &Scrape, settings: Settings) -> Result<u64> {
         let (host, file) = (&*self.host, self.store_file());
         let put = || -> Result<u64> {
-            let opened = Store::open(host, &file, Settings { busy: Duration::from_secs(1), ..Settings::default() }, scrape.at)?;
+            let opened = Store::open(host, &file, Settings { busy: Duration::from_secs(1), ..settings }, scrape.at)?;
             if let Some((path, why)) = &opened.set_aside {
                 tracing::warn!(path = %path.display(), why, "the store of figures could not be used and was set aside");
             }

@@ -267,6 +267,10 @@ pub trait Host {
     fn tag(&self, path: &Path, fsid: u64, ino: u64, tag: &Tag) -> Result<Box<dyn Walk>>;
     /// Removes one regular file directly under the root of a tree (our probe file), without following symlinks; no error if absent.
     fn remove_in_tree(&self, path: &Path, name: &str) -> Result<()>;
+    /// Replaces a file directly in a directory, for everybody to read: 0644, root's. Through a descriptor of the directory, without following
+    /// symlinks, and only where nobody but root can put something there: who owns a directory on the way to it cannot have root write
+    /// elsewhere. Errors: as [`Host::tree`]; `Unsafe` if somebody else can change the directory.
+    fn publish(&self, dir: &Path, name: &str, content: &str) -> Result<()>;
     /// Space of the file system at `path`. Callers ask only where it cannot block.
     fn space(&self, path: &Path) -> Result<Space>;
 
@@ -361,6 +365,16 @@ impl Machines {
     pub fn talking(&self) -> Vec<Place> {
         self.guests.borrow().iter().filter(|(_, g)| g.talking()).map(|(v, _)| Place::Ct(*v)).collect()
     }
+}
+
+/// Whether nobody but root can put something into a directory.
+pub(super) fn root_alone(dir: &Path, uid: u32, mode: u32) -> Result<()> {
+    if uid == 0 && mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let why = format!("{} can be changed by others than root (owner {uid}, mode {:04o})", dir.display(), mode & 0o7777);
+    Err(crate::error::Error::new(crate::error::Kind::Unsafe, why)
+        .remedy(format!("chown root: {0}; chmod go-w {0}", dir.display())))
 }
 
 impl dyn Host + '_ {

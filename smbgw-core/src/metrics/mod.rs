@@ -161,7 +161,8 @@ const BY_SAMBA: &str = "exact, smbd writes its counters at most half a second la
 
 const FAILED: &str = "as operations; absent with Samba before 4.23, which does not count it";
 
-/// All metrics, by number.
+/// All metrics, by number: 1–39 of shares, 40–79 of gateways, 80–99 of nodes. 65–79 are kept for CTDB: state of the node, addresses that it
+/// holds, recoveries and the like.
 pub const METRICS: &[Metric] = {
     use Kind::{Counter, Gauge};
     use Scope::{Gateway, Node, Share};

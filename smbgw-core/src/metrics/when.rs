@@ -165,7 +165,7 @@ pub fn stretch(ms: i64) -> String {
 }
 
 /// Reads `90s`, `15m`, `1h`, `7d`, `2w`, `1y` (365 days): a whole number and one unit.
-fn duration(text: &str) -> Option<i64> {
+pub fn duration(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "s" => SECOND,

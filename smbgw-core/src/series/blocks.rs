@@ -49,6 +49,24 @@ impl Tier {
         }
     }
 
+    /// The name of the state that says up to where its blocks were removed.
+    pub(super) fn gone(self) -> &'static str {
+        match self {
+            Tier::Raw => "gone-raw",
+            Tier::Minute => "gone-minute",
+            Tier::Hour => "gone-hour",
+        }
+    }
+
+    /// The name of the state that says up to where it was made from the tier below; all blocks below that end before are in it.
+    pub(super) fn made(self) -> &'static str {
+        match self {
+            Tier::Raw => "made-raw",
+            Tier::Minute => "made-minute",
+            Tier::Hour => "made-hour",
+        }
+    }
+
     /// What it is made from.
     pub(super) fn below(self) -> Option<Tier> {
         match self {
@@ -109,13 +127,33 @@ impl Block {
     }
 }
 
-/// All blocks, by tier and time: a few hundred.
-pub(super) fn all(store: &Store) -> Result<Vec<Block>> {
+/// The blocks of a tier that begin at a time or later, in order: whoever asks does so for few.
+pub(super) fn since(store: &Store, tier: Tier, from: i64) -> Result<Vec<Block>> {
+    select(store, [keys(tier, from, from)[0], end_of_keys(tier)], -1)
+}
+
+/// The first block of a tier.
+pub(super) fn oldest(store: &Store, tier: Tier) -> Result<Option<Block>> {
+    Ok(select(store, [key(tier, 0), end_of_keys(tier)], 1)?.into_iter().next())
+}
+
+/// The block of a tier that begins at a time.
+pub(super) fn at(store: &Store, tier: Tier, start: i64) -> Result<Option<Block>> {
+    let key = key(tier, start);
+    Ok(select(store, [key, key + 1], 1)?.into_iter().next())
+}
+
+fn select(store: &Store, [from, to]: [i64; 2], most: i64) -> Result<Vec<Block>> {
     store.sql(|db| {
-        let mut s = db.prepare("SELECT id, upto FROM block ORDER BY id")?;
-        let rows = s.query_map([], |r| Ok(block(r.get(0)?, r.get(1)?)))?;
+        let mut s = db.prepare("SELECT id, upto FROM block WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
+        let rows = s.query_map([from, to, most], |r| Ok(block(r.get(0)?, r.get(1)?)))?;
         rows.collect()
     })
+}
+
+/// The first key that is behind those of a tier.
+fn end_of_keys(tier: Tier) -> i64 {
+    (tier as i64 + 1) << 58
 }
 
 /// Whether a block of any tier has been made, in part at least, of the stretch that a time is in.

@@ -15,6 +15,7 @@ mod blocks;
 mod file;
 mod head;
 mod read;
+mod retention;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -28,27 +29,7 @@ use crate::error::Kind;
 use crate::error::Result;
 use crate::host::Host;
 use crate::metrics::{Bucket, Key, Scrape};
-
-/// How long values are kept, in milliseconds, and what counts as a break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct Retention {
-    /// Each value.
-    pub raw_ms: i64,
-    /// What became of each minute.
-    pub minute_ms: i64,
-    /// What became of each hour.
-    pub hour_ms: i64,
-    /// Between two samples of a counter that are farther apart there is no rate.
-    pub gap_ms: i64,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        const DAY: i64 = 86_400_000;
-        Self { raw_ms: 7 * DAY, minute_ms: 30 * DAY, hour_ms: 730 * DAY, gap_ms: 60_000 }
-    }
-}
+pub use retention::{NAMES, Retention, words};
 
 /// How a store is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +177,7 @@ impl Store {
         read::size(self)
     }
 
-    /// Looks for damage in the whole file, which takes about a second for each gigabyte. Upkeep does it once a week. Errors: `Corrupt`.
+    /// Looks for damage in the whole file, which takes about a second for each gigabyte. Upkeep does it once a week, of up to 2 GiB. Errors: `Corrupt`.
     pub fn check(&self) -> Result<()> {
         file::check(self)
     }

@@ -36,18 +36,24 @@ pub(super) fn kind_of(metric: u16) -> Kind {
     by_number(metric).map_or(Kind::Gauge, |m| m.kind)
 }
 
+/// How far back a tier goes: as long as it is kept, and not into what was removed while it was kept for a shorter time.
+fn reach(store: &Store, tier: Tier, now: i64) -> Result<i64> {
+    let gone = store.state(tier.gone())?.unwrap_or(0);
+    Ok(now.saturating_sub(tier.keep(&store.settings.retention)).max(gone))
+}
+
 /// The coarsest tier whose unit is in the length, or a coarser one if that does not reach back so far.
-fn tier_for(store: &Store, length: i64, exact: bool, from: i64, now: i64) -> Tier {
+fn tier_for(store: &Store, length: i64, exact: bool, from: i64, now: i64) -> Result<Tier> {
     let fits = |t: Tier| t.unit() <= length && (!exact || length % t.unit() == 0);
     let mut tier = [Tier::Hour, Tier::Minute].into_iter().find(|t| fits(*t)).unwrap_or(Tier::Raw);
     while let Some(above) = tier.above() {
-        let retention = &store.settings.retention;
-        if from >= now.saturating_sub(tier.keep(retention)) || above.keep(retention) <= tier.keep(retention) {
+        let begins = reach(store, tier, now)?;
+        if from >= begins || reach(store, above, now)? >= begins {
             break;
         }
         tier = above;
     }
-    tier
+    Ok(tier)
 }
 
 pub(super) fn query(store: &Store, key: &Key, from: i64, to: i64, detail: Detail, now: i64) -> Result<Answer> {
@@ -57,8 +63,8 @@ pub(super) fn query(store: &Store, key: &Key, from: i64, to: i64, detail: Detail
     let to = to.clamp(0, head::LATEST).min(now.saturating_add(1));
     let from = from.clamp(0, head::LATEST).max(now.saturating_sub(oldest));
     let tier = match detail {
-        Detail::Points(n) => tier_for(store, to.saturating_sub(from) / i64::from(n.max(1)), false, from, now),
-        Detail::Length(length) => tier_for(store, length, true, from, now),
+        Detail::Points(n) => tier_for(store, to.saturating_sub(from) / i64::from(n.max(1)), false, from, now)?,
+        Detail::Length(length) => tier_for(store, length, true, from, now)?,
     };
     let unit = tier.unit();
     let from = floor(from, unit).max(ceil(now.saturating_sub(tier.keep(retention)), unit));

@@ -28,6 +28,8 @@ const REMOVE: usize = 2_000;
 const GIVE_BACK: u64 = 1_000;
 /// How often the whole file is looked at.
 const CHECK_MS: i64 = 7 * 86_400_000;
+/// A larger file is not looked at as a whole: whoever waits for it would wait for too long.
+const CHECK_BYTES: u64 = 2 << 30;
 /// How often series without values are looked for.
 const SWEEP_MS: i64 = 86_400_000;
 
@@ -99,22 +101,24 @@ fn oldest(store: &Store) -> Result<Option<i64>> {
 
 fn next(store: &Store, now: i64) -> Result<Option<Step>> {
     let Some(sure) = store.state("sure")?.map(|s| s.min(now)) else { return Ok(None) };
-    let blocks = blocks::all(store)?;
     let due = |start: &i64| start + Tier::Raw.block() + GRACE_MS <= sure;
     if let Some(start) = oldest(store)?.map(|at| start_of(Tier::Raw, at)).filter(due) {
-        let begun = blocks.iter().find(|b| b.tier == Tier::Raw && b.start == start).copied();
+        let begun = blocks::at(store, Tier::Raw, start)?;
         return Ok(Some(Step::Pack(begun.unwrap_or(Block { tier: Tier::Raw, start, upto: Some(0) }))));
     }
     for tier in [Tier::Minute, Tier::Hour] {
-        if let Some(block) = to_roll(&blocks, tier, sure) {
+        if let Some(block) = to_roll(store, tier, sure)? {
             return Ok(Some(Step::Roll(block)));
         }
     }
     let Some(safe) = store.state("safe")?.map(|s| s.min(now)) else { return Ok(None) };
     let retention = &store.settings.retention;
-    let is_old = |b: &&Block| b.end() <= safe.saturating_sub(b.tier.keep(retention)) && is_rolled(b, sure);
-    if let Some(block) = blocks.iter().find(is_old) {
-        return Ok(Some(Step::Remove(*block)));
+    let is_old = |b: &Block| b.end() <= safe.saturating_sub(b.tier.keep(retention)) && is_rolled(b, sure);
+    for tier in [Tier::Raw, Tier::Minute, Tier::Hour] {
+        // If the first one is not, none is.
+        if let Some(block) = blocks::oldest(store, tier)?.filter(is_old) {
+            return Ok(Some(Step::Remove(block)));
+        }
     }
     let is_due = |last: Option<i64>, every: i64| last.is_none_or(|t| now.saturating_sub(t) >= every || t > now);
     if is_due(store.state("swept")?, SWEEP_MS) {
@@ -124,26 +128,31 @@ fn next(store: &Store, now: i64) -> Result<Option<Step>> {
     if size.free > size.bytes / 4 && size.free > GIVE_BACK * 4096 {
         return Ok(Some(Step::GiveBack));
     }
-    Ok(is_due(store.state("checked")?, CHECK_MS).then_some(Step::Check))
+    let checks = size.bytes <= CHECK_BYTES && is_due(store.state("checked")?, CHECK_MS);
+    Ok(checks.then_some(Step::Check))
 }
 
-/// The first block of a tier that is due and not made, or not to its end.
-fn to_roll(blocks: &[Block], tier: Tier, sure: i64) -> Option<Block> {
-    let below = tier.below()?;
+/// The first block of a tier that is due and not made, or not to its end. Only what lies behind the last one that was made is looked at: of years
+/// of raw values there are many blocks.
+fn to_roll(store: &Store, tier: Tier, sure: i64) -> Result<Option<Block>> {
+    let Some(below) = tier.below() else { return Ok(None) };
     let mut last = None;
-    for from in blocks.iter().filter(|b| b.tier == below) {
+    for from in blocks::since(store, below, store.state(tier.made())?.unwrap_or(0))? {
         let start = start_of(tier, from.start);
-        if last == Some(start) || start + tier.block() + GRACE_MS > sure {
+        if start + tier.block() + GRACE_MS > sure {
+            break;
+        }
+        if last == Some(start) {
             continue;
         }
         last = Some(start);
-        match blocks.binary_search_by_key(&blocks::key(tier, start), Block::key).ok().map(|i| blocks[i]) {
+        match blocks::at(store, tier, start)? {
             Some(made) if made.is_complete() => {}
-            Some(begun) => return Some(begun),
-            None => return Some(Block { tier, start, upto: Some(0) }),
+            Some(begun) => return Ok(Some(begun)),
+            None => return Ok(Some(Block { tier, start, upto: Some(0) })),
         }
     }
-    None
+    Ok(None)
 }
 
 /// Whether nothing above needs a block any more; asked when nothing is due to be rolled up.
@@ -163,6 +172,17 @@ fn end_of_numbers(store: &Store) -> Result<u32> {
 /// Writes down how far a block is made.
 fn progress(store: &Store, block: &Block, times: Option<Vec<u8>>, upto: u32, end: u32) -> Result<()> {
     let upto = if upto >= end { None } else { Some(upto) };
+    // It was the first one that was due.
+    if block.tier != Tier::Raw && upto.is_none() {
+        store.set_state(block.tier.made(), block.end())?;
+    }
+    // By a clock that was wrong, values can come where all was made already.
+    if let Some(above) = block.tier.above() {
+        let start = start_of(above, block.start);
+        if store.state(above.made())?.is_some_and(|made| made > start) {
+            store.set_state(above.made(), start)?;
+        }
+    }
     let sql = "INSERT INTO block (id, times, upto) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET upto = excluded.upto";
     store.sql(|db| db.execute(sql, params![block.key(), times, upto]).map(drop))
 }
@@ -316,7 +336,10 @@ fn remove(store: &Store, block: Block, done: &mut Upkeep) -> Result<()> {
             db.execute("DELETE FROM block WHERE id = ?1", [key])?;
         }
         Ok(())
-    })
+    })?;
+    // Where the rest of a block that is being removed is still there, nobody reads it: it is too old.
+    let gone = store.state(block.tier.gone())?.unwrap_or(0);
+    store.set_state(block.tier.gone(), gone.max(block.end()))
 }
 
 /// Removes series of which nothing is left.

@@ -199,6 +199,14 @@ pub const OPERATIONS: &[Operation] = &[
     ),
     query("openmetrics", &[], &["form"], "All figures of this node as they are now, as Prometheus reads them."),
     query("report", &[], &["from", "to", "form"], "The report of this node: use, growth, traffic, alerts; a week, unless asked."),
+    query("retention", &[], &[], "For how long figures are kept on this node, and who said so."),
+    query(
+        "retention.set",
+        &[],
+        &["raw", "minutes", "hours", "all-nodes", "actor"],
+        "Keep figures for other lengths of time; what is older goes, and nothing that is gone comes back.",
+    ),
+    query("retention.reset", &[], &["all-nodes", "actor"], "Keep figures as is said for all nodes, or by default."),
     query("alerts", &[], &[], "Alerts of this node, silences, the ways by which they are told, and the rules."),
     query(
         "alert.silence",

@@ -588,6 +588,22 @@ fn figures() -> Value {
     )
 }
 
+fn retention() -> Value {
+    object(
+        &[
+            ("node", text("The node.")),
+            ("raw", maybe(text("How long each value is kept; absent where nobody knows: then nothing is removed."))),
+            ("minutes", maybe(text("How long what became of each minute is kept."))),
+            ("hours", maybe(text("How long what became of each hour is kept."))),
+            ("from", maybe(word(&["default", "all-nodes", "node"], "Who said so."))),
+            ("file", maybe(text("Where it is said."))),
+            ("bytes", maybe(number("Size of the store."))),
+            ("warnings", list(text("A warning."), "What it means for what is there.")),
+        ],
+        "For how long figures are kept.",
+    )
+}
+
 /// What a query answers; `None` for what is in no API.
 pub fn schema(op: &str) -> Option<Value> {
     Some(match op {
@@ -613,6 +629,7 @@ pub fn schema(op: &str) -> Option<Value> {
             object(&[("content-type", text("What it is, for HTTP.")), ("text", text("All of it."))], "A text for others.")
         }
         "alerts" => alerts(),
+        "retention" | "retention.set" | "retention.reset" => retention(),
         "alert.rules" => object(&[("node", text("The node.")), ("rules-file", text("Where they are kept."))], "It is done."),
         "alert.silence" | "alert.unsilence" => object(&[("node", text("The node.")), ("silence", silence())], "The silence."),
         "plan" => plan(),

@@ -25,7 +25,7 @@ use PVE::SMBGateway::Schema;
 my %BY = (
     'share.create' => 'create', 'share.update' => 'set', 'share.delete' => 'delete', 'share.repair' => 'repair', 'share.limits' => 'limits',
     'tree.shift' => 'shift', quota => 'quota report', users => 'user list', groups => 'group list', gateways => 'gateway list',
-    templates => 'template list', sessions => 'session list', files => 'file list', 'metrics.share' => 'metrics', 'metrics.export' => 'metrics', alerts => 'alert list',
+    templates => 'template list', sessions => 'session list', files => 'file list', 'metrics.share' => 'metrics', 'metrics.export' => 'metrics', alerts => 'alert list', retention => 'retention show',
 );
 my %INTERNAL = (
     sections => 'repair --restore puts back what it tells; show prints the sections of the storage configuration',

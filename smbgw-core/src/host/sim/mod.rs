@@ -778,6 +778,9 @@ impl Host for SimHost {
         self.act(&format!("remove {name} in {}", path.display()), |m| m.world.files.remove_in_tree(path, name))
     }
 
+    fn publish(&self, dir: &Path, name: &str, content: &str) -> Result<()> {
+        self.act(&format!("publish {}", dir.join(name).display()), |m| m.world.files.publish(dir, name, content))
+    }
     fn space(&self, path: &Path) -> Result<Space> {
         self.look(|m| m.world.files.space(path))
     }
