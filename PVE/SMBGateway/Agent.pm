@@ -412,28 +412,39 @@ sub _look_at_figures {
             my %said = %{ $agent->{said} // {} };
             $agent->{said} = { map { $_ => 1 } @{ $result->{notes} // [] } };
             _log(4, $_) for grep { !$said{$_} } @{ $result->{notes} // [] };
-            # what was told while it looked is not due any more
-            $agent->_tell($result) if @{ $result->{due} // [] } && $result->{began} > ($agent->{told} // 0);
+            $agent->_tell($result) if @{ $result->{due} // [] };
             return;
         },
     });
     return;
 }
 
-# Telling has a child of its own: a mail server may take a minute. What is due while one is at it comes again with the next attempt.
+# Telling has a child of its own: a mail server may take a minute. What becomes due while one is at it is told next. The library hands an event
+# out again after a minute, as it must if nobody says what came of it; one that is being told then is not told twice.
 sub _tell {
     my ($self, $look) = @_;
-    return if grep { $_->{name} eq 'alerts' && !$_->{killed} } values %{ $self->{children} };
+    my $last = $self->{told} // {};
+    my $told = sub { return $last->{ids}->{ $_[0]->{event}->{id} } && (!$last->{over} || $look->{began} <= $last->{over}) };
+    my %waits = map { $_->{event}->{id} => 1 } @{ ($self->{untold} // {})->{due} // [] };
+    my @due = grep { !$told->($_) && !$waits{ $_->{event}->{id} } } @{ $look->{due} };
+    return if !@due;
+    if (grep { $_->{name} eq 'alerts' && !$_->{killed} } values %{ $self->{children} }) {
+        $self->{untold} = { %$look, due => [@{ ($self->{untold} // {})->{due} // [] }, @due] };
+        return;
+    }
+    my $telling = $self->{told} = { ids => { map { $_->{event}->{id} => 1 } @due } };
     $self->_fork({
         name => 'alerts', apart => 1,
         work => sub {
             my ($step) = @_;
-            return PVE::SMBGateway::Monitor::tell($look, $step);
+            return PVE::SMBGateway::Monitor::tell({ %$look, due => \@due }, $step);
         },
         done => sub {
             my ($agent, $result, $why) = @_;
-            $agent->{told} = _now();
-            _log(4, defined($why) ? "alerts could not be told: $why" : $_) for defined($why) ? 1 : @{ $result->{notes} // [] };
+            $telling->{over} = _now();
+            _log(4, $_) for $result ? @{ $result->{notes} // [] } : "alerts could not be told: $why";
+            my $next = delete($agent->{untold});
+            $agent->_tell($next) if $next;
             return;
         },
     });

@@ -250,7 +250,8 @@ subtest 'alerts' => sub {
     my ($alert) = grep { $_->{object} eq 'native' } @{ Lab::Product::call(['alert', 'list'])->{data}->{alerts} };
     is($alert->{severity}, 'critical', "and listed: $alert->{text}");
     Lab::Smb::start();
-    ok(Lab::Box::until_true(sub { grep { $_->{event} eq 'clear' && $_->{object} eq 'native' } $told->() }, 60), 'and its end') or diag(Lab::Box::slurp('/run/lab/agent.log'));
+    ok(Lab::Box::until_true(sub { grep { $_->{event} eq 'clear' && $_->{object} eq 'native' } $told->() }, 60), 'and its end')
+        or diag(Lab::Box::slurp('/run/lab/agent.log'), JSON::PP->new->canonical->encode(Lab::Product::call(['alert', 'list'])->{data}), Lab::Box::slurp($FILE));
     is(scalar(grep { $_->{event} eq 'raise' && $_->{object} eq 'native' } $told->()), 1, 'each once');
     my $rules_of = sub { Lab::Box::spew('/run/lab/rules', JSON::PP->new->encode({ version => 1, @_ })); return Lab::Product::call(['alert', 'rules', '/run/lab/rules']) };
     is($rules_of->(rules => { usage => [85, 95] })->{rc}, 0, 'other rules by command');
