@@ -420,31 +420,36 @@ sub _look_at_figures {
 }
 
 # Telling has a child of its own: a mail server may take a minute. What becomes due while one is at it is told next. The library hands an event
-# out again after a minute, as it must if nobody says what came of it; one that is being told then is not told twice.
+# out again after a minute, as it must if nobody says what came of it; one that is being told then, or was told since the look began, is not told twice.
 sub _tell {
     my ($self, $look) = @_;
-    my $last = $self->{told} // {};
-    my $told = sub { return $last->{ids}->{ $_[0]->{event}->{id} } && (!$last->{over} || $look->{began} <= $last->{over}) };
+    my ($at_it) = grep { $_->{name} eq 'alerts' && !$_->{killed} } values %{ $self->{children} };
     my %waits = map { $_->{event}->{id} => 1 } @{ ($self->{untold} // {})->{due} // [] };
-    my @due = grep { !$told->($_) && !$waits{ $_->{event}->{id} } } @{ $look->{due} };
+    my @due = grep {
+        my $id = $_->{event}->{id};
+        !$waits{$id} && !($at_it && $at_it->{ids}->{$id}) && ($self->{told}->{$id} // -1) < $look->{began}
+    } @{ $look->{due} };
     return if !@due;
-    if (grep { $_->{name} eq 'alerts' && !$_->{killed} } values %{ $self->{children} }) {
+    if ($at_it) {
         $self->{untold} = { %$look, due => [@{ ($self->{untold} // {})->{due} // [] }, @due] };
         return;
     }
-    my $telling = $self->{told} = { ids => { map { $_->{event}->{id} => 1 } @due } };
+    my %ids = map { $_->{event}->{id} => 1 } @due;
     $self->_fork({
-        name => 'alerts', apart => 1,
+        name => 'alerts', apart => 1, ids => \%ids,
         work => sub {
             my ($step) = @_;
             return PVE::SMBGateway::Monitor::tell({ %$look, due => \@due }, $step);
         },
         done => sub {
             my ($agent, $result, $why) = @_;
-            $telling->{over} = _now();
-            _log(4, $_) for $result ? @{ $result->{notes} // [] } : "alerts could not be told: $why";
+            # no look takes so long
+            my $told = $agent->{told} //= {};
+            delete(@$told{ grep { _now() - $told->{$_} > 600 } keys %$told });
+            $told->{$_} = _now() for keys %ids;
+            _log(4, $_) for $result && !defined($result->{failed}) ? @{ $result->{notes} // [] } : 'alerts could not be told: ' . ($result ? $result->{failed} : $why);
             my $next = delete($agent->{untold});
-            $agent->_tell($next) if $next;
+            $agent->_tell({ %$next, began => _now() }) if $next;
             return;
         },
     });

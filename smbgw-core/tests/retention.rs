@@ -12,6 +12,7 @@ use common::*;
 use serde_json::{Value, json};
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::{Context, Options};
+use smbgw_core::host::Host;
 use smbgw_core::host::sim::SimHost;
 
 const NODE: &str = "/etc/pve/priv/smbgw/retention@pve1.json";
@@ -140,6 +141,32 @@ fn where_nobody_knows_nothing_is_removed_and_it_is_said() {
     });
     let doc = context.query("retention", &json!({})).expect("an answer");
     assert!(doc["raw"].is_null() && warnings(&doc)[0].contains("/etc/pve is empty"), "{doc}");
+    // What is said then would be lost, or lie below the mount: it is refused, whether the process knew the cluster or not.
+    let whole = json!({"raw": "2d", "minutes": "10d", "hours": "90d"});
+    for (op, params) in
+        [("retention.set", whole.clone()), ("retention.reset", json!({})), ("alert.rules", json!({"rules": "{\"version\": 1}"}))]
+    {
+        for e in [context.query(op, &params).expect_err("is refused"), refused(&host, op, params.clone())] {
+            assert!(e.kind() == Kind::Service && e.remedy_text().is_some_and(|r| r.contains("pve-cluster")), "{op}: {e:?}");
+        }
+    }
+    let new = node(&host);
+    assert!(host.list(Path::new("/etc/pve")).expect("there").is_empty() && !host.exists(Path::new("/etc/smbgw")).expect("seen"));
+    // And the process that did not know it does not write beside it once it is back.
+    host.change(|w| w.files.put_dir("/etc/pve/priv", 0o700, 0, 0));
+    assert_eq!(new.query("retention.set", &whole).expect_err("is refused").kind(), Kind::Service);
+    assert_eq!(kept(&ask(&host, "retention.set", whole)), ["2d", "10d", "90d", "node"]);
+}
+
+#[test]
+fn who_mends_the_word_for_all_nodes_is_told_how() {
+    let host = bare_proxmox();
+    host.change(|w| w.files.put(ALL, "{", 0o600, 0, 0));
+    let said = warnings(&ask(&host, "retention", json!({})))[0].to_owned();
+    assert!(said.contains(ALL) && said.contains("retention reset --all-nodes"), "{said}");
+    let remedy = refused(&host, "retention.set", json!({"raw": "2d", "all-nodes": true})).remedy_text().map(str::to_owned);
+    assert!(remedy.is_some_and(|r| r.contains("retention reset --all-nodes")));
+    assert_eq!(kept(&ask(&host, "retention.reset", json!({"all-nodes": true}))), ["7d", "30d", "2y", "default"]);
 }
 
 #[test]

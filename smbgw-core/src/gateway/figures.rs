@@ -122,13 +122,8 @@ impl Context {
 
     /// The gateways of this node whose record can be read; of the others the look says so.
     fn readable_gateways(&self, scrape: &mut Scrape) -> Result<Vec<(Paths, Record)>> {
-        let pmxcfs = Path::new("/etc/pve");
-        if self.host.exists(pmxcfs)? && self.host.list(pmxcfs)?.is_empty() {
-            // With nothing read everything would be forgotten.
-            return Err(
-                Error::new(Kind::Service, "/etc/pve is empty: nobody knows the gateways").remedy("systemctl status pve-cluster")
-            );
-        }
+        // With nothing read everything would be forgotten.
+        self.cluster_is_there()?;
         let mut found = Vec::new();
         for paths in self.recorded()? {
             match observe::record(&*self.host, &paths) {

@@ -131,6 +131,8 @@ pub struct Context {
     /// Of the native gateway; those of the others are made from them.
     native: Paths,
     record_dir: PathBuf,
+    /// The directory of records is where Proxmox is or is not, and was not said.
+    finds_cluster: bool,
 }
 
 /// The lock of the node's own accounts and smb.conf.
@@ -169,6 +171,7 @@ impl Context {
             None => host.node_name()?,
         };
         NodeName::new(&node)?;
+        let finds_cluster = options.record_dir.is_none();
         let record_dir = match options.record_dir {
             Some(d) => d,
             None if host.exists(Path::new("/etc/pve/priv"))? => "/etc/pve/priv/smbgw/gateways".into(),
@@ -183,7 +186,7 @@ impl Context {
             gateway: GatewayId::new(NATIVE)?,
             mode: Mode::Native,
         };
-        Ok(Self { host, node, native, record_dir })
+        Ok(Self { host, node, native, record_dir, finds_cluster })
     }
 
     fn store(&self) -> Store {
@@ -225,6 +228,20 @@ impl Context {
             GatewayId::new(id).ok().map(|g| self.paths_of(&g))
         };
         Ok(self.host.list(&self.record_dir)?.into_iter().filter_map(of).collect())
+    }
+
+    /// Nothing is read or written where Proxmox's cluster file system should be and is not, or has come or gone since this context was made: what is
+    /// read then is not so, and what is written would be lost, or lie below the mount.
+    fn cluster_is_there(&self) -> Result<()> {
+        let (cluster, private) = (Path::new("/etc/pve"), Path::new("/etc/pve/priv"));
+        let away = |why: &str| Error::new(Kind::Service, why.to_owned()).remedy("systemctl status pve-cluster; then once more");
+        if self.host.exists(cluster)? && self.host.list(cluster)?.is_empty() {
+            return Err(away("/etc/pve is empty: the cluster file system is not mounted"));
+        }
+        if self.host.exists(private)? != self.record_dir.starts_with(cluster) && self.finds_cluster {
+            return Err(away("/etc/pve has just come or gone"));
+        }
+        Ok(())
     }
 
     /// The gateways that have a record: the native one of this node, and those with a container, whichever node owns them.

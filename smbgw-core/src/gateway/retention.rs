@@ -2,10 +2,11 @@
 //! How long figures are kept on this node: a document for the node, one for all nodes beside it, or neither. It knows where they lie and
 //! who may be at them; what is in one is in [`crate::series`], which also does what it says.
 //!
-//! Each document is whole: that of the node stands in place of the one for all nodes, so that no change of the one makes the other wrong. And each
-//! has one writer, because there is no lock over all nodes: the store is a node's own, and so is what it keeps.
+//! Each document is whole: that of the node stands in place of the one for all nodes, so that no change of the one makes the other wrong. That of a
+//! node has one writer, because there is no lock over all nodes: the store is a node's own, and so is what it keeps. The one for all nodes is
+//! written by whichever node is asked; of two that change it at once the last one's is there, whole.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,13 +18,9 @@ use crate::error::{Error, Kind, Result, chain, chain_with_remedy};
 use crate::host::Lock;
 use crate::metrics::forecast;
 use crate::series::{NAMES, Retention, Settings, Store, words};
+use crate::types::human;
 
 const DAY_MS: i64 = 86_400_000;
-/// Where there is a cluster.
-const PMXCFS: &str = "/etc/pve";
-/// What helps where a document cannot be used.
-const RESET: &str =
-    "correct the file, set all three lengths (pve-smbgateway retention set), or go back with pve-smbgateway retention reset";
 
 /// Whose word counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +40,14 @@ impl From {
     }
 }
 
+/// What helps where a document cannot be used.
+fn mended(from: From) -> String {
+    let whose = if from == From::AllNodes { " --all-nodes" } else { "" };
+    format!(
+        "correct the file, set all three lengths (pve-smbgateway retention set{whose} --raw … --minutes … --hours …), or go back with pve-smbgateway retention reset{whose}"
+    )
+}
+
 impl Context {
     fn retention_file(&self, from: From) -> PathBuf {
         let name = if from == From::Node { format!("retention@{}.json", self.node) } else { "retention.json".to_owned() };
@@ -53,21 +58,17 @@ impl Context {
     fn retention_said(&self, from: From) -> Result<Option<Retention>> {
         let file = self.retention_file(from);
         let Some(said) = self.host.read_text(&file)? else { return Ok(None) };
-        let wrong = |problems| Error::invalid(file.display(), problems).remedy(RESET);
+        let wrong = |problems| Error::invalid(file.display(), problems).remedy(mended(from));
         Retention::read(&said).map(Some).map_err(wrong)
     }
 
     /// What is to be kept on this node.
     fn retention_wanted(&self) -> Result<(Retention, From)> {
+        self.cluster_is_there()?;
         for from in [From::Node, From::AllNodes] {
             if let Some(said) = self.retention_said(from)? {
                 return Ok((said, from));
             }
-        }
-        let cluster = Path::new(PMXCFS);
-        if self.host.exists(cluster)? && self.host.list(cluster)?.is_empty() {
-            return Err(Error::new(Kind::Service, "/etc/pve is empty: nobody knows for how long figures are kept")
-                .remedy("systemctl status pve-cluster"));
         }
         Ok((Retention::default(), From::Default))
     }
@@ -121,6 +122,7 @@ impl Context {
     }
 
     fn lock_retention(&self) -> Result<Box<dyn Lock>> {
+        self.cluster_is_there()?;
         let dir = self.metrics_dir();
         self.host.make_dir(&dir, 0o700)?;
         let holder = format!("pid {} retention", self.host.own_process().pid);
@@ -153,7 +155,7 @@ impl Context {
                 Ok((r, _)) => *r,
                 Err(e) => {
                     let why = format!("what is not said stays as it is, and that is not known: {}", chain(e));
-                    return Err(Error::new(e.kind(), why).remedy(RESET));
+                    return Err(Error::new(e.kind(), why).remedy(mended(whose)));
                 }
             }
         };
@@ -199,6 +201,7 @@ impl Context {
                     ));
                 }
             }
+            warnings.extend(self.too_much(&new));
             if whose == From::AllNodes && from == From::Node {
                 let own = self.retention_file(From::Node);
                 warnings.push(format!("this node keeps to its own, {}; pve-smbgateway retention reset ends that", own.display()));
@@ -208,5 +211,17 @@ impl Context {
             list.extend(warnings.into_iter().map(Value::from));
         }
         Ok(doc)
+    }
+
+    /// Whether the file system would be full before the oldest figures are old enough to go.
+    fn too_much(&self, wanted: &Retention) -> Option<String> {
+        let gateways = self.gateways().ok()?;
+        let shares = gateways.iter().filter(|(_, r)| r.node == self.node).map(|(_, r)| r.shares.len()).sum();
+        let free = self.host.space(&self.native.state_dir).ok()?.avail;
+        let takes = wanted.estimate(shares);
+        (takes > free).then(|| {
+            let dir = self.native.state_dir.display();
+            format!("{shares} shares take about {} then, and the file system of {dir} has {} left", human(takes), human(free))
+        })
     }
 }

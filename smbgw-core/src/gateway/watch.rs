@@ -332,6 +332,7 @@ impl Context {
         if doc["sinks"].get("command").is_some() {
             return Err(bad(format!("a command is run as root, and is set in {} alone", self.rules_file().display())));
         }
+        self.cluster_is_there()?;
         let _held = self.lock_alerts(Duration::from_secs(10))?;
         let file = self.rules_file();
         let old: Value = self.host.read_text(&file)?.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();

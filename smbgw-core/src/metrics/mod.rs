@@ -154,8 +154,9 @@ const fn metric(
 }
 
 const EXACT: &str = "exact at the moment of the scrape";
-const BY_CLIENT: &str = "exact from Samba 4.23 on; before, where a client's connection uses one share: of a connection that uses several, the part is \
-     absent here and only in the gateway's figure; absent where the Samba does not count (smbd profiling level)";
+const BY_CLIENT: &str = "exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client's \
+     connection uses one share: of one that uses several, the part is absent here and only in the gateway's figure; absent where the Samba does \
+     not count (smbd profiling level)";
 const BY_SAMBA: &str = "exact, smbd writes its counters at most half a second late; all shares of that Samba, foreign ones too; absent where the \
      Samba does not count (smbd profiling level)";
 

@@ -38,20 +38,22 @@ pub(super) fn kind_of(metric: u16) -> Kind {
 
 /// How far back a tier goes: as long as it is kept, and not into what was removed while it was kept for a shorter time.
 fn reach(store: &Store, tier: Tier, now: i64) -> Result<i64> {
-    let gone = store.state(tier.gone())?.unwrap_or(0);
+    // A mark in times to come is that of a clock that was wrong.
+    let gone = store.state(tier.gone())?.filter(|g| *g <= now).unwrap_or(0);
     Ok(now.saturating_sub(tier.keep(&store.settings.retention)).max(gone))
 }
 
-/// The coarsest tier whose unit is in the length, or a coarser one if that does not reach back so far.
+/// The coarsest tier whose unit is in the length, or the first coarser one that reaches further back if that does not reach back so far.
 fn tier_for(store: &Store, length: i64, exact: bool, from: i64, now: i64) -> Result<Tier> {
     let fits = |t: Tier| t.unit() <= length && (!exact || length % t.unit() == 0);
     let mut tier = [Tier::Hour, Tier::Minute].into_iter().find(|t| fits(*t)).unwrap_or(Tier::Raw);
-    while let Some(above) = tier.above() {
-        let begins = reach(store, tier, now)?;
-        if from >= begins || reach(store, above, now)? >= begins {
-            break;
+    let (mut begins, mut above) = (reach(store, tier, now)?, tier.above());
+    while let Some(coarser) = above.filter(|_| from < begins) {
+        let further = reach(store, coarser, now)?;
+        if further < begins {
+            (tier, begins) = (coarser, further);
         }
-        tier = above;
+        above = coarser.above();
     }
     Ok(tier)
 }

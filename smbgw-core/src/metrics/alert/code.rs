@@ -146,7 +146,7 @@ codes! {
         "look at the disks below the share (iostat, zpool iostat, ceph osd perf) and at the load of the node";
     Errors "errors" [Share, Gateway] PerMinute on(&[(10.0, Warning), (100.0, Critical)], 5.0, 60, 600),
         "so many reads, writes and flushes fail: the disk has errors, the share is full, or clients stand in each other's way with locks",
-        "look for errors of the disk (journalctl -k) and at the limit: pve-smbgateway quota show {}";
+        "look for errors of the disk (journalctl -k), and at limits: pve-smbgateway quota report";
     Logins "logins" [Gateway] PerMinute on(&[(20.0, Warning), (200.0, Critical)], 10.0, 60, 600),
         "so many log-ins are refused: somebody guesses passwords, or a client has an old one",
         "the log of Samba names accounts and addresses: journalctl -u smbd, or log.smbd; pve-smbgateway session list";
