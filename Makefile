@@ -51,10 +51,11 @@ guest:
 	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
 		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) --no-default-features -p smbgw-core --bin smbgw-guest
 
-# What every file system with limits has to do, for the lab and its emulated machines; see tests/quota.
+# What every file system with limits has to do, for the lab and its emulated machines; see tests/quota. It asks the library's own queries, so it has
+# SQLite in it.
 quota-suite:
-	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest \
-		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) --no-default-features -p smbgw-core --example quota-suite
+	RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),$(ROOT)/target)/guest SQLITE3_STATIC=1 \
+		$(CARGO) build --locked --profile $(PROFILE) --target $(HOST_TRIPLE) -p smbgw-core --example quota-suite
 	$(INSTALL) -D -m 0755 $(GUEST_OUT)/examples/quota-suite $(CACHE)/quota-suite
 
 # Rewrites include/smbgw.h from smbgw-ffi/src. Review the difference.

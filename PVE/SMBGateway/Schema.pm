@@ -1183,7 +1183,7 @@ our @ALERTS = (
         for => '60',
         'clear-for' => '600',
         means => 'so many reads, writes and flushes fail: the disk has errors, the share is full, or clients stand in each other\'s way with locks',
-        remedy => 'look for errors of the disk (journalctl -k) and at the limit: pve-smbgateway quota show {}',
+        remedy => 'look for errors of the disk (journalctl -k), and at limits: pve-smbgateway quota report',
     },
     {
         code => 'logins',
@@ -1709,7 +1709,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_read_bytes_total',
         description => 'Bytes that clients read from the share.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '7',
@@ -1720,7 +1720,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_written_bytes_total',
         description => 'Bytes that clients wrote to the share.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '8',
@@ -1731,7 +1731,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_read_operations_total',
         description => 'SMB2 READ requests to the share.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '9',
@@ -1742,7 +1742,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_write_operations_total',
         description => 'SMB2 WRITE requests to the share.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '10',
@@ -1753,7 +1753,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_operations_total',
         description => 'SMB2 requests to the share, of all kinds; before Samba 4.23 with those by which its clients come and go.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '11',
@@ -1764,7 +1764,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_read_latency_seconds',
         description => 'Mean time that smbd took for a READ since the scrape before; absent without one.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '12',
@@ -1775,7 +1775,7 @@ our @METRICS = (
         source => 'profile',
         prometheus => 'smbgw_share_write_latency_seconds',
         description => 'Mean time that smbd took for a WRITE since the scrape before; absent without one.',
-        error => 'exact from Samba 4.23 on; before, where a client\'s connection uses one share: of a connection that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
+        error => 'exact, but for what a client did between the last look and its leaving the share; before Samba 4.23 only where a client\'s connection uses one share: of one that uses several, the part is absent here and only in the gateway\'s figure; absent where the Samba does not count (smbd profiling level)',
     },
     {
         number => '13',
