@@ -244,8 +244,10 @@ impl Look<'_> {
         let mut kept = std::mem::take(&mut memory.sessions);
         let told = self.paced(&mut kept, 0, |l| {
             // Numbers, not names: Samba would look two of them up for each session.
-            let text = if l.is_empty(SESSIONS) { String::new() } else { l.smbstatus(&["-p", "-S", "-n"])? };
-            let (sessions, tcons) = (smbstatus::session_lines(&text), smbstatus::tcon_lines(&text));
+            // Two calls: with -p it ends after the sessions, whatever else it was asked for. Who comes or goes between counts where he was seen.
+            let (p, s) =
+                if l.is_empty(SESSIONS) { Default::default() } else { (l.smbstatus(&["-p", "-n"])?, l.smbstatus(&["-S"])?) };
+            let (sessions, tcons) = (smbstatus::session_lines(&p), smbstatus::tcon_lines(&s));
             memory.tcons.clear();
             let mut by_share: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
             for (service, pid) in tcons.iter().filter(|(service, _)| *service != "IPC$") {

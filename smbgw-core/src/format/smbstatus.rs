@@ -291,7 +291,7 @@ fn pid(word: &str) -> Option<u32> {
     word.rsplit(':').next()?.parse().ok()
 }
 
-/// The sessions of the text of `smbstatus -p -S`.
+/// The sessions of the text of `smbstatus -p`.
 pub fn session_lines(text: &str) -> Vec<SessionLine<'_>> {
     let line = |l| {
         // ... name-or-address (ipv4:ADDRESS:PORT) DIALECT ENCRYPTION SIGNING
@@ -303,16 +303,14 @@ pub fn session_lines(text: &str) -> Vec<SessionLine<'_>> {
     table(text).filter_map(line).collect()
 }
 
-/// The tree connects of the text of `smbstatus -p -S`: service and pid. Their table comes after that of the sessions, whose lines begin with a pid.
+/// The tree connects of the text of `smbstatus -S`: service and pid.
 pub fn tcon_lines(text: &str) -> Vec<(&str, u32)> {
-    let head = "Service ";
-    let part = if text.starts_with(head) { text } else { text.find("\nService ").map_or("", |at| &text[at..]) };
     let line = |l| {
         // SERVICE PID MACHINE Sat Nov 28 04:45:46 2026 UTC ENCRYPTION SIGNING; a service can have blanks in it
         let (service, words) = from_the_end::<10>(l)?;
         Some((Some(service).filter(|s| !s.is_empty())?, pid(words[9])?))
     };
-    table(part).filter_map(line).collect()
+    table(text).filter_map(line).collect()
 }
 
 /// How many byte-range locks the text of `smbstatus -L -B -n` has in each tree, in the order of `trees`, and in all. Those of an smbd that was
@@ -420,9 +418,10 @@ mod tests {
             [(50, "SMB3_11", true, true), (47, "SMB3_11", true, true), (45, "SMB3_11", true, true), (49, "SMB2_10", false, true)]
         );
         assert!(sessions[0].who.starts_with("labv "));
-        assert_eq!(tcon_lines(text), [("data", 45), ("data", 47), ("data", 49), ("media", 50)]);
+        let shares = &text[text.find("Service ").expect("real")..];
+        assert_eq!(tcon_lines(shares), [("data", 45), ("data", 47), ("data", 49), ("media", 50)]);
         assert_eq!(session_lines("no rule"), []);
-        let odd = "Service pid\n-----\nLab S\u{fc}d 2  1:77  fe80::1  Sun Nov  1 00:00:00 2026 UTC  -  -\n7 x Sun Nov 1 0 2026 UTC - -\n\nafter 1 m a b c d e f g h";
+        let odd = "-----\nLab S\u{fc}d 2  1:77  fe80::1  Sun Nov  1 00:00:00 2026 UTC  -  -\n7 x Sun Nov 1 0 2026 UTC - -\n\nafter 1 m a b c d e f g h";
         assert_eq!(tcon_lines(odd), [("Lab S\u{fc}d 2", 77)]);
         let member = "-----\n12   EX\\domain x  EX\\domain users  10.0.0.1 (ipv4:10.0.0.1:1)   SMB3_02  -  -\n";
         let s = &session_lines(member)[0];
@@ -464,7 +463,7 @@ mod tests {
             let _ = parse_sessions(&text);
             let _ = parse_opens(&format!("----\n{text}"), &["/srv", ""]);
             let _ = parse_opens(&format!("----\n1 2 D 0x1 R N {text}   Mon Nov  2 01:02:04 2026"), &[]);
-            let _ = (session_lines(&format!("----\n{text}")), tcon_lines(&format!("Service \n-----\n{text}")));
+            let _ = (session_lines(&format!("----\n{text}")), tcon_lines(&format!("-----\n{text}")));
             let _ = count_locks(&format!("Byte range locks:\n-----\n{text}"), &["/srv", ""], |_| true);
             let _ = parse_tcons(&format!("{{{text}"));
             let real = fixture!("standalone");

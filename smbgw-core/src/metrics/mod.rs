@@ -71,7 +71,7 @@ pub enum Unit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// `smbstatus -p -S -n`, as text: linear in sessions.
+    /// `smbstatus -p` and `-S`, as text: linear in sessions.
     Sessions,
     /// `smbstatus -L -B -n`, as text: linear in open files; asked for seldom.
     Files,
