@@ -11,8 +11,6 @@ use lib File::Basename::dirname(__FILE__) . '/../lab/lib';
 
 use Lab::Guests;
 
-# What is proven is that Debian's packages, not their speed: a development build takes half as long.
-$ENV{PROFILE} //= 'dev';
 $ENV{SMBGW_PACKAGES_SUITE} = Lab::Guests::own_suite() eq 'bookworm' ? 'trixie' : 'bookworm';
 my $file = File::Basename::dirname(__FILE__) . '/packages.t';
 require($file =~ m!\A/! ? $file : "./$file");
