@@ -177,7 +177,7 @@ HEAVY := $(addprefix tests/slow/,$(addsuffix .t,metrics-many packages packages-o
 SLOW = SMBGW_STAGE=$(STAGE) $(SUDO) $(KEEP) env -u MAKEFLAGS -u MFLAGS prove --timer
 
 test-slow: stage quota-suite
-	$(MAKE) --no-print-directory -k -j 2 test-slow-heavy test-slow-light
+	$(MAKE) --no-print-directory -k -j $(JOBS) test-slow-heavy test-slow-light
 
 test-slow-heavy:
 	$(SLOW) $(HEAVY)

@@ -169,6 +169,14 @@ fn a_clock_that_jumps_costs_no_figure_that_was_taken() {
 struct Model(BTreeMap<Key, Vec<(i64, f64)>>);
 
 impl Model {
+    /// A scrape, into the store and into the list.
+    fn take(&mut self, store: &mut Store, at: i64, samples: &[(&Key, f64)]) {
+        store.ingest(&scrape(at, samples)).expect("taken");
+        for (k, v) in samples {
+            self.0.entry((*k).clone()).or_default().push((at, *v));
+        }
+    }
+
     fn buckets(&self, key: &Key, counter: bool, from: i64, to: i64, length: i64, gap: i64) -> Vec<Bucket> {
         let samples = self.0.get(key).map_or(&[][..], Vec::as_slice);
         let mut found: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
@@ -265,10 +273,7 @@ proptest! {
             // Mostly it grows.
             values[2] = values[2].map(|v| { count = if v < 20_000.0 { v } else { count + v }; count });
             let samples: Vec<(&Key, f64)> = keys.iter().zip(values).filter_map(|(k, v)| Some((k, v?))).collect();
-            store.ingest(&scrape(at, &samples)).expect("taken");
-            for (k, v) in samples {
-                model.0.entry(k.clone()).or_default().push((at, v));
-            }
+            model.take(&mut store, at, &samples);
             store.keep_up(at, act.steps).expect("kept up");
         }
         for upkeep in [0, 3, ALL] {
@@ -389,10 +394,7 @@ proptest! {
         for act in acts.into_iter().chain(end) {
             at += act.after;
             let samples: Vec<(&Key, f64)> = keys.iter().zip(act.values).filter_map(|(k, v)| Some((k, v?))).collect();
-            store.ingest(&scrape(at, &samples)).expect("taken");
-            for (k, v) in samples {
-                model.0.entry(k.clone()).or_default().push((at, v));
-            }
+            model.take(&mut store, at, &samples);
             store.keep_up(at, act.steps).expect("kept up");
         }
         for upkeep in [0, 3, ALL] {

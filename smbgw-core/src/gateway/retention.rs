@@ -17,10 +17,9 @@ use crate::effect::FileSpec;
 use crate::error::{Error, Kind, Result, chain, chain_with_remedy};
 use crate::host::Lock;
 use crate::metrics::forecast;
+use crate::metrics::when::DAY;
 use crate::series::{NAMES, Retention, Settings, Store, words};
 use crate::types::human;
-
-const DAY_MS: i64 = 86_400_000;
 
 /// Whose word counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +94,7 @@ impl Context {
                 if from != From::Default {
                     doc["file"] = json!(self.retention_file(from));
                 }
-                let (least, all) = (forecast::LEAST_DAYS as i64 * DAY_MS, forecast::MOST_DAYS as i64 * DAY_MS);
+                let (least, all) = (forecast::LEAST_DAYS as i64 * DAY, forecast::MOST_DAYS as i64 * DAY);
                 if r.hour_ms < least {
                     warnings.push(format!(
                         "hours are kept for {}: how shares grow is not known below {}",

@@ -38,6 +38,9 @@ sub killed_at {
     return $call->(wrap => ['strace', '-o', $TRACE, '-e', 'trace=fdatasync', '-e', "inject=fdatasync:signal=KILL:when=$n"]);
 }
 
+# The same numbers on every machine.
+sub _next { my ($x) = @_; return ($x * 1103515245 + 12345) & 0x7fffffff }
+
 # Six different points of n, always the first and the last, the same for the same seed; all of them with SMBGW_ALL=1. `more` is added to the
 # seed, for another six.
 sub points {
@@ -46,7 +49,7 @@ sub points {
     my %p = (1 => 1, $n => 1);
     my $x = $SEED + ($more // 0);
     while (keys(%p) < 6) {
-        $x = ($x * 1103515245 + 12345) & 0x7fffffff;
+        $x = _next($x);
         $p{ 2 + ($x >> 8) % ($n - 2) } = 1;
     }
     my @p = sort { $a <=> $b } keys %p;
@@ -61,7 +64,7 @@ sub spread {
     my @p;
     for my $part (0 .. $count - 1) {
         my ($from, $to) = map { int($n * $_ / $count) } $part, $part + 1;
-        $x = ($x * 1103515245 + 12345) & 0x7fffffff;
+        $x = _next($x);
         push @p, $from + 1 + ($x >> 8) % ($to - $from);
     }
     return @p;
