@@ -51,6 +51,7 @@ fn one_share() -> Facts {
         smb_conf: "/etc/samba/smb.conf".into(),
         own_conf: "/etc/samba/smbgw.conf".into(),
         run_dir: "/run/smbgw".into(),
+        lock_dir: "/run/smbgw/lock".into(),
         state_dir: "/var/lib/smbgw".into(),
         record_file: format!("/var/lib/smbgw/gateways/native@{NODE}.json").into(),
         gateway: GatewayId::new("native").expect("a name"),

@@ -21,9 +21,11 @@ pub struct Paths {
     pub smb_conf: PathBuf,
     /// Our own file beside it.
     pub own_conf: PathBuf,
-    /// What does not outlive a boot: snapshots, locks, scratch files.
+    /// What does not outlive a boot: snapshots, scratch files.
     pub run_dir: PathBuf,
-    /// What does: journals.
+    /// Locks: the node's, wherever Samba runs.
+    pub lock_dir: PathBuf,
+    /// What outlives a boot: journals.
     pub state_dir: PathBuf,
     /// The gateway record.
     pub record_file: PathBuf,

@@ -98,6 +98,7 @@ fn make_facts(request: &Value) -> Facts {
         smb_conf: common::SMB_CONF.into(),
         own_conf: common::OWN_CONF.into(),
         run_dir: "/run/smbgw".into(),
+        lock_dir: "/run/smbgw/lock".into(),
         state_dir: "/var/lib/smbgw".into(),
         record_file: gateway.map_or(common::RECORD.into(), |g| format!("{}/{g}.json", common::RECORDS).into()),
         gateway: GatewayId::new(gateway.unwrap_or("native")).expect("a name"),

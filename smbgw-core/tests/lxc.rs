@@ -324,6 +324,57 @@ fn a_number_is_in_the_record_before_the_first_command_that_uses_it() {
     assert!(host.world().guests.is_empty());
 }
 
+/// Runs an operation, and all of another gateway's creation at the moment that `until` names.
+fn second_one_between(host: &SimHost, op: &str, params: &Value, password: Option<&str>, until: fn(&Value) -> bool) -> Vec<Value> {
+    let mut run = context(host).begin(op, params).expect("begun");
+    if let Some(p) = password {
+        run.secret("password", p.as_bytes()).expect("taken");
+    }
+    let mut events = Vec::new();
+    let mut other = false;
+    loop {
+        let v = match run.step().expect("a step") {
+            Progress::Working(v) | Progress::Done(v) => v,
+            Progress::Failed(_, e) => panic!("{op}: {:#?}", e.to_doc()),
+        };
+        let done = v.get("result").is_some();
+        events.extend(v["events"].as_array().cloned().unwrap_or_default());
+        if !other && events.iter().any(until) {
+            other = true;
+            create_lxc(host, "lab", "/srv/lab", &[("username", "bert"), ("smbgw-access", "rw:bert")]).expect("created");
+        }
+        if done {
+            assert!(other, "{events:#?}");
+            return events;
+        }
+    }
+}
+
+#[test]
+fn of_two_creates_that_chose_the_same_number_the_later_one_takes_another() {
+    let host = proxmox();
+    let params = json!({"id": "office", "section": lxc("/srv/office", &[("username", "anna"), ("smbgw-access", "rw:anna")])});
+    let planned = |e: &Value| e["event"] == "planned" && e["phase"] == "guest";
+    let events = second_one_between(&host, "share.create", &params, Some(PASSWORD), planned);
+    let again: Vec<_> = events.iter().filter(|e| e["event"] == "replanned").map(|e| &e["because"]).collect();
+    assert_eq!(again, ["guest/claim"]);
+    assert_eq!(record(&host)["vmid"], 101);
+    assert!(can(&host, 100, "bert", "lab") && can(&host, 101, "anna", "office"));
+}
+
+#[test]
+fn an_upgrade_whose_number_was_taken_meanwhile_takes_another() {
+    let host = furnished();
+    run(&host, "template.build", json!({"name": "second"}), None).expect("built");
+    let uuid = record(&host)["uuid"].clone();
+    let retired = |e: &Value| e["event"] == "done" && e["step"] == "guest/retire";
+    let events = second_one_between(&host, "gateway.upgrade", &json!({"name": "office"}), None, retired);
+    assert!(events.iter().any(|e| e["event"] == "replanned" && e["because"] == "guest/claim"), "{events:#?}");
+    let r = record(&host);
+    assert_eq!((&r["vmid"], &r["retired"], &r["uuid"]), (&json!(102), &Value::Null, &uuid));
+    assert_eq!(host.world().guests.keys().copied().collect::<Vec<_>>(), [101, 102]);
+}
+
 #[test]
 fn limits_that_do_not_take_effect_fail_the_create_and_leave_nothing() {
     let cases: [(&str, &str, &str, Kind); 3] = [
@@ -402,6 +453,17 @@ fn a_number_that_another_guest_has_is_refused() {
     let e = create_lxc(&host, "office", "/srv/office", &[("smbgw-vmid", "150")]).expect_err("taken");
     assert!(e.to_string().contains("150"), "{e}");
     assert_eq!(differences(&before, &host), Vec::<String>::new());
+}
+
+#[test]
+fn a_number_that_another_gateway_comes_back_to_is_refused() {
+    let host = furnished();
+    destroy(&host, "100");
+    let e = create_lxc(&host, "lab", "/srv/lab", &[("smbgw-vmid", "100")]).expect_err("taken");
+    assert!(e.to_string().contains("100 is the number of another gateway's container"), "{e}");
+    create_lxc(&host, "lab", "/srv/lab", &[]).expect("another number is free");
+    reconcile(&host, &sections(&host)).expect("reconciled");
+    assert_eq!(host.world().guests.keys().copied().collect::<Vec<_>>(), [100, 101]);
 }
 
 fn older_pct(host: &SimHost) {

@@ -588,6 +588,7 @@ fn paths() -> Paths {
         ("smb-conf", json!("/etc/samba/smb.conf")),
         ("own-conf", json!("/etc/samba/smbgw.conf")),
         ("run-dir", json!("/run/smbgw")),
+        ("lock-dir", json!("/run/smbgw/lock")),
         ("state-dir", json!("/var/lib/smbgw")),
         ("record-file", json!("/var/lib/smbgw/gateways/native@test.json")),
         ("gateway", json!("native")),

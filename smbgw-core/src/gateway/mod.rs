@@ -180,6 +180,7 @@ impl Context {
         let native = Paths {
             smb_conf: options.smb_conf,
             own_conf: options.own_conf,
+            lock_dir: options.run_dir.join("lock"),
             run_dir: options.run_dir,
             state_dir: options.state_dir,
             record_file: record_dir.join(format!("native@{node}.json")),
@@ -208,6 +209,7 @@ impl Context {
             smb_conf: "/etc/samba/smb.conf".into(),
             own_conf: "/etc/samba/smbgw.conf".into(),
             run_dir: "/run/smbgw".into(),
+            lock_dir: self.native.lock_dir.clone(),
             state_dir: self.native.state_dir.clone(),
             record_file: self.record_dir.join(format!("{gateway}.json")),
             gateway: gateway.clone(),

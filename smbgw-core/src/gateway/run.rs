@@ -215,8 +215,7 @@ impl Context {
     /// What must be held while a gateway is changed.
     pub(super) fn locks(&self, paths: &Paths, note: &str, wait: Option<i64>) -> Result<Vec<Box<dyn Lock>>> {
         let wait = Duration::from_millis(u64::try_from(wait.unwrap_or(10_000)).unwrap_or(0).min(60_000));
-        let dir = self.native.run_dir.join("lock");
-        self.host.make_dir(&dir, 0o700)?;
+        let dir = &paths.lock_dir;
         let mut locks = vec![self.host.lock(&dir.join(paths.gateway.as_str()), note, wait)?];
         // The node's own accounts and smb.conf are nobody's but the native gateway's; a container has its own.
         if paths.mode == Mode::Native {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::effect::{Cmd, Place, Program};
 use crate::error::{Error, Kind, Result, chain};
-use crate::facts::{Facts, GuestFacts, GuestSeen, Limits, Template, TemplateFact};
+use crate::facts::{Facts, GuestFacts, GuestSeen, Limits, Paths, Template, TemplateFact};
 use crate::format::guest_conf::GuestConf;
 use crate::format::storage_cfg;
 use crate::host::{Host, Machines};
@@ -199,18 +199,30 @@ fn others(node: &dyn Host, facts: &Facts, guest: &mut GuestFacts) -> Result<()> 
         }
     }
     guest.reached = reached;
-    if let Some(dir) = facts.paths.record_file.parent() {
-        for file in node.list(dir)?.into_iter().filter(|f| f.ends_with(".json")) {
-            let Some(r) = node.read_text(&dir.join(file))?.and_then(|t| Record::parse(&t).ok()) else { continue };
-            // One that is named for a container that has yet to be built, or built again, is needed as well.
-            guest.used_templates.extend(r.settings.get("smbgw-template").cloned());
-            guest.used_templates.extend(r.template);
-            if r.id != facts.paths.gateway.as_str() {
-                guest.claimed.extend(r.vmid);
-            }
+    for r in records(node, &facts.paths)? {
+        if r.id != facts.paths.gateway.as_str() {
+            guest.claimed.extend(r.vmid);
         }
+        // One that is named for a container that has yet to be built, or built again, is needed as well.
+        guest.used_templates.extend(r.settings.get("smbgw-template").cloned());
+        guest.used_templates.extend(r.template);
     }
     Ok(())
+}
+
+/// The records of all gateways that the cluster knows, as far as they can be read.
+fn records(node: &dyn Host, paths: &Paths) -> Result<Vec<Record>> {
+    let Some(dir) = paths.record_file.parent() else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for file in node.list(dir)?.into_iter().filter(|f| f.ends_with(".json")) {
+        all.extend(node.read_text(&dir.join(file))?.and_then(|t| Record::parse(&t).ok()));
+    }
+    Ok(all)
+}
+
+/// Whether another gateway's record names a number.
+pub fn is_claimed(node: &dyn Host, paths: &Paths, vmid: VmId) -> Result<bool> {
+    Ok(records(node, paths)?.iter().any(|r| r.id != paths.gateway.as_str() && r.vmid == Some(vmid)))
 }
 
 // ---- limits ------------------------------------------------------------------------------------------------------------

@@ -623,6 +623,14 @@ impl Step {
         self.before = Some(before);
         self
     }
+
+    /// The number that it takes for a container, which no other gateway may have by then.
+    pub fn claims(&self) -> Option<VmId> {
+        match &self.effect {
+            Effect::Record(Key::Vmid, Some(v)) => VmId::new(u32::try_from(v.as_u64()?).ok()?).ok(),
+            _ => None,
+        }
+    }
 }
 
 impl Effect {

@@ -3,6 +3,7 @@
 //! acts, a failure takes back what was done, in reverse order and only what is still as this run left it. It knows nothing of shares.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use super::act::{self, Acting, Tools};
 use crate::effect::{Cmd, Place, Program};
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
-use crate::host::{Host, Machines, Secrets};
+use crate::host::{Host, Lock, Machines, Secrets};
 use crate::journal::event::{Event, Outcome};
 use crate::journal::fold::{self, Progress as StepProgress, StepState};
 use crate::journal::store::{Journal, Store};
@@ -45,6 +46,12 @@ pub enum Progress {
 
 /// How often a phase whose preconditions fail is planned anew.
 const REPLANS: u32 = 3;
+
+/// The lock of this node's numbers for containers; no gateway has such a name.
+const NUMBERS: &str = "@numbers";
+
+/// How long to wait for who takes a number for a container; he needs no longer than a plan takes.
+const NUMBERS_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -84,6 +91,8 @@ pub struct OpRun {
     undoing: Vec<(Effect, bool)>,
     began: u64,
     replans: u32,
+    /// Held while a number for a container is taken, which other gateways' operations look for at the same time.
+    numbers: Option<Box<dyn Lock>>,
     events: Vec<Value>,
     warnings: Vec<String>,
     /// What somebody else changed since is left as it is, without counting as a failed undo.
@@ -237,6 +246,7 @@ impl OpRun {
             undoing: Vec::new(),
             began: 0,
             replans: 0,
+            numbers: None,
             events: Vec::new(),
             warnings: Vec::new(),
             settle,
@@ -321,6 +331,7 @@ impl OpRun {
         if let Some(mut a) = self.acting.take() {
             a.kill();
         }
+        self.numbers = None;
         self.undoing.clear();
         self.preparing.clear();
     }
@@ -372,6 +383,9 @@ impl OpRun {
         let keep = matches!(step.undo, Undo::Restore | Undo::RestoreThen(_));
         let seen = self.see(&step, keep)?;
         let satisfied = step.want.as_ref().is_some_and(|w| w.same(&seen));
+        if !in_doubt && !satisfied && self.is_number_gone(&step)? {
+            return self.replan(&phase, &step);
+        }
         if !in_doubt && !satisfied {
             if let Some(before) = &step.before {
                 if !before.same(&seen) {
@@ -391,6 +405,17 @@ impl OpRun {
         }
         self.acting = Some(Acting::begin(&self.tools(step.place), &step.effect)?);
         self.go_on_acting()
+    }
+
+    /// Whether the number that a step takes was taken by another gateway since it was planned. Whoever has to plan again does so alone, so that
+    /// nobody loses twice.
+    fn is_number_gone(&mut self, step: &Step) -> Result<bool> {
+        let Some(vmid) = step.claims() else { return Ok(false) };
+        if self.numbers.is_none() {
+            let note = format!("pid {} gateway {}", self.host.own_process().pid, self.paths.gateway);
+            self.numbers = Some(self.host.lock(&self.paths.lock_dir.join(NUMBERS), &note, NUMBERS_WAIT)?);
+        }
+        observe::guests::is_claimed(&*self.host, &self.paths, vmid)
     }
 
     /// Somebody changed what the step starts from: look and plan again, a few times.
@@ -455,6 +480,9 @@ impl OpRun {
     fn step_done(&mut self, n: usize, seen: Seen, acted: bool) -> Result<()> {
         let ms = self.host.monotonic_ms().saturating_sub(self.began);
         let s = &self.journal.state().steps[n];
+        if s.step.claims().is_some() {
+            self.numbers = None;
+        }
         self.events.push(json!({"event": "done", "step": s.step.id, "title": s.step.title, "changed": acted, "ms": ms}));
         self.journal.write(&*self.host, Event::Done { step: n, seen, ms })
     }

@@ -532,18 +532,19 @@ fn hwaddr(conf: &GuestSeen) -> Option<String> {
 
 /// The number for a new container: the one that was asked for, the one it had, or the next free one.
 fn number(facts: &Facts, guest: &GuestFacts, spec: &GuestSpec, had: Option<VmId>) -> Result<VmId> {
+    let taken = |v: &VmId| guest.used.contains_key(v) || guest.claimed.contains(v);
     if let Some(v) = spec.vmid {
-        return match guest.used.get(&v) {
-            None => Ok(v),
-            Some(node) => Err(Error::property("smbgw-vmid", format!("{v} is the number of another guest, on node {node}"))
-                .remedy("choose another number, or none")),
+        let whose = match guest.used.get(&v) {
+            None if !taken(&v) => return Ok(v),
+            None => "of another gateway's container, which is being made or is gone".to_owned(),
+            Some(node) => format!("of another guest, on node {node}"),
         };
+        return Err(Error::property("smbgw-vmid", format!("{v} is the number {whose}")).remedy("choose another number, or none"));
     }
-    if let Some(v) = had.filter(|v| !guest.used.contains_key(v)) {
+    if let Some(v) = had.filter(|v| !taken(v)) {
         return Ok(v);
     }
     let (from, to) = guest.next_id.unwrap_or((VmId::FIRST, 1_000_000));
-    let taken = |v: &VmId| guest.used.contains_key(v) || guest.claimed.contains(v);
     let free = (from..to).filter_map(|n| VmId::new(n).ok()).find(|v| !taken(v));
     free.ok_or_else(|| Error::new(Kind::Unsupported, format!("node {}: no guest id is free from {from} to {to}", facts.node)))
 }
@@ -896,7 +897,8 @@ fn replace(wanted: Option<&str>, facts: &Facts) -> Steps {
         return Err(Error::new(Kind::NotFound, format!("gateway {} has no container to replace", r.id))
             .remedy("pve-smbgateway reconcile builds it"));
     };
-    if let Some(v) = r.retired {
+    // One that is the gateway's still was written down a moment ago, by this very upgrade, whose number for the new one was taken meanwhile.
+    if let Some(v) = r.retired.filter(|v| *v != old) {
         return Err(Error::new(Kind::Conflict, format!("an earlier upgrade left container {v}"))
             .remedy(format!("pve-smbgateway repair {}", r.id)));
     }
