@@ -221,6 +221,8 @@ pub enum Stdin {
         /// How often it is written (`smbpasswd -s` reads it twice). 0: once, byte for byte, without a line feed: what is a file and no password.
         times: u8,
     },
+    /// A text of a few lines.
+    Text(String),
 }
 
 /// One command: data, printable, without a secret in it.
@@ -282,6 +284,13 @@ impl Cmd {
         self
     }
 
+    /// Reads that text.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.stdin = Stdin::Text(text.into());
+        self
+    }
+
     /// That it does not end in time is an answer, too.
     #[must_use]
     pub fn may_be_silent(self) -> Self {
@@ -332,6 +341,10 @@ impl fmt::Display for Cmd {
         }
         if let Some(path) = &self.krb5_ccache {
             write!(f, "KRB5CCNAME=FILE:{} ", path.display())?;
+        }
+        if let Stdin::Text(text) = &self.stdin {
+            // As a shell reads it: whoever has to do it by hand copies it.
+            write!(f, "printf '%b' '{}' | ", text.replace('\\', r"\\").replace('\n', r"\n").replace('\'', r"'\''"))?;
         }
         f.write_str(self.program.name())?;
         for a in &self.args {

@@ -2,8 +2,8 @@
 //! Every plan kind, broken at every place: after a failure the machine is as before, after a death it is as before or complete, never
 //! half. Undo and steps are repeated, too. A new operation is covered the day it is in `common::cases`.
 //!
-//! `SMBGW_ALL=1` tries every combination; otherwise long lists are sampled with fixed seeds. `SMBGW_CASE=text` takes the cases with that
-//! text in their name.
+//! `SMBGW_ALL=1` tries every combination; otherwise long lists are sampled with fixed seeds (`SMBGW_SEED=n`: with others). `SMBGW_CASE=text`
+//! takes the cases with that text in their name.
 //!
 //! Two things about a container come back a little later than the rest, and are waited for here: what changed in a running one takes effect at its
 //! next start, and one that was destroyed is built anew by the worker.

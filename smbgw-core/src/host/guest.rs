@@ -340,7 +340,7 @@ impl Host for Guest {
 
     fn start(&self, cmd: &Cmd, secrets: &Secrets) -> Result<Box<dyn Job>> {
         let secret = match &cmd.stdin {
-            Stdin::Null => Secret::default(),
+            Stdin::Null | Stdin::Text(_) => Secret::default(),
             Stdin::Secret { name, .. } => {
                 let value = secrets.get(name).ok_or_else(|| {
                     Error::new(Kind::Invalid, format!("the secret {name} is needed for {} and was not given", cmd.program.name()))

@@ -832,7 +832,11 @@ fn sweep_locks(dir: &Path, pid: i32) {
 
 /// What a command reads: the secret, each time with a line feed.
 fn stdin_of(cmd: &Cmd, secrets: &Secrets) -> Result<Option<Vec<u8>>> {
-    let Stdin::Secret { name, times } = &cmd.stdin else { return Ok(None) };
+    let (name, times) = match &cmd.stdin {
+        Stdin::Null => return Ok(None),
+        Stdin::Text(text) => return Ok(Some(text.clone().into_bytes())),
+        Stdin::Secret { name, times } => (name, times),
+    };
     let Some(secret) = secrets.get(name) else {
         return Err(Error::new(
             Kind::Invalid,

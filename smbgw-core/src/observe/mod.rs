@@ -294,8 +294,8 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
 }
 
 /// The share ACL, or `None` if the share has none of its own (everybody: full).
-fn acl(host: &dyn Host, paths: &Paths, share: &str) -> Result<Option<Vec<String>>> {
-    let cmd = accounts::sharesec(paths, &[share, "--view"]);
+fn acl(host: &dyn Host, share: &str) -> Result<Option<Vec<String>>> {
+    let cmd = accounts::sharesec(share, &["--view"]);
     let out = ask(host, &cmd)?;
     // A refusal means that there is none; an end by a signal means nothing.
     if out.status < 0 {
@@ -479,7 +479,7 @@ fn deeper(place: &dyn Host, paths: &Paths, need: &Need, facts: &mut Facts) -> Re
             .map(|s| s.name.clone())
             .collect();
         for share in with_acl {
-            if let Some(list) = acl(place, paths, &share)? {
+            if let Some(list) = acl(place, &share)? {
                 facts.acls.insert(share, list);
             }
         }
@@ -549,7 +549,7 @@ pub fn see(m: &Machines, place: Place, paths: &Paths, watch: &Watch, keep: bool)
             None => Seen::Absent,
             Some(u) => Seen::SambaUser { disabled: u.disabled, changed: u.changed },
         },
-        Watch::ShareAcl(share) => acl(host, paths, share)?.map_or(Seen::Absent, Seen::ShareAcl),
+        Watch::ShareAcl(share) => acl(host, share)?.map_or(Seen::Absent, Seen::ShareAcl),
         Watch::Daemon(daemon) => {
             if runs(host, *daemon, &pid_file(host, paths, *daemon)?)? {
                 Seen::Running

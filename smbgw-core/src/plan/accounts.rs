@@ -76,11 +76,12 @@ pub fn samba_at(paths: &Paths, program: Program, args: &[&str]) -> Cmd {
     Cmd::new(program, all)
 }
 
-/// A `sharesec` command. It reads our own file, not smb.conf: from Samba 4.22 on it does not see shares of included files (`Invalid
-/// sharename`; measured with 4.22.11). The database is that of the default `state directory`; another one is refused by the plan.
-pub fn sharesec(paths: &Paths, args: &[&str]) -> Cmd {
-    let own = format!("--configfile={}", paths.own_conf.display());
-    Cmd::new(Program::Sharesec, std::iter::once(own.as_str()).chain(args.iter().copied()))
+/// A `sharesec` command about a share. It refuses those that its configuration does not have (`Invalid sharename`), and from Samba 4.22 on
+/// does not see those of included files (measured with 4.22.11); an ACL may have to go when the share has gone already. So it is handed a
+/// configuration of that share alone. The database is that of the default `state directory`; another one is refused by the plan.
+pub fn sharesec(share: &str, args: &[&str]) -> Cmd {
+    let args = ["--configfile=/dev/stdin", share].into_iter().chain(args.iter().copied());
+    Cmd::new(Program::Sharesec, args).text(format!("[{share}]\npath = /\n"))
 }
 
 /// Makes a Unix group if it is not there.

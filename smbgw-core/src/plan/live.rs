@@ -255,7 +255,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
     for (n, (name, old)) in
         facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
     {
-        steps.push(remove_acl(facts, &format!("gone.{n}"), name, old));
+        steps.push(remove_acl(&format!("gone.{n}"), name, old));
     }
     if waits {
         // First: whoever finds our file with something new in it also finds that smbd was not told.
@@ -429,10 +429,10 @@ fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &
         match (&wanted, now) {
             (Some(w), n) if n != Some(w) => {
                 let undo = match n {
-                    Some(old) => accounts::sharesec(&facts.paths, &[name, "--replace", &old.join(",")]),
-                    None => drop_acl(facts, name),
+                    Some(old) => accounts::sharesec(name, &["--replace", &old.join(",")]),
+                    None => drop_acl(name),
                 };
-                let cmd = accounts::sharesec(&facts.paths, &[name, "--replace", &w.join(",")]);
+                let cmd = accounts::sharesec(name, &["--replace", &w.join(",")]);
                 steps.push(
                     Step::new(
                         format!("samba/acl.{}", spec.id),
@@ -444,7 +444,7 @@ fn share_acls(facts: &Facts, record: &Record, shares: &[samba::Served], steps: &
                     .undo(Undo::Do(vec![Effect::Run(undo)])),
                 );
             }
-            (None, Some(old)) => steps.push(remove_acl(facts, spec.id.as_str(), name, old)),
+            (None, Some(old)) => steps.push(remove_acl(spec.id.as_str(), name, old)),
             _ => {}
         }
         if steps.len() > before + changed.len() {
@@ -464,18 +464,18 @@ fn refuse_other_state_directory(facts: &Facts) -> Result<()> {
     }
 }
 
-fn drop_acl(facts: &Facts, name: &str) -> Cmd {
+fn drop_acl(name: &str) -> Cmd {
     // 255: there is none.
-    accounts::sharesec(&facts.paths, &[name, "--delete"]).also_ok(&[255])
+    accounts::sharesec(name, &["--delete"]).also_ok(&[255])
 }
 
-fn remove_acl(facts: &Facts, id: &str, name: &str, old: &[String]) -> Step {
-    let undo = accounts::sharesec(&facts.paths, &[name, "--replace", &old.join(",")]);
+fn remove_acl(id: &str, name: &str, old: &[String]) -> Step {
+    let undo = accounts::sharesec(name, &["--replace", &old.join(",")]);
     Step::new(
         format!("samba/acl.{id}"),
         format!("remove the share ACL of [{name}]"),
         Watch::ShareAcl(name.into()),
-        Effect::Run(drop_acl(facts, name)),
+        Effect::Run(drop_acl(name)),
     )
     .want(Seen::Absent)
     .undo(Undo::Do(vec![Effect::Run(undo)]))
@@ -498,7 +498,7 @@ fn take_down(
     // While the share is still in the configuration, or sharesec would not know it.
     for name in &names {
         if let Some(old) = facts.acls.get(name) {
-            steps.push(remove_acl(facts, name, name, old));
+            steps.push(remove_acl(name, name, old));
         }
     }
     if let Some(text) = remove_include(&main.text, MARKER, own_path)? {

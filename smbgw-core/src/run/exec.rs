@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::act::{self, Acting, Tools};
-use crate::effect::{Cmd, Place, Program};
+use crate::effect::{Cmd, Daemon, Place, Program};
 use crate::error::{Error, Kind, Result, chain};
 use crate::facts::{Facts, Paths};
 use crate::host::{Host, Lock, Machines, Secrets};
@@ -353,12 +353,15 @@ impl OpRun {
     }
 
     fn next_phase(&mut self) -> Result<()> {
-        let done = self.journal.state().phases.len();
-        match self.planner.phases().get(done).cloned() {
+        let done = &self.journal.state().phases;
+        let phases = self.planner.phases();
+        // By name: of an operation that is resumed there may be fewer than when it began, since what it did (end a membership) made one needless.
+        let from = phases.iter().rposition(|p| done.contains(p)).map_or(0, |last| last + 1);
+        match phases.get(from) {
             None => self.finish_well(),
             Some(phase) => {
                 self.replans = 0;
-                self.plan_phase(&phase)
+                self.plan_phase(phase)
             }
         }
     }
@@ -633,7 +636,7 @@ impl OpRun {
         }
         Ok(match &step.undo {
             Undo::None(_) => Vec::new(),
-            Undo::Do(effects) => effects.iter().map(|e| (e.clone(), false)).collect(),
+            Undo::Do(effects) => effects.iter().map(|e| (e.clone(), comes_back_by_itself(e))).collect(),
             Undo::Restore => vec![(step.watch.restore(before)?, false)],
             Undo::RestoreThen(then) => {
                 let mut all = vec![(step.watch.restore(before)?, false)];
@@ -797,6 +800,12 @@ fn fatal(e: &Error) -> bool {
 /// does not come back serves nobody any more.
 fn may_fail(effect: &Effect) -> bool {
     !matches!(effect, Effect::StartDaemon { .. })
+}
+
+/// Whether what an undo starts is started by the worker as well, at its next look; it may also be what cannot start any more, if the password of
+/// the computer account went meanwhile.
+fn comes_back_by_itself(effect: &Effect) -> bool {
+    matches!(effect, Effect::StartDaemon { daemon: Daemon::Winbindd, .. })
 }
 
 fn uses_secret(effect: &Effect, name: &str) -> bool {

@@ -771,13 +771,15 @@ pub fn exhaustive() -> bool {
     std::env::var_os("SMBGW_ALL").is_some()
 }
 
-/// Which of `1..=n` to try: all of a short list, or a seeded sample of about `k`, always with the first and the last.
+/// Which of `1..=n` to try: all of a short list, or a seeded sample of about `k`, always with the first and the last. `SMBGW_SEED` makes it
+/// another one.
 pub fn sample(n: u64, k: u64, seed: u64) -> Vec<u64> {
     if exhaustive() || n <= k {
         return (1..=n).collect();
     }
     let mut picked: Vec<u64> = vec![1, n];
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let other: u64 = std::env::var("SMBGW_SEED").map_or(0, |s| s.parse().expect("SMBGW_SEED is a number"));
+    let mut x = (seed ^ other << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     while (picked.len() as u64) < k {
         x ^= x << 13;
         x ^= x >> 7;

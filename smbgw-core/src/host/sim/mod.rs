@@ -793,6 +793,9 @@ impl Host for SimHost {
             return Err(programs::missing(cmd.program));
         }
         let mut stdin = Vec::new();
+        if let Stdin::Text(text) = &cmd.stdin {
+            stdin.extend_from_slice(text.as_bytes());
+        }
         if let Stdin::Secret { name, times } = &cmd.stdin {
             let missing = || {
                 let what = format!("the secret {name} is needed for {} and was not given", cmd.program.name());

@@ -110,7 +110,7 @@ pub(super) fn run(m: &mut Machine, program: Program, words: &[String], stdin: &[
         Program::Testparm => testparm(&m.world, words),
         Program::Smbcontrol => smbcontrol(m, words),
         Program::Smbstatus => smbstatus(m, words),
-        Program::Sharesec => sharesec(&mut m.world, words),
+        Program::Sharesec => sharesec(&mut m.world, words, stdin),
         Program::Net if matches!(words.first().map(String::as_str), Some("ads" | "primarytrust" | "cache")) => {
             domain::net(m, words, stdin)
         }
@@ -567,7 +567,7 @@ fn print_acl(acl: &[Ace]) -> String {
     out
 }
 
-fn sharesec(world: &mut World, words: &[String]) -> Said {
+fn sharesec(world: &mut World, words: &[String], stdin: &[u8]) -> Said {
     let known = [
         ("view", 'v', false),
         ("replace", 'R', true),
@@ -582,7 +582,14 @@ fn sharesec(world: &mut World, words: &[String]) -> Said {
     };
     let everyone = || vec![Ace { sid: "S-1-1-0".into(), allowed: true, rights: "FULL".into() }];
     let file = given.value("configfile").unwrap_or(SMB_CONF);
-    let config = config::load(&world.files, Path::new(file)).config.unwrap_or_default();
+    let config = match file {
+        "/dev/stdin" => {
+            let mut files = world.files.clone();
+            files.put(file, stdin, 0o600, 0, 0);
+            config::load(&files, Path::new(file)).config.unwrap_or_default()
+        }
+        _ => config::load(&world.files, Path::new(file)).config.unwrap_or_default(),
+    };
     if given.has("view-all") {
         let one = |s: &Share| {
             let acl = world.share_acls.get(&s.name.to_lowercase()).cloned().unwrap_or_else(everyone);
