@@ -147,7 +147,7 @@ pub struct TreeFact {
     pub mounts_inside: Vec<PathBuf>,
     /// Mounted read-only.
     pub read_only: bool,
-    /// It holds something already.
+    /// It holds something already, or nobody can tell. Only where a plan is made: nobody else asks.
     pub populated: bool,
     /// What can limit it, and what does; only where a plan or a document is about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,6 +71,14 @@ impl Context {
 
     /// Whether nothing waits at a gateway for time to pass or for another try: otherwise it has to be gone through even if nothing changes.
     pub(super) fn quiet(&self, paths: &Paths) -> Result<bool> {
+        let record = observe::record(&*self.host, paths)?;
+        let none = BTreeMap::new();
+        let shares = record.as_ref().map_or(&none, |r| &r.shares);
+        Ok(self.at_rest(paths, record.as_ref())? && shares.keys().all(|id| is_well(&self.last(id))))
+    }
+
+    /// The same, but for what the snapshots say.
+    fn at_rest(&self, paths: &Paths, record: Option<&Record>) -> Result<bool> {
         let host = &*self.host;
         for dir in [self.native.run_dir.join("pending"), self.native.run_dir.join("failed"), self.native.state_dir.join("gone")] {
             if !host.list(&dir)?.is_empty() {
@@ -81,27 +89,7 @@ impl Context {
         if !(open.is_empty() && damaged.is_empty() && self.store().marked(host)?.is_empty()) {
             return Ok(false);
         }
-        let record = observe::record(host, paths)?;
-        if record.as_ref().is_none_or(|r| !settled(r)) && (record.is_some() || paths.mode != Mode::Native) {
-            return Ok(false);
-        }
-        // What is not as it should be is looked at each time, so that it is told when it is over.
-        let dir = self.native.run_dir.join("status");
-        let mut seen = 0;
-        for name in host.list(&dir)?.iter().filter(|n| n.ends_with(".json")) {
-            let Some(f) = host.read(&dir.join(name), 1 << 20)? else { continue };
-            let doc: Value = serde_json::from_slice(&f.content).unwrap_or_default();
-            if doc["gateway"] != paths.gateway.as_str() {
-                continue;
-            }
-            let well = matches!(doc["state"].as_str(), Some("ready" | "disabled"));
-            let drift = ["drift", "effective-drift"].iter().any(|k| doc[*k].as_array().is_some_and(|l| !l.is_empty()));
-            if !well || drift {
-                return Ok(false);
-            }
-            seen += 1;
-        }
-        Ok(seen == record.map_or(0, |r| r.shares.len()))
+        Ok(record.map_or(paths.mode == Mode::Native, settled))
     }
 
     /// Fresh snapshots of a gateway of which nothing has changed since its mark was made.
@@ -115,34 +103,36 @@ impl Context {
         if paths.gateway.as_str() != NATIVE && facts.record.is_none() {
             return Err(no_gateway(gateway.as_str()));
         }
-        let mut changed = self.mark(&machines, &facts)? != mark;
-        if !changed {
-            self.touch_snapshots(&facts)?;
-            changed = !self.quiet(&paths)?;
-        }
+        let same = self.mark(&machines, &facts)? == mark && self.at_rest(&paths, facts.record.as_ref())?;
+        let changed = !(same && self.touch_snapshots(&facts)?);
         Ok(json!({"gateway": gateway, "changed": changed}))
     }
 
     /// Time and space in the snapshots of shares of which nothing else has changed. What a limit counts may be worth a word, so such shares are
-    /// described anew.
-    fn touch_snapshots(&self, facts: &Facts) -> Result<()> {
+    /// described anew. False if one of them is not as it should be.
+    fn touch_snapshots(&self, facts: &Facts) -> Result<bool> {
         let none = BTreeMap::new();
         let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
+        let anew = || -> Result<bool> {
+            self.write_snapshots(facts, None, None)?;
+            Ok(shares.keys().all(|id| is_well(&self.last(id))))
+        };
         if shares.values().any(ShareEntry::is_limited) {
-            return self.write_snapshots(facts, None, None);
+            return anew();
         }
         for (id, entry) in shares {
-            let seen = self.host.read(&self.snapshot(id), 1 << 20)?;
-            let doc = seen.and_then(|f| serde_json::from_slice::<serde_json::Map<String, Value>>(&f.content).ok());
-            let Some(mut doc) = doc else { return self.write_snapshots(facts, None, None) };
-            doc.insert("at".into(), json!(facts.now_ms));
+            let mut doc = self.last(id);
+            if !is_well(&doc) {
+                return anew();
+            }
+            doc["at"] = json!(facts.now_ms);
             match self.host.space(&entry.tree.path).ok().filter(|_| facts.tree(&entry.tree.path).is_ok()) {
-                Some(s) => doc.insert("space".into(), json!({"total": s.total, "avail": s.avail, "used": s.used})),
-                None => doc.remove("space"),
-            };
-            self.put_snapshot(id, &Value::Object(doc))?;
+                Some(s) => doc["space"] = json!({"total": s.total, "avail": s.avail, "used": s.used}),
+                None => _ = doc.as_object_mut().and_then(|d| d.remove("space")),
+            }
+            self.put_snapshot(id, &doc)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What there is to say of the agent, for whoever reads a status. Without systemd nobody but the administrator knows what runs the worker.
@@ -169,6 +159,12 @@ impl Context {
             "the agent of this node {why}: nothing repairs itself and figures are not fresh; systemctl restart pve-smbgateway-agent"
         ))
     }
+}
+
+/// What is not as it should be is looked at each time, so that it is told when it is over.
+fn is_well(doc: &Value) -> bool {
+    let drift = ["drift", "effective-drift"].iter().any(|k| doc[*k].as_array().is_some_and(|l| !l.is_empty()));
+    matches!(doc["state"].as_str(), Some("ready" | "disabled")) && !drift
 }
 
 /// Nothing of it waits for its section, for smbd to be told of it, for the end of a removal, or for a domain controller.

@@ -239,6 +239,14 @@ pub trait Host {
     /// The root of a tree, opened with `openat2(RESOLVE_NO_SYMLINKS)`. Errors: `NotFound` if nothing is there, `Invalid` if a symlink
     /// is on the way (naming it) or it is no directory.
     fn tree(&self, path: &Path) -> Result<TreeSeen>;
+    /// Several trees, by one look at the table of mounts.
+    fn trees(&self, paths: &[PathBuf]) -> Vec<Result<TreeSeen>> {
+        paths.iter().map(|p| self.tree(p)).collect()
+    }
+    /// Whether anything is in a directory, but for the `lost+found` of a file system.
+    fn populated(&self, path: &Path) -> Result<bool> {
+        Ok(self.list(path)?.iter().any(|n| n != "lost+found"))
+    }
     /// Gives the root of a tree (and only the root) another owner, group and mode, through a descriptor that still is `fsid`/`ino`.
     fn set_tree(&self, path: &Path, fsid: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()>;
     /// Counts the entries of a tree that belong to one of `uids` or `gids`, without following symlinks or leaving the file system; stops after

@@ -266,6 +266,38 @@ fn mounts() -> Result<Vec<mountinfo::Mount>> {
     Ok(mountinfo::parse(&String::from_utf8_lossy(&bytes)))
 }
 
+/// The root of a tree. The table of mounts is read if it does not have the tree's, and is left for the next tree.
+fn look_at_tree(path: &Path, table: &mut Vec<mountinfo::Mount>) -> Result<TreeSeen> {
+    let fd = open_tree(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let failed = |e: io::Error| os("look at", path, e);
+    let st = fstat(&fd).map_err(|e| failed(e.into()))?;
+    let fs = sys::fstatfs(fd.as_fd()).map_err(failed)?;
+    let id = sys::mount_id(fd.as_fd()).map_err(failed)?;
+    // By the descriptor's own mount and not by its path: what the path means may have changed since it was opened.
+    let own = |m: &&mountinfo::Mount| u64::from(m.id) == id;
+    if !table.iter().any(|m| own(&m)) {
+        *table = mounts()?;
+    }
+    let (fs_type, mount_point) = table.iter().find(own).map(|m| (m.fstype.clone(), m.mount_point.clone())).unwrap_or_default();
+    let inside = table.iter().map(|m| &m.mount_point).filter(|p| *p != path && p.starts_with(path));
+    let mut mounts_inside: Vec<PathBuf> = inside.cloned().collect();
+    mounts_inside.sort();
+    mounts_inside.dedup();
+    Ok(TreeSeen {
+        dev: st.st_dev,
+        ino: st.st_ino,
+        mode: st.st_mode & 0o7777,
+        uid: st.st_uid,
+        gid: st.st_gid,
+        fsid: lasting_fsid(&fs),
+        is_mount: mount_point == path,
+        fs_type,
+        mount_point,
+        mounts_inside,
+        read_only: fs.read_only,
+    })
+}
+
 /// `f_fsid` where it comes from the file system's own identity. XFS and others make it from the device number, tmpfs from
 /// chance: these change when disks are renumbered or mounted again, so for them it is 0.
 fn lasting_fsid(fs: &sys::Statfs) -> u64 {
@@ -407,32 +439,25 @@ impl Host for RealHost {
     }
 
     fn tree(&self, path: &Path) -> Result<TreeSeen> {
-        let fd = open_tree(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-        let failed = |e: io::Error| os("look at", path, e);
-        let st = fstat(&fd).map_err(|e| failed(e.into()))?;
-        let fs = sys::fstatfs(fd.as_fd()).map_err(failed)?;
-        let id = sys::mount_id(fd.as_fd()).map_err(failed)?;
-        let all = mounts()?;
-        // By the descriptor's own mount and not by its path: what the path means may have changed since it was opened.
-        let (fs_type, mount_point) =
-            all.iter().find(|m| u64::from(m.id) == id).map(|m| (m.fstype.clone(), m.mount_point.clone())).unwrap_or_default();
-        let mut mounts_inside: Vec<PathBuf> =
-            all.into_iter().map(|m| m.mount_point).filter(|p| p != path && p.starts_with(path)).collect();
-        mounts_inside.sort();
-        mounts_inside.dedup();
-        Ok(TreeSeen {
-            dev: st.st_dev,
-            ino: st.st_ino,
-            mode: st.st_mode & 0o7777,
-            uid: st.st_uid,
-            gid: st.st_gid,
-            fsid: lasting_fsid(&fs),
-            is_mount: mount_point == path,
-            fs_type,
-            mount_point,
-            mounts_inside,
-            read_only: fs.read_only,
-        })
+        look_at_tree(path, &mut Vec::new())
+    }
+
+    fn trees(&self, paths: &[PathBuf]) -> Vec<Result<TreeSeen>> {
+        let mut table = Vec::new();
+        paths.iter().map(|p| look_at_tree(p, &mut table)).collect()
+    }
+
+    /// A directory may have a great many entries, and the first one will do.
+    fn populated(&self, path: &Path) -> Result<bool> {
+        let failed = |e: io::Error| os("list", path, e);
+        match fs::read_dir(path) {
+            Ok(mut entries) => entries
+                .find_map(|e| e.map(|e| (e.file_name() != "lost+found").then_some(true)).transpose())
+                .unwrap_or(Ok(false))
+                .map_err(failed),
+            Err(e) if absent(&e) => Ok(false),
+            Err(e) => Err(failed(e)),
+        }
     }
 
     fn set_tree(&self, path: &Path, fsid: u64, ino: u64, uid: u32, gid: u32, mode: u32) -> Result<()> {

@@ -102,6 +102,15 @@ pub(super) fn walk_no_symlinks(path: &Path, flags: OFlag) -> Result<OwnedFd, Ope
 
 /// The mount a descriptor lies on, as numbered in `/proc/self/mountinfo`.
 pub fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: all of it is plain data, for which zeros are a value.
+    let mut seen: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the descriptor is open, the path is a C string, and `seen` outlives the call.
+    let result = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_MNT_ID, &raw mut seen) };
+    if result == 0 && seen.stx_mask & libc::STATX_MNT_ID != 0 {
+        return Ok(seen.stx_mnt_id);
+    }
+    // Before Linux 5.8.
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     info.lines()
         .find_map(|l| l.strip_prefix("mnt_id:"))

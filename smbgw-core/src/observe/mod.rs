@@ -15,7 +15,7 @@ use crate::facts::{ConfFile, DirectoryFacts, Effective, Facts, Owned, PassdbUser
 use crate::format::smb_conf::SmbConf;
 use crate::format::smb_params::{self, Key};
 use crate::format::{net_ads, passwd, projects, sharesec, smbpasswd, testparm, zfs};
-use crate::host::{Host, Machines, Output, Secrets, programs};
+use crate::host::{Host, Machines, Output, Secrets, TreeSeen, programs};
 use crate::plan::directory::{AT_BOOT, NSSWITCH, SECRETS, SECRETS_BEFORE, drop_ins, krb5_conf};
 use crate::plan::samba::KEYTAB;
 use crate::plan::step::{Seen, Watch};
@@ -157,8 +157,11 @@ fn passdb(host: &dyn Host, paths: &Paths) -> Result<BTreeMap<String, PassdbUser>
 
 /// One tree's root, with what matters for serving it.
 pub fn tree(host: &dyn Host, path: &Path) -> std::result::Result<TreeFact, String> {
-    let t = host.tree(path).map_err(|e| crate::error::chain(&e))?;
-    let populated = host.list(path).map(|l| l.iter().any(|n| n != "lost+found")).unwrap_or(true);
+    tree_fact(host.tree(path))
+}
+
+fn tree_fact(seen: Result<TreeSeen>) -> std::result::Result<TreeFact, String> {
+    let t = seen.map_err(|e| crate::error::chain(&e))?;
     Ok(TreeFact {
         dev: t.dev,
         ino: t.ino,
@@ -168,7 +171,7 @@ pub fn tree(host: &dyn Host, path: &Path) -> std::result::Result<TreeFact, Strin
         owner: TreeOwner { uid: t.uid, gid: t.gid, mode: t.mode },
         mounts_inside: t.mounts_inside,
         read_only: t.read_only,
-        populated,
+        populated: false,
         quota: None,
     })
 }
@@ -344,10 +347,10 @@ pub fn quick(m: &Machines, node: &str, paths: &Paths) -> Result<Facts> {
         missing: BTreeMap::new(),
         systemd: false,
     };
-    let recorded: Vec<(PathBuf, bool)> =
-        facts.record.iter().flat_map(|r| r.shares.values().map(|e| (e.tree.path.clone(), e.is_limited()))).collect();
-    for (p, limited) in recorded {
-        let mut seen = tree(host, &p);
+    let (paths_of, limited): (Vec<PathBuf>, Vec<bool>) =
+        facts.record.iter().flat_map(|r| r.shares.values().map(|e| (e.tree.path.clone(), e.is_limited()))).unzip();
+    for ((seen, p), limited) in host.trees(&paths_of).into_iter().zip(paths_of).zip(limited) {
+        let mut seen = tree_fact(seen);
         if limited {
             look_at_quota(host, &p, facts.record.as_ref(), &mut seen);
         }
@@ -437,6 +440,11 @@ pub fn facts(m: &Machines, node: &str, paths: &Paths, need: &Need) -> Result<Fac
             look_at_quota(m.node(), p, facts.record.as_ref(), &mut seen);
         }
         facts.trees.insert(p.clone(), seen);
+    }
+    for (p, seen) in &mut facts.trees {
+        if let Ok(t) = seen {
+            t.populated = m.node().populated(p).unwrap_or(true);
+        }
     }
     facts.projects = projects(m.node())?;
     let recorded = need.limit_of.as_ref().and_then(|id| facts.record.as_ref()?.shares.get(id));

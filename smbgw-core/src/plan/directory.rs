@@ -600,12 +600,7 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
         Step::new(id, title, Watch::File(path.clone()), Effect::Remove(path)).want(Seen::Absent).undo(Undo::Restore)
     };
     if seen.keytab {
-        let path = PathBuf::from(samba::KEYTAB);
-        steps.push(
-            Step::new("directory/keytab", "remove the keytab", Watch::Exists(path.clone()), Effect::Remove(path))
-                .want(Seen::Absent)
-                .undo(Undo::None("its keys are of no use any more".into())),
-        );
+        steps.push(drop_keytab());
     }
     if let (true, Some(f)) = (m.added_names, &seen.nsswitch) {
         if let Some(text) = nsswitch::remove_source(&f.text, &DATABASES, "winbind") {
@@ -638,6 +633,13 @@ fn undress(m: &Member, facts: &Facts, steps: &mut Vec<Step>) {
     }
 }
 
+fn drop_keytab() -> Step {
+    let path = PathBuf::from(samba::KEYTAB);
+    Step::new("directory/keytab", "remove the keytab", Watch::Exists(path.clone()), Effect::Remove(path))
+        .want(Seen::Absent)
+        .undo(Undo::None("its keys are of no use any more".into()))
+}
+
 /// Takes the gateway out of its domain; its shares stay, and nobody can log in to them until it joins again.
 pub fn leave(keep: bool, join: Option<&JoinAccount>, by: JoinBy, facts: &Facts) -> Steps {
     let m = record(facts)?
@@ -656,6 +658,8 @@ pub fn leave(keep: bool, join: Option<&JoinAccount>, by: JoinBy, facts: &Facts) 
             .want(Seen::Absent)
             .undo(Undo::None("the account's password is gone; pve-smbgateway ad join brings the gateway back".into()))
             .long(),
+        // Leaving takes it along, unless it was cut short behind Samba's part.
+        drop_keytab(),
         accounts::record("directory/left", "record that the gateway has left", Key::Member, serde_json::to_value(left).ok()),
     ];
     Ok((steps, Vec::new()))

@@ -623,6 +623,8 @@ impl OpRun {
             // It was begun and not finished, and what it makes is not known beforehand: what differs is its doing.
             (None, None) => true,
         };
+        // The probe account is ours alone, and gets another password when an operation is resumed.
+        let ours = ours || uses_secret(&step.effect, PROBE_SECRET);
         if !ours && !half_way && !untold {
             if self.settle {
                 tracing::warn!(what = %step.watch, "changed by somebody else since; accepted as it is");
