@@ -28,8 +28,8 @@ CARGO_OUT := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)/$(if $(filter dev,$(PROFIL
 INSTALL := install
 # More for the Perl module's Makefile.PL, such as OPTIMIZE=…
 XS_OPTIONS ?=
-# Labs that run at the same time.
-JOBS ?= 2
+# Labs that run at the same time; most of their time they wait.
+JOBS ?= 3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Variables that must survive sudo.
 KEEP := env SMBGW_STAGE=$(STAGE) SMBGW_ALL=$(SMBGW_ALL) CI=$(CI)
@@ -164,7 +164,7 @@ test-perl: stage
 
 # The storage plugin against stand-ins of Proxmox's modules, or the real ones where SMBGW_PVE_PERL5LIB names them.
 test-pve: stage
-	SMBGW_STAGE=$(STAGE) prove tests/pve/t
+	SMBGW_STAGE=$(STAGE) env -u MAKEFLAGS -u MFLAGS prove tests/pve/t
 
 # Real Samba in private namespaces, real file systems; needs root. Each file has a machine of its own, so several run at once.
 
@@ -188,7 +188,8 @@ test-slow-light:
 test: deps
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-rust
-	$(MAKE) --no-print-directory test-c test-perl test-pve test-lab
+	$(MAKE) --no-print-directory -k -j 2 test-c test-perl test-pve
+	$(MAKE) --no-print-directory test-lab
 
 test-all: export SMBGW_ALL = 1
 test-all: test test-slow

@@ -351,7 +351,9 @@ fn a_failing_undo_is_stuck_and_repair_finishes_it() {
                     judged = judged.and(repaired);
                 }
                 // Where not even the failure could be written down, a repair finds an operation that was interrupted.
-                let forward = (e.kind() != Kind::Stuck && is_forward(scene)) || scene.case.op == "share.repair";
+                // And a repair has smbd told of everything by itself.
+                let repairs = matches!(scene.case.op, "share.repair" | "gateway.reload");
+                let forward = (e.kind() != Kind::Stuck && is_forward(scene)) || repairs;
                 // A reload that failed is only noted: smbd looks at its files by itself before the next client.
                 let reload = Cmd::new(Program::Smbcontrol, ["all", "reload-config"]);
                 let _ = (&host as &dyn Host).run(&reload, &Secrets::default());
