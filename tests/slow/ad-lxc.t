@@ -133,6 +133,10 @@ subtest 'a container that is a member' => sub {
 my $sid = Lab::Domain::sid('OFFICE');
 my $first = vmid();
 
+my ($own, $samba) = map { $_->{out} =~ m/^Version (\S+)/ ? $1 : '' } Lab::Box::run(['/usr/sbin/smbd', '--version']), Lab::Guests::exec($first, ['/usr/sbin/smbd', '--version']);
+note("Samba $samba in container $first");
+isnt($samba, $own, 'it is another Samba than the machine\'s') if defined($ENV{SMBGW_TEMPLATE_SUITE});
+
 # the domain's numbers must be such as the container has
 my ($uid) = Lab::Guests::exec($first, ['id', '-u', 'EXAMPLE\alice'])->{out} =~ m/(\d+)/;
 cmp_ok($uid // 0, '<', 65536, 'the number of a user is one of the container') or diag($uid // 'none');
