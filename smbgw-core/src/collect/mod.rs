@@ -34,6 +34,10 @@ const OPENS: &str = "/run/samba/smbXsrv_open_global.tdb";
 const ASK_MS: u64 = 3_000;
 /// Open files are looked at so often.
 const FILES_EVERY_MS: i64 = 60_000;
+/// Where sessions and open files together take longer than this, they have their turns one after the other.
+const BOTH_MS: u64 = 250;
+/// So long what was told of sessions stands for that.
+const STANDS_MS: i64 = 20_000;
 /// The next look waits for so many times what the last one took.
 const PATIENCE: i64 = 20;
 /// What is kept of an answer; see [`crate::host::Output`]. One that is as long was cut off.
@@ -75,6 +79,12 @@ impl Kept {
     /// A clock that went back does not keep it from being asked.
     fn is_due(&self, now: i64) -> bool {
         now >= self.next || now < self.at
+    }
+
+    /// Whether what was told a moment ago may stand once more, because another source that is due now takes its time as well.
+    fn makes_way(&self, other: &Kept, now: i64) -> bool {
+        let fresh = self.why.is_none() && (0..=STANDS_MS).contains(&(now - self.at));
+        fresh && other.is_due(now) && self.took_ms + other.took_ms > BOTH_MS
     }
 }
 
@@ -242,6 +252,9 @@ impl Look<'_> {
 
     fn sessions(&mut self, memory: &mut Memory) -> Result<()> {
         let mut kept = std::mem::take(&mut memory.sessions);
+        if kept.makes_way(&memory.files, self.now) {
+            kept.next = self.now + 1;
+        }
         let told = self.paced(&mut kept, 0, |l| {
             // Numbers, not names: Samba would look two of them up for each session.
             // Two calls: with -p it ends after the sessions, whatever else it was asked for. Who comes or goes between counts where he was seen.
@@ -387,4 +400,23 @@ fn seconds(micros: u64) -> f64 {
 #[allow(clippy::cast_precision_loss)]
 fn as_f64(n: u64) -> f64 {
     n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_stand_once_where_open_files_are_due_and_both_take_long() {
+        let kept = |at: i64, took_ms: u64, next: i64| Kept { at, took_ms, next, ..Kept::default() };
+        let now = 1_000_000;
+        let (sessions, files) = (kept(now - 10_000, 160, now - 7_000), kept(now - 60_000, 230, now));
+        assert!(sessions.makes_way(&files, now));
+        assert!(!sessions.makes_way(&kept(now - 50_000, 230, now + 10_000), now), "open files are not due");
+        assert!(!kept(now - 10_000, 20, now - 9_000).makes_way(&files, now), "both together are quick enough");
+        assert!(!kept(now - 30_000, 160, now - 20_000).makes_way(&files, now), "what was told is old");
+        assert!(!kept(now + 10_000, 160, now + 20_000).makes_way(&files, now), "the clock went back");
+        let failed = Kept { why: Some("no answer".into()), ..kept(now - 10_000, 160, now - 7_000) };
+        assert!(!failed.makes_way(&files, now), "there is nothing that could stand");
+    }
 }
