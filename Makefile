@@ -188,6 +188,7 @@ test-slow-light:
 test: deps
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-rust
+	$(MAKE) --no-print-directory stage
 	$(MAKE) --no-print-directory -k -j 2 test-c test-perl test-pve
 	$(MAKE) --no-print-directory test-lab
 

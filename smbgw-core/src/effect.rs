@@ -221,7 +221,7 @@ pub enum Stdin {
         /// How often it is written (`smbpasswd -s` reads it twice). 0: once, byte for byte, without a line feed: what is a file and no password.
         times: u8,
     },
-    /// A text of a few lines.
+    /// A text of a few lines, which is there anew each time the program opens `/dev/stdin`.
     Text(String),
 }
 
@@ -334,17 +334,21 @@ impl Cmd {
 }
 
 /// As an administrator would type it, quoted where a shell would need it.
+/// Where a text is put by who types a command that reads one.
+const BY_HAND: &str = "/root/smbgw-input";
+
 impl fmt::Display for Cmd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Stdin::Text(text) = &self.stdin {
+            // As a shell reads it: whoever has to do it by hand copies it. By way of a file, because a pipe can be read only once.
+            let text = text.replace('\\', r"\\").replace('\n', r"\n").replace('\'', r"'\''");
+            write!(f, "printf '%b' '{text}' > {BY_HAND}; ")?;
+        }
         if let Some(path) = &self.krb5_config {
             write!(f, "KRB5_CONFIG={} ", path.display())?;
         }
         if let Some(path) = &self.krb5_ccache {
             write!(f, "KRB5CCNAME=FILE:{} ", path.display())?;
-        }
-        if let Stdin::Text(text) = &self.stdin {
-            // As a shell reads it: whoever has to do it by hand copies it.
-            write!(f, "printf '%b' '{}' | ", text.replace('\\', r"\\").replace('\n', r"\n").replace('\'', r"'\''"))?;
         }
         f.write_str(self.program.name())?;
         for a in &self.args {
@@ -355,10 +359,11 @@ impl fmt::Display for Cmd {
                 write!(f, " '{}'", a.replace('\'', r"'\''"))?;
             }
         }
-        if let Stdin::Secret { name, .. } = &self.stdin {
-            write!(f, " < (secret {name})")?;
+        match &self.stdin {
+            Stdin::Null => Ok(()),
+            Stdin::Secret { name, .. } => write!(f, " < (secret {name})"),
+            Stdin::Text(_) => write!(f, " < {BY_HAND}"),
         }
-        Ok(())
     }
 }
 
@@ -386,5 +391,9 @@ mod tests {
     fn printed_commands_can_be_pasted_and_hold_no_secret() {
         let c = Cmd::new(Program::Smbpasswd, ["-s", "-a", "o'neil"]).secret("password", 2);
         assert_eq!(c.to_string(), r"smbpasswd -s -a 'o'\''neil' < (secret password)");
+        let c = Cmd::new(Program::Sharesec, ["--configfile=/dev/stdin", "Anna's %d", "--view"]).text("[Anna's %d]\npath = /\n");
+        let put = r"printf '%b' '[Anna'\''s %d]\npath = /\n' > /root/smbgw-input; ";
+        let read = r"sharesec --configfile=/dev/stdin 'Anna'\''s %d' --view < /root/smbgw-input";
+        assert_eq!(c.to_string(), format!("{put}{read}"));
     }
 }

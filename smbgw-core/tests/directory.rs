@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use smbgw_core::effect::Program;
 use smbgw_core::error::{Error, Kind};
 use smbgw_core::gateway::Progress;
-use smbgw_core::host::sim::{Access, AccountKind, SECRETS, SimHost};
+use smbgw_core::host::Host;
+use smbgw_core::host::sim::{Access, AccountKind, Death, Fault, SECRETS, SimHost};
 
 const STRICT: &str = "[global]\n   server min protocol = SMB3_11\n   server signing = mandatory\n   server smb encrypt = desired\n   \
                       map to guest = Never\n   restrict anonymous = 2\n   ntlm auth = ntlmv2-only\n   workgroup = WORKGROUP\n";
@@ -536,4 +537,36 @@ fn a_look_at_the_domain_keeps_nobody_waiting() {
     assert!(changed, "while it asks the domain, others may");
     assert!(matches!(progress, Progress::Done(_)));
     assert_eq!(host.access("EXAMPLE\\alice", "office"), Some(Access::Read));
+}
+
+#[test]
+fn a_removal_of_a_members_last_share_that_is_cut_short_is_finished_as_a_whole() {
+    let start = machine();
+    member(&start);
+    let delete = |host: &SimHost| run(host, "share.delete", json!({"id": "office"}), None);
+    let done = start.snapshot();
+    delete(&done).expect("deleted");
+    let writes = done.journal_writes() - start.journal_writes();
+    let mut finished = 0;
+    for n in 1..=writes {
+        let host = start.snapshot();
+        host.arm_append(n, Fault::Dies(Death::Kill));
+        delete(&host).expect_err("it died");
+        host.reboot();
+        run(&host, "share.repair", json!({}), None).unwrap_or_else(|e| panic!("write {n}: {:#?}", e.to_doc()));
+        let record: Value = serde_json::from_str(&host.world().files.text(RECORD)).expect("a record");
+        match record["shares"]["office"]["state"].as_str() {
+            // Too early to be known of.
+            Some("ready") => assert!(n < 3, "write {n} of {writes}: {record:#}"),
+            None => {
+                let at = |h: &SimHost| {
+                    (h as &dyn Host).tree(std::path::Path::new("/srv/office")).map(|t| (t.uid, t.gid, t.mode)).expect("a tree")
+                };
+                assert_eq!(at(&host), at(&done), "write {n} of {writes}");
+                finished += 1;
+            }
+            other => panic!("write {n} of {writes}: {other:?}"),
+        }
+    }
+    assert!(finished > 20, "{finished} of {writes}");
 }

@@ -363,6 +363,39 @@ fn of_two_creates_that_chose_the_same_number_the_later_one_takes_another() {
 }
 
 #[test]
+fn whoever_comes_while_a_number_is_being_taken_waits_for_it() {
+    let host = proxmox();
+    let lock = std::path::Path::new("/run/smbgw/lock/@numbers");
+    let taken = || (&host as &dyn smbgw_core::host::Host).lock(lock, "somebody else", Duration::ZERO).expect("free");
+    let params = json!({"id": "office", "section": lxc("/srv/office", &[])});
+    let go = |run: &mut smbgw_core::gateway::Run, while_held: bool| -> Result<Value, smbgw_core::error::Error> {
+        for n in 0.. {
+            match run.step().expect("a step") {
+                Progress::Working(_) if while_held && n > 40 => return Ok(Value::Null),
+                Progress::Working(_) => {}
+                Progress::Done(v) => return Ok(v["result"].clone()),
+                Progress::Failed(_, e) => return Err(e),
+            }
+        }
+        unreachable!()
+    };
+    let held = taken();
+    let mut run = context(&host).begin("share.create", &params).expect("begun");
+    assert_eq!(go(&mut run, true).expect("it waits"), Value::Null);
+    assert_eq!(record(&host)["vmid"], Value::Null, "it has no number yet");
+    drop(held);
+    assert_eq!(go(&mut run, false).expect("made")["state"], "ready");
+    assert!(host.world().guests.contains_key(&100));
+    drop(taken());
+
+    let _held = taken();
+    let params = json!({"id": "lab", "section": lxc("/srv/lab", &[])});
+    let e = go(&mut context(&host).begin("share.create", &params).expect("begun"), false).expect_err("not for ever");
+    assert_eq!(e.kind(), Kind::Busy);
+    assert!(!host.world().guests.contains_key(&101));
+}
+
+#[test]
 fn an_upgrade_whose_number_was_taken_meanwhile_takes_another() {
     let host = furnished();
     run(&host, "template.build", json!({"name": "second"}), None).expect("built");

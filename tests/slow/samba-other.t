@@ -62,6 +62,18 @@ subtest 'it is as the product wants it' => sub {
     is_deeply([grep { m/samba/ } map { $_->{code} } @{ $doctor->{data}->{findings} // [] }], [], 'the doctor has nothing against it') or diag(explain($doctor->{data}));
 };
 
+subtest 'full control' => sub {
+    my $acl = sub { return join("\n", Lab::Guests::exec($vmid, ['sharesec', '--configfile=/etc/samba/smbgw.conf', 'office', '--view'])->{out} =~ m/^ACL:(.*)/mg) };
+    my $before = $acl->();
+    my $r = Lab::Product::set('office', { 'smbgw-access' => 'full:anna' }, timeout => 60);
+    is($r->{rc}, 0, 'it is given') or diag(Lab::Product::words_of($r));
+    like($acl->(), qr!^S-1-22-1-\d+:ALLOWED/0x0/FULL!m, '... by a share ACL');
+    is(Lab::Product::call(['reconcile', '--once'], timeout => 120)->{rc}, 0, '... which the worker finds as it was left');
+    $r = Lab::Product::set('office', { 'smbgw-access' => 'rw:anna' }, timeout => 60);
+    is($r->{rc}, 0, 'it is taken away') or diag(Lab::Product::words_of($r));
+    is($acl->(), $before, '... with the ACL');
+};
+
 # A machine has one connection for all shares.
 my $client = Lab::RawClient::arrive(host => $ADDRESS, user => 'anna', password => $PASSWORD, share => 'office');
 

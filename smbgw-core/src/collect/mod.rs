@@ -253,7 +253,7 @@ impl Look<'_> {
     fn sessions(&mut self, memory: &mut Memory) -> Result<()> {
         let mut kept = std::mem::take(&mut memory.sessions);
         if kept.makes_way(&memory.files, self.now) {
-            kept.next = self.now + 1;
+            kept.next = kept.next.max(self.now + 1);
         }
         let told = self.paced(&mut kept, 0, |l| {
             // Numbers, not names: Samba would look two of them up for each session.

@@ -74,7 +74,11 @@ impl Context {
         let record = observe::record(&*self.host, paths)?;
         let none = BTreeMap::new();
         let shares = record.as_ref().map_or(&none, |r| &r.shares);
-        Ok(self.at_rest(paths, record.as_ref())? && shares.keys().all(|id| is_well(&self.last(id))))
+        // One that was announced and is not built yet.
+        let announced = |id: &str| !shares.contains_key(id) && self.last_known(id, "gateway") == paths.gateway.as_str();
+        let names = self.host.list(&self.native.run_dir.join("status"))?;
+        let awaited = names.iter().filter_map(|n| n.strip_suffix(".json")).any(announced);
+        Ok(!awaited && self.at_rest(paths, record.as_ref())? && shares.keys().all(|id| is_well(&self.last(id))))
     }
 
     /// The same, but for what the snapshots say.

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fdatasync, fsync, pipe2, unlinkat};
@@ -631,6 +632,7 @@ impl Host for RealHost {
             path: program,
             args: &cmd.args,
             input: input.as_deref(),
+            rereads: matches!(cmd.stdin, Stdin::Text(_)),
             timeout: Duration::from_millis(cmd.timeout_ms),
             daemon: cmd.daemon,
             krb5: [("KRB5_CONFIG=", cmd.krb5_config.as_deref()), ("KRB5CCNAME=FILE:", cmd.krb5_ccache.as_deref())],
@@ -855,7 +857,7 @@ fn sweep_locks(dir: &Path, pid: i32) {
     }
 }
 
-/// What a command reads: the secret, each time with a line feed.
+/// What a command reads: a text, or the secret, each time with a line feed.
 fn stdin_of(cmd: &Cmd, secrets: &Secrets) -> Result<Option<Vec<u8>>> {
     let (name, times) = match &cmd.stdin {
         Stdin::Null => return Ok(None),
@@ -893,6 +895,8 @@ struct Start<'a> {
     path: &'a Path,
     args: &'a [String],
     input: Option<&'a [u8]>,
+    /// It opens `/dev/stdin`, and may do so more than once.
+    rereads: bool,
     timeout: Duration,
     daemon: bool,
     /// Further variables of the environment, by what stands before the path.
@@ -910,6 +914,12 @@ fn spawn(start: &Start<'_>) -> Result<RealJob> {
     let nonblocking = |fd: &OwnedFd| retry(|| fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
     let stdin: OwnedFd = match start.input {
         None => File::open("/dev/null").map_err(failed)?.into(),
+        // Each opening begins anew; no secret, which would stay there to be read.
+        Some(bytes) if start.rereads => {
+            let mut file = File::from(memfd_create(c"input", MFdFlags::MFD_CLOEXEC).map_err(|e| failed(e.into()))?);
+            file.write_all(bytes).and_then(|()| file.rewind()).map_err(failed)?;
+            file.into()
+        }
         Some(bytes) => {
             // Written before there is a child, while we hold the reading end: it cannot block, nor raise SIGPIPE if the
             // child closes its input or dies. A pipe and not a socket, because programs open /dev/stdin.

@@ -300,16 +300,15 @@ fn other_shares(host: &dyn Host, facts: &Facts) -> Result<BTreeSet<String>> {
 fn acl(host: &dyn Host, share: &str) -> Result<Option<Vec<String>>> {
     let cmd = accounts::sharesec(share, &["--view"]);
     let out = ask(host, &cmd)?;
-    // A refusal means that there is none; an end by a signal means nothing.
-    if out.status < 0 {
+    if out.status != 0 {
+        let how = if out.status < 0 { format!("signal {}", -out.status) } else { format!("exit status {}", out.status) };
         return Err(Error::new(Kind::Service, format!("the share ACL of [{share}] cannot be read")).story(|s| {
             s.command = Some(cmd.to_string());
-            s.exit = Some(format!("signal {}", -out.status));
+            s.exit = Some(how);
+            s.stderr = Some(programs::complaint(Program::Sharesec, &out));
         }));
     }
-    if out.status != 0 {
-        return Ok(None);
-    }
+    // Where there is none it prints what holds then.
     let (mut aces, _) = sharesec::parse_view(&out.out());
     if aces.len() == 1 && aces[0].trustee == "S-1-1-0" && aces[0].rights == "FULL" {
         return Ok(None);

@@ -251,7 +251,7 @@ pub fn go_live(intent: &Intent, facts: &Facts) -> Steps {
             Effect::Candidate(candidate),
         ));
     }
-    // Of shares that are no longer served under that name; while they are still in the configuration, or sharesec would not know them.
+    // Of shares that are no longer served under that name.
     for (n, (name, old)) in
         facts.acls.iter().filter(|(name, _)| !shares.iter().any(|(s, _)| s.share.as_str() == name.as_str())).enumerate()
     {
@@ -495,7 +495,6 @@ fn take_down(
     let end = facts.smbd_running && record.started_smbd && foreign.is_empty();
     let back = if facts.smbd_running { vec![if restart { start_smbd(facts, true) } else { reload(facts) }] } else { Vec::new() };
     let names = samba::own_sections(now_own);
-    // While the share is still in the configuration, or sharesec would not know it.
     for name in &names {
         if let Some(old) = facts.acls.get(name) {
             steps.push(remove_acl(name, name, old));

@@ -624,8 +624,8 @@ impl Step {
         self
     }
 
-    /// The number that it takes for a container, which no other gateway may have by then.
-    pub fn claims(&self) -> Option<VmId> {
+    /// The number of a container that it records.
+    pub fn records_number(&self) -> Option<VmId> {
         match &self.effect {
             Effect::Record(Key::Vmid, Some(v)) => VmId::new(u32::try_from(v.as_u64()?).ok()?).ok(),
             _ => None,

@@ -50,14 +50,23 @@ const REPLANS: u32 = 3;
 /// The lock of this node's numbers for containers; no gateway has such a name.
 const NUMBERS: &str = "@numbers";
 
-/// How long to wait for who takes a number for a container; he needs no longer than a plan takes.
-const NUMBERS_WAIT: Duration = Duration::from_secs(10);
+/// How long to wait for others that take a number for a container, in all and at a time: each of them needs no longer than a plan takes.
+const NUMBERS_WAIT_MS: u64 = 60_000;
+const NUMBERS_TRY: Duration = Duration::from_millis(900);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Forward,
     Back,
     Over,
+}
+
+/// How it stands with the number that a step takes for a container.
+enum Number {
+    Free,
+    /// Somebody else is just taking one.
+    Awaited,
+    Taken,
 }
 
 /// How to go on with an operation.
@@ -93,6 +102,8 @@ pub struct OpRun {
     replans: u32,
     /// Held while a number for a container is taken, which other gateways' operations look for at the same time.
     numbers: Option<Box<dyn Lock>>,
+    /// Since when it waits for that.
+    waits_since: Option<u64>,
     events: Vec<Value>,
     warnings: Vec<String>,
     /// What somebody else changed since is left as it is, without counting as a failed undo.
@@ -247,6 +258,7 @@ impl OpRun {
             began: 0,
             replans: 0,
             numbers: None,
+            waits_since: None,
             events: Vec::new(),
             warnings: Vec::new(),
             settle,
@@ -375,6 +387,9 @@ impl OpRun {
         let waiting = state.steps.iter().filter(|s| s.progress == StepProgress::Waiting).count();
         let first = state.steps.len() - waiting;
         let steps = distinct(&state.steps[..first].iter().map(|s| s.step.id.clone()).collect::<Vec<_>>(), steps);
+        if !steps.iter().any(|s| s.records_number().is_some()) {
+            self.numbers = None;
+        }
         self.events.push(json!({"event": "planned", "phase": phase, "steps": steps.len()}));
         self.journal.write(&*self.host, Event::Planned { phase: phase.to_owned(), first, steps })
     }
@@ -386,8 +401,17 @@ impl OpRun {
         let keep = matches!(step.undo, Undo::Restore | Undo::RestoreThen(_));
         let seen = self.see(&step, keep)?;
         let satisfied = step.want.as_ref().is_some_and(|w| w.same(&seen));
-        if !in_doubt && !satisfied && self.is_number_gone(&step)? {
-            return self.replan(&phase, &step);
+        if !satisfied {
+            match self.look_for_number(&step)? {
+                Number::Free => {}
+                Number::Awaited => return Ok(()),
+                Number::Taken if !in_doubt => return self.replan(&phase, &step),
+                // A step that may have been done is taken back before anything is planned anew.
+                Number::Taken => {
+                    return Err(Error::new(Kind::Conflict, format!("{}: another gateway took the number meanwhile", step.title))
+                        .remedy("try again: the next attempt takes another one"));
+                }
+            }
         }
         if !in_doubt && !satisfied {
             if let Some(before) = &step.before {
@@ -410,15 +434,30 @@ impl OpRun {
         self.go_on_acting()
     }
 
-    /// Whether the number that a step takes was taken by another gateway since it was planned. Whoever has to plan again does so alone, so that
-    /// nobody loses twice.
-    fn is_number_gone(&mut self, step: &Step) -> Result<bool> {
-        let Some(vmid) = step.claims() else { return Ok(false) };
+    /// Whether the number that a step takes for a new container was taken by another gateway since it was planned. Whoever has to plan again
+    /// does so alone, so that nobody loses twice.
+    fn look_for_number(&mut self, step: &Step) -> Result<Number> {
+        let Some(vmid) = step.records_number().filter(|v| self.makes(*v)) else { return Ok(Number::Free) };
         if self.numbers.is_none() {
             let note = format!("pid {} gateway {}", self.host.own_process().pid, self.paths.gateway);
-            self.numbers = Some(self.host.lock(&self.paths.lock_dir.join(NUMBERS), &note, NUMBERS_WAIT)?);
+            let now = self.host.monotonic_ms();
+            let since = *self.waits_since.get_or_insert(now);
+            match self.host.lock(&self.paths.lock_dir.join(NUMBERS), &note, NUMBERS_TRY) {
+                Ok(lock) => self.numbers = Some(lock),
+                Err(e) if e.kind() == Kind::Busy && now.saturating_sub(since) < NUMBERS_WAIT_MS => return Ok(Number::Awaited),
+                Err(e) => return Err(e),
+            }
+            self.waits_since = None;
         }
-        observe::guests::is_claimed(&*self.host, &self.paths, vmid)
+        let taken = observe::guests::is_claimed(&*self.host, &self.paths, vmid)?;
+        Ok(if taken { Number::Taken } else { Number::Free })
+    }
+
+    /// Whether a container of that number is about to be made.
+    fn makes(&self, vmid: VmId) -> bool {
+        let ahead = |s: &StepState| matches!(s.progress, StepProgress::Waiting | StepProgress::InDoubt);
+        let makes = |s: &StepState| matches!(s.step.effect, Effect::CreateGuest { vmid: v, .. } if v == vmid);
+        self.journal.state().steps.iter().any(|s| ahead(s) && makes(s))
     }
 
     /// Somebody changed what the step starts from: look and plan again, a few times.
@@ -483,7 +522,7 @@ impl OpRun {
     fn step_done(&mut self, n: usize, seen: Seen, acted: bool) -> Result<()> {
         let ms = self.host.monotonic_ms().saturating_sub(self.began);
         let s = &self.journal.state().steps[n];
-        if s.step.claims().is_some() {
+        if s.step.records_number().is_some() {
             self.numbers = None;
         }
         self.events.push(json!({"event": "done", "step": s.step.id, "title": s.step.title, "changed": acted, "ms": ms}));

@@ -12,8 +12,16 @@ fn sh(script: &str) -> RealJob {
 
 fn sh_with(script: &str, input: Option<&[u8]>, timeout: Duration) -> RealJob {
     let args = ["-c".to_owned(), script.to_owned()];
-    spawn(&Start { path: Path::new("/bin/sh"), args: &args, input, timeout, daemon: false, krb5: [("", None); 2] })
-        .expect("sh starts")
+    spawn(&Start {
+        path: Path::new("/bin/sh"),
+        args: &args,
+        input,
+        rereads: false,
+        timeout,
+        daemon: false,
+        krb5: [("", None); 2],
+    })
+    .expect("sh starts")
 }
 
 fn end(job: &mut RealJob) -> Output {
@@ -182,6 +190,7 @@ fn descriptors_do_not_leak_into_the_child() {
         path: Path::new("/bin/ls"),
         args: &["-l".to_owned(), "/proc/self/fd".to_owned()],
         input: Some(b"x"),
+        rereads: false,
         timeout: Duration::from_secs(20),
         daemon: false,
         krb5: [("", None); 2],
@@ -231,6 +240,7 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
         path: Path::new("/nonexistent"),
         args: &[],
         input: None,
+        rereads: false,
         timeout: Duration::from_secs(5),
         daemon: false,
         krb5: [("", None); 2],
@@ -239,6 +249,23 @@ fn an_ignored_sigchld_is_survived_and_nothing_is_guessed() {
     let mut stuck = sh_with("exec sleep 1000", None, Duration::from_millis(100));
     assert!(end(&mut stuck).timed_out);
     assert!(!RealHost.alive(stuck.process()).expect("known"));
+}
+
+#[test]
+fn a_text_can_be_read_as_often_as_the_program_opens_it() {
+    let args = ["-c".to_owned(), "cat /dev/stdin /dev/stdin; cat <&0".to_owned()];
+    let input = Some(&b"a text\n"[..]);
+    let mut job = spawn(&Start {
+        path: Path::new("/bin/sh"),
+        args: &args,
+        input,
+        rereads: true,
+        timeout: Duration::from_secs(20),
+        daemon: false,
+        krb5: [("", None); 2],
+    })
+    .expect("sh starts");
+    assert_eq!(end(&mut job).out(), "a text\na text\na text\n");
 }
 
 #[test]
@@ -277,6 +304,7 @@ fn the_child_dies_with_us_and_a_daemon_does_not() {
             path: Path::new("/bin/sh"),
             args: &["-c".to_owned(), "sleep 1000 >/dev/null 2>&1 & echo $!".to_owned()],
             input: None,
+            rereads: false,
             timeout: Duration::from_secs(20),
             daemon: true,
             krb5: [("", None); 2],
@@ -311,7 +339,15 @@ fn a_program_that_cannot_run_says_why() {
     let file = dir.path().join("not-a-program");
     fs::write(&file, "no magic").expect("writes");
     for path in [Path::new("/nonexistent"), &file, dir.path()] {
-        let start = Start { path, args: &[], input: None, timeout: Duration::from_secs(5), daemon: false, krb5: [("", None); 2] };
+        let start = Start {
+            path,
+            args: &[],
+            input: None,
+            rereads: false,
+            timeout: Duration::from_secs(5),
+            daemon: false,
+            krb5: [("", None); 2],
+        };
         let e = spawn(&start).map(drop).expect_err("cannot run");
         assert_eq!(e.kind(), Kind::Io);
         assert!(e.to_string().contains(&path.display().to_string()), "{e}");
@@ -321,6 +357,7 @@ fn a_program_that_cannot_run_says_why() {
         path: Path::new("/bin/true"),
         args: &args,
         input: None,
+        rereads: false,
         timeout: Duration::from_secs(5),
         daemon: false,
         krb5: [("", None); 2],
@@ -335,6 +372,7 @@ fn arguments_arrive_literally() {
         path: Path::new("/usr/bin/printf"),
         args: &args,
         input: None,
+        rereads: false,
         timeout: Duration::from_secs(5),
         daemon: false,
         krb5: [("", None); 2],
@@ -383,7 +421,15 @@ fn where_the_kernel_gives_no_pidfd_the_rest_still_holds() {
 fn a_daemon_that_does_not_get_ready_in_time_is_ended_with_its_children() {
     let args = ["-c".to_owned(), "sleep 1000 & echo $!; wait".to_owned()];
     let timeout = Duration::from_millis(300);
-    let start = Start { path: Path::new("/bin/sh"), args: &args, input: None, timeout, daemon: true, krb5: [("", None); 2] };
+    let start = Start {
+        path: Path::new("/bin/sh"),
+        args: &args,
+        input: None,
+        rereads: false,
+        timeout,
+        daemon: true,
+        krb5: [("", None); 2],
+    };
     let output = end(&mut spawn(&start).expect("sh starts"));
     assert!(output.timed_out);
     let child: i32 = output.out().trim().parse().expect("a pid");

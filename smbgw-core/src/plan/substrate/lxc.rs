@@ -979,6 +979,10 @@ fn retire(facts: &Facts) -> Steps {
     let Some(old) = r.retired else { return nothing() };
     let mut c = ct(facts, old)?;
     c.steps.push(accounts::record("retire/forget", format!("forget container {old}"), Key::Retired, None));
+    // Of an upgrade that had not come to take a number yet, and is lost: it is the one that serves.
+    if r.vmid == Some(old) {
+        return Ok((c.steps, Vec::new()));
+    }
     // One that somebody removed, or took the mark off, is not ours to remove.
     if let Some(g) = guest.here.get(&old).filter(|g| g.conf.has_tag(&mark(&r.uuid))) {
         disposable(old, g)?;
