@@ -5,7 +5,8 @@
 //! Samba counts per process, and a process serves one connection of one client. From 4.23 on each process counts by share, too, and that is
 //! taken where it is there. Up to 4.22 what a process did is a share's where the process has tree connects to that share alone; of the others
 //! nobody can tell, and they are in the gateway's figures only. When a process ends, Samba adds its record to that of the first smbd, and when a
-//! client leaves a share, that record is gone: what was done since the last look is in the gateway's figures only, too. Where the Samba serves one share and nothing else, all of it is that share's.
+//! client leaves a share, that record is gone: what was done since the last look is in the gateway's figures only, too.
+//! Where the Samba serves one share and nothing else, all of it is that share's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

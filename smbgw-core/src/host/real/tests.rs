@@ -269,6 +269,23 @@ fn a_text_can_be_read_as_often_as_the_program_opens_it() {
 }
 
 #[test]
+fn several_trees_are_seen_as_each_of_them_is() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let dir = dir.path().canonicalize().expect("a path");
+    for name in ["empty", "new/lost+found", "full"] {
+        fs::create_dir_all(dir.join(name)).expect("made");
+    }
+    fs::write(dir.join("full/report"), "text").expect("written");
+    let paths: Vec<_> = ["empty", "none", "new", "full"].iter().map(|n| dir.join(n)).chain(["/proc".into()]).collect();
+    for (seen, path) in RealHost.trees(&paths).into_iter().zip(&paths) {
+        let text = |t: Result<super::TreeSeen>| t.map(|t| format!("{t:?}")).map_err(|e| e.to_string());
+        assert_eq!(text(seen), text(RealHost.tree(path)), "{}", path.display());
+    }
+    let populated: Vec<bool> = paths.iter().map(|p| RealHost.populated(p).expect("known")).collect();
+    assert_eq!(populated, [false, false, false, true, true]);
+}
+
+#[test]
 fn locks_of_a_killed_program_are_swept_and_no_others() {
     let dir = tempfile::tempdir().expect("temp dir");
     let dir = dir.path();
