@@ -108,6 +108,10 @@ fn files_are_listed_with_who_has_them_open() {
     assert_eq!((&f["caching"], &f["since"]), (&json!("LEASE(RH)"), &json!("2026-01-01T00:00:00")));
     assert_eq!(ask(&host, "files", json!({"id": "lab"}))["files"][0]["path"], "results/today.csv");
     assert_eq!(ask(&host, "files", json!({"user": "ben"}))["total"], 1);
+    // A file that is opened while Samba is asked has a session all the same: sessions are asked for last.
+    let asked: Vec<String> = host.commands().into_iter().filter(|c| c.starts_with("smbstatus")).collect();
+    let last = |form: &str| asked.iter().rposition(|c| c.contains(form)).expect("asked");
+    assert!(last("-L -n") < last("-p -j"), "{asked:?}");
     let doc = ask(&host, "files", json!({"limit": 1}));
     assert_eq!((doc["files"].as_array().map(Vec::len), &doc["total"], &doc["more"]), (Some(1), &json!(2), &json!(true)));
 }

@@ -129,15 +129,22 @@ impl Context {
     }
 
     /// Asks one gateway; `None` where its Samba does not run, which smbstatus would not tell.
-    fn ask_sessions(&self, machines: &Machines, paths: &Paths) -> Result<Option<(Place, effect::Place)>> {
+    fn ask_sessions(&self, machines: &Machines, paths: &Paths) -> Result<Option<Place>> {
+        let Some((record, at)) = self.serving(machines, paths)? else { return Ok(None) };
+        Self::sessions_at(machines, paths, record, at).map(Some)
+    }
+
+    /// The record of a gateway whose Samba runs, and where that is.
+    fn serving(&self, machines: &Machines, paths: &Paths) -> Result<Option<(Record, effect::Place)>> {
         let facts = observe::quick(machines, &self.node, paths)?;
         let record = facts.record.clone().ok_or_else(|| no_gateway(paths.gateway.as_str()))?;
-        if !facts.reachable || !facts.smbd_running {
-            return Ok(None);
-        }
-        let sessions = smbstatus::parse_sessions(&Self::smbstatus(machines, paths, facts.place, &["-p", "-j"], SESSIONS_MS)?)?;
-        let tcons = smbstatus::parse_tcons(&Self::smbstatus(machines, paths, facts.place, &["-S", "-j"], SESSIONS_MS)?)?;
-        Ok(Some((Place { paths: paths.clone(), record, sessions, tcons }, facts.place)))
+        Ok((facts.reachable && facts.smbd_running).then_some((record, facts.place)))
+    }
+
+    fn sessions_at(machines: &Machines, paths: &Paths, record: Record, at: effect::Place) -> Result<Place> {
+        let sessions = smbstatus::parse_sessions(&Self::smbstatus(machines, paths, at, &["-p", "-j"], SESSIONS_MS)?)?;
+        let tcons = smbstatus::parse_tcons(&Self::smbstatus(machines, paths, at, &["-S", "-j"], SESSIONS_MS)?)?;
+        Ok(Place { paths: paths.clone(), record, sessions, tcons })
     }
 
     /// The gateways that a question is about: the one named, that of a share, or all of this node.
@@ -168,7 +175,7 @@ impl Context {
         let machines = self.machines();
         let (mut list, mut silent, mut foreign) = (Vec::new(), Vec::new(), 0_usize);
         for paths in self.asked_gateways(params)? {
-            let Some((place, _)) = self.ask_sessions(&machines, &paths)? else {
+            let Some(place) = self.ask_sessions(&machines, &paths)? else {
                 silent.push(paths.gateway);
                 continue;
             };
@@ -196,10 +203,13 @@ impl Context {
         let machines = self.machines();
         let (mut list, mut silent, mut total) = (Vec::new(), Vec::<GatewayId>::new(), 0_usize);
         for paths in self.asked_gateways(params)? {
-            let Some((place, at)) = self.ask_sessions(&machines, &paths)? else {
+            let Some((record, at)) = self.serving(&machines, &paths)? else {
                 silent.push(paths.gateway);
                 continue;
             };
+            // Before the sessions: a session is there before what it opens, so that each file finds whose it is.
+            let opens = Self::smbstatus(&machines, &paths, at, &["-L", "-n"], FILES_MS)?;
+            let place = Self::sessions_at(&machines, &paths, record, at)?;
             // Trees as Samba has them: in a container they are mounted elsewhere.
             let trees: BTreeMap<String, &str> = place
                 .record
@@ -211,7 +221,7 @@ impl Context {
                 })
                 .collect();
             let names: Vec<&str> = trees.keys().map(String::as_str).collect();
-            for o in smbstatus::parse_opens(&Self::smbstatus(&machines, &paths, at, &["-L", "-n"], FILES_MS)?, &names) {
+            for o in smbstatus::parse_opens(&opens, &names) {
                 let Some(id) = trees.get(&o.tree).copied() else { continue };
                 let by: Vec<&Session> = place.sessions.iter().filter(|s| s.pid == o.pid && s.node == o.node).collect();
                 let of_user: Vec<&&Session> = by.iter().filter(|s| s.uid == Some(o.uid)).collect();
@@ -257,7 +267,7 @@ impl Context {
         let Intent::SessionClose { user, id, ends } = &mut asked.intent else { return Ok(()) };
         let gateway = &asked.paths.gateway;
         let none = |what: String| Error::new(Kind::NotFound, what).remedy(format!("pve-smbgateway session list {gateway}"));
-        let Some((place, _)) = self.ask_sessions(&self.machines(), &asked.paths)? else {
+        let Some(place) = self.ask_sessions(&self.machines(), &asked.paths)? else {
             return Err(Error::new(Kind::Service, format!("the Samba of gateway {gateway} does not run: nobody is connected"))
                 .remedy(format!("pve-smbgateway repair {gateway}")));
         };
