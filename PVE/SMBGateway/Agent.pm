@@ -78,8 +78,9 @@ sub _run {
     local $SIG{HUP} = sub { $reload = 1 };
     local $SIG{CHLD} = 'DEFAULT';
     local $SIG{PIPE} = 'IGNORE';
-    # the storage stack is loaded once here, not by each child; it does not load the library
+    # what each child needs is loaded once here: the storage stack, which does not load the library, and what it is compared with
     PVE::SMBGateway::Config::on_proxmox();
+    require Digest::SHA;
     $self->_alone();
     ($self->{dir}) = (PVE::SMBGateway::Native::run_dir());
     my $next = _now();

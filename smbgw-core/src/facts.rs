@@ -107,8 +107,11 @@ pub struct Effective {
 impl Effective {
     /// A section's own parameters; names are compared as Samba does.
     pub fn share(&self, name: &str) -> Option<&BTreeMap<String, String>> {
-        let folded = name.to_lowercase();
-        self.shares.iter().find(|(n, _)| n.to_lowercase() == folded).map(|(_, p)| p)
+        let same = |n: &str| {
+            // Each share of hundreds is looked for among hundreds.
+            n.eq_ignore_ascii_case(name) || !(n.is_ascii() && name.is_ascii()) && n.to_lowercase() == name.to_lowercase()
+        };
+        self.shares.iter().find(|(n, _)| same(n)).map(|(_, p)| p)
     }
 
     /// Where a daemon of Samba writes its pid.

@@ -54,6 +54,24 @@ pub struct Hot {
     /// Its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited: Option<HotQuota>,
+    /// The gateway that serves it.
+    #[serde(default)]
+    pub gateway: String,
+    /// `ready`, `disabled`, or what is wrong with it.
+    #[serde(default)]
+    pub state: String,
+}
+
+impl Hot {
+    /// Until when it held: `well` is when the agent last saw that nothing of the gateway had changed and all was in order there.
+    pub fn held_at(&self, well: Option<i64>) -> i64 {
+        well.filter(|_| is_in_order(&self.state)).map_or(self.at, |well| well.max(self.at))
+    }
+}
+
+/// Whether a share is in the state that is wanted of it.
+pub fn is_in_order(state: &str) -> bool {
+    matches!(state, "ready" | "disabled")
 }
 
 /// What the hot path has to know of a limit.
@@ -182,10 +200,12 @@ pub fn document(id: &str, entry: &ShareEntry, look: &Look<'_>) -> Value {
         fsid: format!("{:x}", entry.tree.fsid),
         space: look.space.map(|s| SpaceDoc { total: s.total, avail: s.avail, used: s.used }),
         limited: limited(entry),
+        gateway: gateway.to_owned(),
+        state: state.to_owned(),
     };
     let mut doc = serde_json::to_value(hot).unwrap_or_default();
     let more = json!({
-        "schema": SCHEMA, "id": id, "share": served_name, "state": state, "mode": mode, "gateway": gateway, "node": node,
+        "schema": SCHEMA, "id": id, "share": served_name, "mode": mode, "node": node,
         "served": served, "smbd": {"running": facts.smbd_running},
         "security": spec.as_ref().ok().map(|s| s.security), "profile": spec.as_ref().ok().map(|s| s.profile),
         "access": spec.as_ref().map(access_list).unwrap_or_default(),

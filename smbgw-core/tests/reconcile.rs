@@ -372,6 +372,65 @@ fn where_nothing_changed_snapshots_are_kept_fresh_without_a_closer_look() {
     }
 }
 
+/// One share, on a file system of this type.
+fn mounted(kind: &str) -> (SimHost, Value) {
+    let host = machine();
+    host.change(|w| w.files.mount("/srv/lab", smbgw_core::host::sim::Mount::new(0x42, kind)));
+    create(&host, "lab", "/srv/lab", &[("username", "anna")]).expect("created");
+    let all = sections(&host);
+    reconcile(&host, &all).expect("noted");
+    (host, all)
+}
+
+fn fill(host: &SimHost) {
+    host.change(|w| w.files.mount_mut("/srv/lab").expect("mounted").space.avail = 12_345_678);
+}
+
+#[test]
+fn that_snapshots_hold_is_noted_once_and_not_of_what_is_not_in_order() {
+    let (host, all) = mounted("ext4");
+    let mark = turn(&host, "native", &all)["mark"].clone();
+    let snapshot = |host: &SimHost| host.world().files.text("/run/smbgw/status/lab.json");
+    let written = snapshot(&host);
+    for _ in 0..5 {
+        host.pass(Duration::from_secs(20));
+        assert!(!refresh(&host, &mark));
+    }
+    host.pass(Duration::from_secs(7));
+    fill(&host);
+    let doc = context(&host).query("status", &json!({"id": "lab"})).expect("status");
+    assert!((7_000..8_000).contains(&doc["age-ms"].as_i64().expect("an age")) && doc["active"] == true, "{doc}");
+    assert_eq!(doc["space"]["avail"], 12_345_678, "what changes by use is asked for: {doc}");
+    assert_eq!(snapshot(&host), written, "none is written for it");
+
+    // An edit is found by somebody else than the agent, and gone again before the agent looks.
+    let text = host.world().files.text(common::OWN_CONF);
+    let put = |text: &str| host.change(|w| w.files.put(common::OWN_CONF, text, 0o644, 0, 0));
+    put(&text.replace("browseable = yes", "browseable = no"));
+    reconcile(&host, &all).expect("reconciled");
+    put(&text);
+    assert_eq!(status(&host, "lab")["drift"], json!([]), "it is well");
+    assert!(refresh(&host, &mark), "its snapshot tells of an edit: nobody says that it holds");
+    let after = turn(&host, "native", &all);
+    assert!(!refresh(&host, &after["mark"]));
+}
+
+#[test]
+fn where_a_file_system_may_not_answer_its_space_is_asked_for_by_the_agent_alone() {
+    let (host, all) = mounted("nfs4");
+    let mark = turn(&host, "native", &all)["mark"].clone();
+    assert!(!refresh(&host, &mark), "{mark}");
+    let avail = |host: &SimHost| {
+        let doc = context(host).query("status", &json!({"id": "lab"})).expect("status");
+        (doc["space"]["avail"].clone(), usage(host, "lab").avail)
+    };
+    let before = avail(&host);
+    fill(&host);
+    assert_eq!(avail(&host), before, "readers do not ask");
+    assert!(!refresh(&host, &mark));
+    assert_eq!(avail(&host), (json!(12_345_678), 12_345_678));
+}
+
 #[test]
 fn what_waits_for_something_is_never_quiet() {
     // A share whose section was not seen yet, and an edited file, which is told until it is put right.

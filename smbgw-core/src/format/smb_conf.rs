@@ -340,6 +340,8 @@ impl SmbConf {
         let mut index = std::collections::HashMap::new();
         let mut current: Option<usize> = None;
         let mut found = Vec::new();
+        // The same few names stand in hundreds of sections.
+        let mut known = std::collections::HashMap::new();
         for item in &self.items {
             match &item.kind {
                 ItemKind::Header(name) => {
@@ -363,9 +365,9 @@ impl SmbConf {
                         })
                     });
                     let section = &mut sections[at];
-                    let key = key(name);
-                    let line = item.line;
-                    match lookup(name) {
+                    let (key, means) = known.entry(name.as_str()).or_insert_with(|| (key(name), lookup(name)));
+                    let (key, line) = (key.clone(), item.line);
+                    match *means {
                         None if is_unknown(name) => {
                             let text = format!("{} is no parameter that Samba knows: it drops the line", show(name));
                             found.push(Finding { line, kind: FindingKind::Unknown, fatal: false, text });

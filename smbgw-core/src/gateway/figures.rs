@@ -77,18 +77,13 @@ pub(super) struct Trends {
     made: BTreeMap<String, i64>,
 }
 
-/// What a snapshot has besides the hot path's part.
+/// What a member's snapshot has besides the hot path's part.
 #[derive(Deserialize)]
-struct Snapshot {
-    #[serde(flatten)]
-    hot: Hot,
-    #[serde(default)]
-    state: String,
-    #[serde(default)]
-    directory: Option<Directory>,
+struct Membership {
+    directory: Directory,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Directory {
     #[serde(default)]
     healthy: Option<bool>,
@@ -271,8 +266,9 @@ impl Context {
         let mut due: Vec<String> = scrape.shares.keys().filter(|id| !fresh(trends.made.get(*id))).cloned().collect();
         due.sort_by_key(|id| trends.made.get(id).copied().unwrap_or(0));
         due.truncate(TRENDS_AT_ONCE);
+        let store = if due.is_empty() { None } else { self.open_store().unwrap_or_default() };
         for id in &due {
-            if let Ok(Some(trend)) = self.trend(id, scrape) {
+            if let Some(Ok(trend)) = store.as_ref().map(|s| self.trend(s, id, scrape)) {
                 trends.shares.insert(id.clone(), trend);
             }
             trends.made.insert(id.clone(), scrape.at);
@@ -318,20 +314,22 @@ impl Context {
     fn space_figures(&self, record: &Record, gateway: &str, scrape: &mut Scrape, reasons: &mut BTreeMap<String, String>) {
         let began = self.host.monotonic_ms();
         let (mut missing, mut healthy, mut newest) = (0_usize, None, None);
+        let well = self.well_at(gateway);
         for id in record.shares.keys() {
             let file = self.host.read(&self.snapshot(id), 1 << 20).ok().flatten();
-            let Some(seen) = file.and_then(|f| serde_json::from_slice::<Snapshot>(&f.content).ok()) else {
+            let Some((file, seen)) = file.and_then(|f| serde_json::from_slice::<Hot>(&f.content).ok().map(|hot| (f, hot))) else {
                 missing += 1;
                 continue;
             };
-            newest = newest.max(Some(seen.hot.at));
-            if let Some(d) = seen.directory {
+            newest = newest.max(Some(seen.held_at(well)));
+            if record.member.is_some() {
+                let d = serde_json::from_slice::<Membership>(&file.content).map(|m| m.directory).unwrap_or_default();
                 healthy = healthy.or(d.healthy);
                 if let Some(reason) = d.reason {
                     reasons.insert(gateway.to_owned(), format!("{reason}: {}", d.evidence.unwrap_or_default()));
                 }
             }
-            let usage = self.usage_of(&seen.hot);
+            let usage = self.usage_of(&seen, well);
             let mut put = |name: &str, value: f64| {
                 scrape.samples.extend(by_name(Scope::Share, name).map(|m| Sample { key: Key::new(m, id), value }));
             };

@@ -312,12 +312,12 @@ impl Context {
         let none = Usage { age_ms: -1, ..Usage::default() };
         let path = self.snapshot(id.as_str());
         let Some(file) = self.host.read(&path, 1 << 20)? else { return Ok(none) };
-        Ok(serde_json::from_slice::<Hot>(&file.content).map_or(none, |hot| self.usage_of(&hot)))
+        Ok(serde_json::from_slice::<Hot>(&file.content).map_or(none, |hot| self.usage_of(&hot, self.well_at(&hot.gateway))))
     }
 
     /// The same, of a snapshot that was read already.
-    fn usage_of(&self, hot: &Hot) -> Usage {
-        let age_ms = (self.host.now_ms() - hot.at).max(0);
+    fn usage_of(&self, hot: &Hot, well: Option<i64>) -> Usage {
+        let age_ms = (self.host.now_ms() - hot.held_at(well)).max(0);
         let mut usage = Usage { age_ms, active: hot.active && age_ms <= STALE_MS, ..Usage::default() };
         if let Some(l) = &hot.limited {
             (usage.limit, usage.lag_ms) = (l.limit, l.means.lag_ms());
@@ -582,12 +582,20 @@ impl Context {
         let about_it = |o: &OpState| o.target == id && o.op.starts_with("share.");
         let open = self.store().all_open(&*self.host)?.into_iter().find(about_it);
         if let Some(f) = self.host.read(&self.snapshot(&id), 1 << 20)? {
-            let mut doc: Value = serde_json::from_slice(&f.content).map_err(|e| {
+            let unread = |e| {
                 Error::new(Kind::Corrupt, format!("the snapshot of {id} cannot be read"))
                     .caused_by(e)
                     .remedy("pve-smbgateway reconcile")
-            })?;
-            let age = (self.host.now_ms() - doc["at"].as_i64().unwrap_or(0)).max(0);
+            };
+            let mut doc: Value = serde_json::from_slice(&f.content).map_err(unread)?;
+            let hot: Hot = serde_json::from_slice(&f.content).map_err(unread)?;
+            let well = self.well_at(&hot.gateway);
+            let usage = self.usage_of(&hot, well);
+            if usage.active && hot.local {
+                doc["space"] = json!({"total": usage.total, "avail": usage.avail, "used": usage.used});
+            }
+            doc["at"] = json!(hot.held_at(well));
+            let age = (self.host.now_ms() - hot.held_at(well)).max(0);
             doc["age-ms"] = json!(age);
             if age > STALE_MS {
                 doc["active"] = json!(false);
@@ -1020,6 +1028,7 @@ impl Context {
     }
 
     fn put_snapshot(&self, id: &str, doc: &Value) -> Result<()> {
+        self.forget_well(doc)?;
         let (content, ids) = (serde_json::to_string(doc).unwrap_or_default(), self.host.own_ids());
         self.host.write(&FileSpec { path: self.snapshot(id), content, mode: 0o600, uid: ids.0, gid: ids.1 })
     }

@@ -1,28 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the node agent needs to be cheap: which gateways have a turn, whether anything of one could have changed since somebody looked at
-//! everything and found nothing to do, and fresh snapshots without that look. It knows what can be seen without a program of Samba's; when a
-//! thorough look is due all the same is the agent's to decide.
+//! everything and found nothing to do, and that its snapshots still hold, without that look. It knows what can be seen without a program of
+//! Samba's; when a thorough look is due all the same is the agent's to decide.
+//!
+//! That snapshots hold is noted once for a gateway (`well/GATEWAY.json` in the run directory: when), not in each of them. The note is there only
+//! while all is in order: whoever writes a snapshot that says otherwise takes it away.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::params::{required, text};
 use super::{Context, no_gateway};
-use crate::effect::Daemon;
+use crate::effect::{Daemon, FileSpec};
 use crate::error::{Error, Result};
 use crate::facts::{ConfFile, Facts, Paths, TreeFact};
 use crate::host::{Machines, ProcessId};
 use crate::observe;
 use crate::spec::record::{Record, ShareEntry, ShareState};
 use crate::spec::section::{self, Mode, NATIVE};
-use crate::status::STALE_MS;
+use crate::status::{self, STALE_MS};
 use crate::types::{GatewayId, sha256_hex};
 
 /// The agent's sign of life, in the run directory.
 const HEARTBEAT: &str = "agent.json";
+
+/// That all was in order at a gateway, and when.
+#[derive(Serialize, Deserialize)]
+struct Well {
+    at: i64,
+}
 
 impl Context {
     /// The gateways that a reconcile of everything on this node goes through, in its order; no program is started and no container asked.
@@ -107,36 +117,59 @@ impl Context {
         if paths.gateway.as_str() != NATIVE && facts.record.is_none() {
             return Err(no_gateway(gateway.as_str()));
         }
-        let same = self.mark(&machines, &facts)? == mark && self.at_rest(&paths, facts.record.as_ref())?;
+        let same = self.well_at(gateway.as_str()).is_some()
+            && self.mark(&machines, &facts)? == mark
+            && self.at_rest(&paths, facts.record.as_ref())?;
         let changed = !(same && self.touch_snapshots(&facts)?);
+        if !changed {
+            self.note_well(&gateway, facts.now_ms)?;
+        }
         Ok(json!({"gateway": gateway, "changed": changed}))
     }
 
-    /// Time and space in the snapshots of shares of which nothing else has changed. What a limit counts may be worth a word, so such shares are
-    /// described anew. False if one of them is not as it should be.
+    /// New snapshots of those shares whose old ones do not hold though nothing has changed: what a limit counts may be worth a word, and nobody asks
+    /// a file system for its space that might not answer. False if one of them is not as it should be.
     fn touch_snapshots(&self, facts: &Facts) -> Result<bool> {
         let none = BTreeMap::new();
         let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
-        let anew = || -> Result<bool> {
-            self.write_snapshots(facts, None, None)?;
-            Ok(shares.keys().all(|id| is_well(&self.last(id))))
-        };
-        if shares.values().any(ShareEntry::is_limited) {
-            return anew();
+        let moves = |e: &ShareEntry| e.is_limited() || !status::is_local(&e.tree.fs_type);
+        if !shares.values().any(moves) {
+            return Ok(true);
         }
-        for (id, entry) in shares {
-            let mut doc = self.last(id);
-            if !is_well(&doc) {
-                return anew();
-            }
-            doc["at"] = json!(facts.now_ms);
-            match self.host.space(&entry.tree.path).ok().filter(|_| facts.tree(&entry.tree.path).is_ok()) {
-                Some(s) => doc["space"] = json!({"total": s.total, "avail": s.avail, "used": s.used}),
-                None => _ = doc.as_object_mut().and_then(|d| d.remove("space")),
-            }
+        let seen = self.seen(facts)?;
+        for (id, entry) in shares.iter().filter(|(_, e)| moves(e)) {
+            let doc = self.document(&seen, id, entry, None, None);
             self.put_snapshot(id, &doc)?;
+            if !is_well(&doc) {
+                return Ok(false);
+            }
         }
         Ok(true)
+    }
+
+    fn well_file(&self, gateway: &GatewayId) -> PathBuf {
+        self.native.run_dir.join("well").join(format!("{gateway}.json"))
+    }
+
+    /// When the agent last saw that all is in order at a gateway and its snapshots hold.
+    pub(super) fn well_at(&self, gateway: &str) -> Option<i64> {
+        let file = self.host.read(&self.well_file(&GatewayId::new(gateway).ok()?), 1 << 10).ok()??;
+        serde_json::from_slice::<Well>(&file.content).ok().map(|w| w.at)
+    }
+
+    pub(super) fn note_well(&self, gateway: &GatewayId, at: i64) -> Result<()> {
+        let path = self.well_file(gateway);
+        self.host.make_dir(&self.native.run_dir.join("well"), 0o700)?;
+        let ((uid, gid), content) = (self.host.own_ids(), serde_json::to_string(&Well { at }).unwrap_or_default());
+        self.host.write(&FileSpec { path, content, mode: 0o600, uid, gid })
+    }
+
+    /// Before a snapshot is written: the note is gone before one is there that it is not true of.
+    pub(super) fn forget_well(&self, snapshot: &Value) -> Result<()> {
+        match snapshot["gateway"].as_str().and_then(|g| GatewayId::new(g).ok()) {
+            Some(gateway) if !is_well(snapshot) => self.host.remove(&self.well_file(&gateway)),
+            _ => Ok(()),
+        }
     }
 
     /// What there is to say of the agent, for whoever reads a status. Without systemd nobody but the administrator knows what runs the worker.
@@ -168,7 +201,7 @@ impl Context {
 /// What is not as it should be is looked at each time, so that it is told when it is over.
 fn is_well(doc: &Value) -> bool {
     let drift = ["drift", "effective-drift"].iter().any(|k| doc[*k].as_array().is_some_and(|l| !l.is_empty()));
-    matches!(doc["state"].as_str(), Some("ready" | "disabled")) && !drift
+    doc["state"].as_str().is_some_and(status::is_in_order) && !drift
 }
 
 /// Nothing of it waits for its section, for smbd to be told of it, for the end of a removal, or for a domain controller.

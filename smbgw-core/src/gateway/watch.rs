@@ -138,10 +138,18 @@ impl Context {
         Ok(found.unwrap_or_else(|| Answer::new(metric, &about.object, (range.from, range.to), EVERY_MS, Vec::new())))
     }
 
-    fn stored(&self, metric: &Metric, object: &str, (from, to): (i64, i64), detail: Detail) -> Result<Option<Answer>> {
-        let Some(store) = Store::open_to_read(&*self.host, &self.store_file(), self.store_settings().0)? else { return Ok(None) };
+    fn stored(&self, metric: &Metric, object: &str, range: (i64, i64), detail: Detail) -> Result<Option<Answer>> {
+        self.open_store()?.map(|store| self.of_series(&store, metric, object, range, detail)).transpose()
+    }
+
+    /// The store to read from, if there is one yet.
+    pub(super) fn open_store(&self) -> Result<Option<Store>> {
+        Store::open_to_read(&*self.host, &self.store_file(), self.store_settings().0)
+    }
+
+    fn of_series(&self, store: &Store, metric: &Metric, object: &str, (from, to): (i64, i64), detail: Detail) -> Result<Answer> {
         let found = store.query(&Key::new(metric, object), from, to, detail, self.host.now_ms())?;
-        Ok(Some(Answer::new(metric, object, (from, to), found.resolution_ms, found.buckets)))
+        Ok(Answer::new(metric, object, (from, to), found.resolution_ms, found.buckets))
     }
 
     /// `metrics.export`: a series as CSV or JSON.
@@ -464,16 +472,14 @@ impl Context {
     }
 
     /// How one share grows, from the store.
-    pub(super) fn trend(&self, id: &str, scrape: &Scrape) -> Result<Option<metrics::forecast::Forecast>> {
+    pub(super) fn trend(&self, store: &Store, id: &str, scrape: &Scrape) -> Result<metrics::forecast::Forecast> {
         const DAYS: i64 = 60 * 86_400_000;
         let of = |name: &str| metrics::by_name(Scope::Share, name);
-        let Some(used) = of("used_bytes") else { return Ok(None) };
-        let Some(answer) = self.stored(used, id, (scrape.at - DAYS, scrape.at), Detail::Length(3_600_000))? else {
-            return Ok(None);
-        };
+        let used = of("used_bytes").ok_or_else(|| Error::new(Kind::Internal, "there is no metric used_bytes"))?;
+        let answer = self.of_series(store, used, id, (scrape.at - DAYS, scrape.at), Detail::Length(3_600_000))?;
         let value = |name: &str| of(name).and_then(|m| scrape.value(m, id));
         let room = metrics::forecast::room(value("used_bytes"), value("available_bytes"), value("limit_bytes"));
-        Ok(Some(metrics::forecast::forecast(&answer.buckets, value("used_bytes"), room, scrape.at)))
+        Ok(metrics::forecast::forecast(&answer.buckets, value("used_bytes"), room, scrape.at))
     }
 }
 

@@ -93,8 +93,11 @@ struct Revoked {
 /// What the change of one share takes away from clients that are connected now. Both texts are of our own file.
 fn revoked(before: &str, after: &str) -> Revoked {
     use crate::format::smb_conf::SmbConf;
-    let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
     let mut r = Revoked::default();
+    if before == after {
+        return r;
+    }
+    let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
     for s in old.sections().iter().filter(|s| !s.is_global()) {
         let Some(n) = new.sections().iter().find(|n| !n.is_global() && n.name == s.name) else {
             r.close.push(s.name.clone());
@@ -115,6 +118,9 @@ fn revoked(before: &str, after: &str) -> Revoked {
 fn only_adds(before: &str, after: &str) -> bool {
     use crate::format::smb_conf::{SectionView, SmbConf};
     use crate::format::smb_params::parse_list;
+    if before == after {
+        return true;
+    }
     let (old, new) = (SmbConf::parse(before), SmbConf::parse(after));
     let grows = |name: &str, a: &str, b: &str| match name {
         "valid users" | "write list" => {
