@@ -81,6 +81,10 @@ sub _run {
     # what each child needs is loaded once here: the storage stack, which does not load the library, and what it is compared with
     PVE::SMBGateway::Config::on_proxmox();
     require Digest::SHA;
+    for my $plain (qw(XSLoader SMBGW::Context SMBGW::Error SMBGW::Run)) {
+        # a library that is missing is told of by the child that needs it
+        eval "require $plain; 1" or last;    ## no critic (ProhibitStringyEval)
+    }
     $self->_alone();
     ($self->{dir}) = (PVE::SMBGateway::Native::run_dir());
     my $next = _now();
@@ -273,17 +277,20 @@ sub _end_children {
 
 # --- the turn of the gateways -------------------------------------------------------------------------------------------
 
-# First the list, then each gateway for itself.
+# First the list, then each gateway for itself. Those at which most likely nothing has changed, and at which nothing can hang, are looked at by the
+# child that makes the list: a child of its own costs more than such a look.
 sub _gateways {
     my ($self) = @_;
     my $listed = $self->{listed} // { digest => '', names => [] };
     return {
         name => 'list of gateways',
         work => sub {
+            my ($step) = @_;
             my $digest = PVE::SMBGateway::Config::digest();
             my $same = $digest eq $listed->{digest};
             my $doc = PVE::SMBGateway::Native::query('turns', { sections => $same ? {} : PVE::SMBGateway::Config::sections() });
-            return { digest => $digest, names => $doc->{gateways}, same => $same ? 1 : 0 };
+            my @quiet = grep { $self->_is_swift($_, $digest) && eval { $self->_nothing_changed($_, $digest, 0, $step) } } @{ $doc->{gateways} };
+            return { digest => $digest, names => $doc->{gateways}, same => $same ? 1 : 0, quiet => \@quiet };
         },
         done => sub {
             my ($agent, $result, $why) = @_;
@@ -297,33 +304,56 @@ sub _gateways {
                 delete(@{ $agent->{known} }{ grep { !$names{$_} && $_ ne 'list of gateways' && $_ ne 'figures' } keys %{ $agent->{known} } });
             }
             my $digest = $result ? $result->{digest} : undef;
+            for my $name (@{ ($result // {})->{quiet} // [] }) {
+                $agent->_judge($name, { quiet => 1 });
+                delete($names{$name});
+            }
             return map { $agent->_gateway($_, $digest) } sort { ($b eq 'native') <=> ($a eq 'native') || $a cmp $b } keys %names;
         },
     };
+}
+
+# The mark of what was seen when nothing was to do, as long as a look without Samba's programs is enough.
+sub _mark {
+    my ($self, $name, $digest) = @_;
+    my $known = $self->{known}->{$name} // {};
+    return if !defined($digest) || !defined($known->{mark}) || $known->{digest} ne $digest || _now() - $known->{thorough} >= $TIME{thorough};
+    return $known->{mark};
+}
+
+sub _is_swift {
+    my ($self, $name, $digest) = @_;
+    my $known = $self->{known}->{$name} // {};
+    return 0 if !$known->{local} || ($known->{next} // 0) > _now() || grep { $_->{name} eq "gateway $name" } values %{ $self->{children} };
+    return defined($self->_mark($name, $digest));
+}
+
+# In a child: whether nothing has changed at a gateway, so that its snapshots hold.
+sub _nothing_changed {
+    my ($self, $name, $digest, $wait, $step) = @_;
+    my $mark = $self->_mark($name, $digest) // return 0;
+    my $kept = PVE::SMBGateway::Native::run('refresh', { gateway => $name, mark => $mark, 'lock-wait-ms' => $wait }, on_step => $step, keep_signal => 1);
+    return !$kept->{changed};
 }
 
 sub _gateway {
     my ($self, $name, $digest) = @_;
     my $known = $self->{known}->{$name} //= {};
     return () if ($known->{next} // 0) > _now();
-    my $mark = defined($digest) && defined($known->{mark}) && $known->{digest} eq $digest && _now() - $known->{thorough} < $TIME{thorough} ? $known->{mark} : undef;
     my $began = _now();
     return {
         name => "gateway $name",
         work => sub {
             my ($step) = @_;
-            if (defined($mark)) {
-                my $kept = PVE::SMBGateway::Native::run('refresh', { gateway => $name, mark => $mark, 'lock-wait-ms' => 2000 }, on_step => $step, keep_signal => 1);
-                return { quiet => 1 } if !$kept->{changed};
-            }
+            return { quiet => 1 } if $self->_nothing_changed($name, $digest, 2000, $step);
             my $result = PVE::SMBGateway::Worker::reconcile(gateway => $name, on_step => $step, keep_signal => 1);
-            return { mark => $result->{mark}, busy => $result->{busy}, warnings => $result->{warnings}, did => [map { _did($_) } @{ $result->{shares} // [] }] };
+            return { mark => $result->{mark}, local => $result->{local} ? 1 : 0, busy => $result->{busy}, warnings => $result->{warnings}, did => [map { _did($_) } @{ $result->{shares} // [] }] };
         },
         done => sub {
             my ($agent, $result, $why) = @_;
             my $known = $agent->{known}->{$name} //= {};
             if (!$result || !$result->{quiet}) {
-                $known->{mark} = $result ? $result->{mark} : undef;
+                @$known{qw(mark local)} = $result ? @$result{qw(mark local)} : ();
                 @$known{qw(digest thorough)} = ($digest, $began);
             }
             $agent->_judge($name, $result, $why);

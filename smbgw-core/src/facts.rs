@@ -122,11 +122,16 @@ impl Effective {
 
     /// The value in effect: the section's own, else the default that `[global]` gives.
     pub fn value(&self, section: &str, name: &str) -> Option<&str> {
+        self.value_in(section, self.share(section), name)
+    }
+
+    /// The same of a section whose own parameters ([`Self::share`]) are at hand.
+    pub fn value_in<'a>(&'a self, section: &str, own: Option<&'a BTreeMap<String, String>>, name: &str) -> Option<&'a str> {
         let global = self.global.get(name).map(String::as_str);
         if section == "global" {
             return global;
         }
-        self.share(section).map(|p| p.get(name).map(String::as_str).or(global).unwrap_or_default())
+        own.map(|p| p.get(name).map(String::as_str).or(global).unwrap_or_default())
     }
 }
 

@@ -403,6 +403,11 @@ fn that_snapshots_hold_is_noted_once_and_not_of_what_is_not_in_order() {
     assert_eq!(doc["space"]["avail"], 12_345_678, "what changes by use is asked for: {doc}");
     assert_eq!(snapshot(&host), written, "none is written for it");
 
+    // A look at everything that finds the same writes none either, and what it found holds from then on.
+    host.pass(Duration::from_secs(300));
+    assert!(turn(&host, "native", &all)["mark"] == mark && snapshot(&host) == written);
+    assert!(usage(&host, "lab").active);
+
     // An edit is found by somebody else than the agent, and gone again before the agent looks.
     let text = host.world().files.text(common::OWN_CONF);
     let put = |text: &str| host.change(|w| w.files.put(common::OWN_CONF, text, 0o644, 0, 0));

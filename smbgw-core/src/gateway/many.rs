@@ -163,6 +163,7 @@ impl Many {
             if self.context.quiet(&paths)? {
                 self.context.note_well(&paths.gateway, self.context.host.now_ms())?;
                 result["mark"] = json!(mark);
+                result["local"] = json!(self.context.is_local(&paths)?);
             }
         }
         match self.failed.take() {

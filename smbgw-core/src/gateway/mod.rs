@@ -1013,8 +1013,15 @@ impl Context {
         self.host.make_dir(&dir, 0o700)?;
         let none = std::collections::BTreeMap::new();
         let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
-        for (id, entry) in shares {
-            self.put_snapshot(id, &self.document(&seen, id, entry, sections, drift))?;
+        let docs: Vec<_> = shares.iter().map(|(id, e)| (id, e, self.document(&seen, id, e, sections, drift))).collect();
+        let well = self.well_at(paths.gateway.as_str()).is_some() && docs.iter().all(|(.., doc)| turns::is_well(doc));
+        for (id, entry, doc) in docs {
+            if !(well && self.still_holds(id, entry, &doc)) {
+                self.put_snapshot(id, &doc)?;
+            }
+        }
+        if well {
+            self.note_well(&paths.gateway, facts.now_ms)?;
         }
         for name in self.host.list(&dir)? {
             let Some(id) = name.strip_suffix(".json").filter(|id| !shares.contains_key(*id)) else { continue };

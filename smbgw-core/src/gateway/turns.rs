@@ -91,6 +91,12 @@ impl Context {
         Ok(!awaited && self.at_rest(paths, record.as_ref())? && shares.keys().all(|id| is_well(&self.last(id))))
     }
 
+    /// Whether a look at a gateway asks nothing that might not answer: no container, and no file system of another machine.
+    pub(super) fn is_local(&self, paths: &Paths) -> Result<bool> {
+        let trees = |r: Record| r.shares.values().all(|e| status::is_local(&e.tree.fs_type));
+        Ok(paths.mode == Mode::Native && observe::record(&*self.host, paths)?.is_none_or(trees))
+    }
+
     /// The same, but for what the snapshots say.
     fn at_rest(&self, paths: &Paths, record: Option<&Record>) -> Result<bool> {
         let host = &*self.host;
@@ -132,7 +138,6 @@ impl Context {
     fn touch_snapshots(&self, facts: &Facts) -> Result<bool> {
         let none = BTreeMap::new();
         let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
-        let moves = |e: &ShareEntry| e.is_limited() || !status::is_local(&e.tree.fs_type);
         if !shares.values().any(moves) {
             return Ok(true);
         }
@@ -145,6 +150,18 @@ impl Context {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a snapshot is there that says the same, so that the gateway's note is enough.
+    pub(super) fn still_holds(&self, id: &str, entry: &ShareEntry, doc: &Value) -> bool {
+        let lasting = |doc: &Value| {
+            let mut doc = doc.clone();
+            if let Some(d) = doc.as_object_mut() {
+                d.retain(|k, _| !matches!(k.as_str(), "at" | "space"));
+            }
+            doc
+        };
+        !moves(entry) && lasting(doc) == lasting(&self.last(id))
     }
 
     fn well_file(&self, gateway: &GatewayId) -> PathBuf {
@@ -198,8 +215,13 @@ impl Context {
     }
 }
 
+/// Whether a snapshot has more of a share than its state that has to be asked for, and that a reader does not ask for himself.
+fn moves(e: &ShareEntry) -> bool {
+    e.is_limited() || !status::is_local(&e.tree.fs_type)
+}
+
 /// What is not as it should be is looked at each time, so that it is told when it is over.
-fn is_well(doc: &Value) -> bool {
+pub(super) fn is_well(doc: &Value) -> bool {
     let drift = ["drift", "effective-drift"].iter().any(|k| doc[*k].as_array().is_some_and(|l| !l.is_empty()));
     doc["state"].as_str().is_some_and(status::is_in_order) && !drift
 }

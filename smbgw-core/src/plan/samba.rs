@@ -445,10 +445,15 @@ pub fn settings(
 
 /// Complaints about settings that are not in effect as demanded.
 pub fn compare(settings: &[Setting], effective: &Effective) -> Vec<String> {
+    // Settings of one section follow one another, and there may be hundreds of sections.
+    let mut found = ("", None);
     settings
         .iter()
         .filter_map(|s| {
-            let actual = effective.value(&s.section, &s.name);
+            if found.0 != s.section {
+                found = (&s.section, effective.share(&s.section));
+            }
+            let actual = effective.value_in(&s.section, found.1, &s.name);
             let fine = match actual {
                 None => is_off(&s.name),
                 Some(a) => satisfies(&s.name, &s.value, a) || same_value(&s.name, &s.value, a),

@@ -14,7 +14,7 @@ package SMBGW;
 #   pause=MS     each run but a reconcile takes that long, and
 #   build=MS     each reconcile; FAKE_SMBGW_LOG.busy has a line at its begin and end: '+' or '-', pid, operation, gateway or id
 #   of a reconcile of one gateway: failgw=GATEWAY fails, slowgw=GATEWAY takes steps for ever, hang=GATEWAY takes none,
-#                           changed=GATEWAY its mark is never that of before; FAKE_SMBGW_LOG.mode, if it is there, counts too
+#                           changed=GATEWAY its mark is never that of before; local=GATEWAY nothing there can hang; FAKE_SMBGW_LOG.mode, if it is there, counts too
 #   busy=GATEWAY somebody else is at the gateway during the first two reconciles, and then has done the work
 # Every call is a line of JSON in FAKE_SMBGW_LOG.
 
@@ -167,7 +167,7 @@ sub step {
         if (SMBGW::mode('slowgw', $gateway)) { SMBGW::note('works', $$); select(undef, undef, undef, 0.05); return { state => 'working', events => [] } }
         return { state => 'failed', events => [], error => SMBGW::Error->new(code => 9, kind => 'service', message => "no answer from $gateway") } if SMBGW::mode('failgw', $gateway);
         return { state => 'done', events => [], result => { gateway => $gateway, changed => SMBGW::mode('changed', $gateway) ? JSON::PP::true() : JSON::PP::false() } } if $op eq 'refresh';
-        return { state => 'done', events => [], result => { shares => [], warnings => [], busy => [], mark => "mark of $gateway" } };
+        return { state => 'done', events => [], result => { shares => [], warnings => [], busy => [], mark => "mark of $gateway", local => SMBGW::mode('local', $gateway) ? JSON::PP::true() : JSON::PP::false() } };
     }
     if (($ENV{FAKE_SMBGW} // '') =~ ($op eq 'reconcile' ? qr/build=(\d+)/ : qr/pause=(\d+)/)) {
         busy('+', $op, $params);

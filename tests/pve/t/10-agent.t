@@ -124,6 +124,33 @@ subtest 'cycles' => sub {
     ok(!-e "$agent->{dir}/run/agent.json", 'its sign of life is gone');
 };
 
+subtest 'where nothing can hang' => sub {
+    my $local = 'local=native;local=box';
+    my $agent = Agent->new(gateways => ['native', 'box'], mode => $local, time => { figures => 3600 });
+    ok($agent->until_so(sub { $agent->count('native', 'refresh') >= 2 && $agent->count('box', 'refresh') >= 2 }), 'it is looked at as well') or diag($agent->err());
+    my $before = my @before = $agent->calls();
+    my $n = $agent->count('native', 'refresh');
+    ok($agent->until_so(sub { $agent->count('native', 'refresh') >= $n + 4 }), '... and again');
+    my @since = splice(@{ [$agent->calls()] }, $before);
+    my ($children, $looks) = (scalar(grep { $_->[0] eq 'new' } @since), scalar(grep { $_->[0] eq 'begin' } @since));
+    cmp_ok($children, '<=', $looks / 2 + 1, "by the child that makes the list ($children processes for $looks looks)");
+    is($agent->beat()->{gateways}->{$_}->{result}, 'ok', "$_ is in order") for qw(native box);
+
+    $n = $agent->count('box', 'reconcile');
+    $agent->mode("$local;changed=box");
+    ok($agent->until_so(sub { $agent->count('box', 'reconcile') >= $n + 2 }), 'one that has changed is gone through');
+    # in spite of what is known of it
+    $agent->mode($local);
+    ok($agent->until_so(sub { $agent->count('box', 'refresh') >= 2 + $agent->count('box', 'reconcile') }), 'and is quiet again');
+    $agent->mode("$local;hang=box");
+    ok($agent->until_so(sub { ($agent->beat()->{gateways}->{box}->{failures} // 0) >= 1 }), 'one that hangs all the same is found out') or diag(explain($agent->beat()));
+    $n = $agent->count('native');
+    ok($agent->until_so(sub { $agent->count('native') >= $n + 4 }), 'and holds up nobody for long');
+    $agent->mode($local);
+    ok($agent->until_so(sub { $agent->beat()->{gateways}->{box}->{result} eq 'ok' }, 30), 'it is taken up again');
+    ok($agent->end(), 'it ends');
+};
+
 subtest 'a gateway that fails' => sub {
     my $agent = Agent->new(gateways => ['native', 'box'], mode => 'failgw=box');
     ok($agent->until_so(sub { ($agent->beat()->{gateways}->{box}->{failures} // 0) >= 2 }), 'is tried again');
