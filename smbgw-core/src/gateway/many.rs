@@ -161,7 +161,7 @@ impl Many {
         let idle = self.results.is_empty() && self.warnings.is_empty() && self.busy.is_empty() && self.failed.is_none();
         if let Some((paths, mark)) = self.mark.take().filter(|_| idle) {
             if self.context.quiet(&paths)? {
-                self.context.note_well(&paths.gateway, self.context.host.now_ms())?;
+                self.context.note_all_well(&paths)?;
                 result["mark"] = json!(mark);
                 result["local"] = json!(self.context.is_local(&paths)?);
             }

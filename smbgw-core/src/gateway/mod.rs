@@ -1020,7 +1020,9 @@ impl Context {
                 self.put_snapshot(id, &doc)?;
             }
         }
-        if well {
+        if shares.is_empty() {
+            self.drop_well(&paths.gateway)?;
+        } else if well {
             self.note_well(&paths.gateway, facts.now_ms)?;
         }
         for name in self.host.list(&dir)? {

@@ -123,11 +123,12 @@ impl Context {
         if paths.gateway.as_str() != NATIVE && facts.record.is_none() {
             return Err(no_gateway(gateway.as_str()));
         }
-        let same = self.well_at(gateway.as_str()).is_some()
+        let shares = facts.record.as_ref().is_some_and(|r| !r.shares.is_empty());
+        let same = (!shares || self.well_at(gateway.as_str()).is_some())
             && self.mark(&machines, &facts)? == mark
             && self.at_rest(&paths, facts.record.as_ref())?;
         let changed = !(same && self.touch_snapshots(&facts)?);
-        if !changed {
+        if shares && !changed {
             self.note_well(&gateway, facts.now_ms)?;
         }
         Ok(json!({"gateway": gateway, "changed": changed}))
@@ -179,6 +180,19 @@ impl Context {
         self.host.make_dir(&self.native.run_dir.join("well"), 0o700)?;
         let ((uid, gid), content) = (self.host.own_ids(), serde_json::to_string(&Well { at }).unwrap_or_default());
         self.host.write(&FileSpec { path, content, mode: 0o600, uid, gid })
+    }
+
+    /// A reconcile found nothing to do and nothing that waits.
+    pub(super) fn note_all_well(&self, paths: &Paths) -> Result<()> {
+        match observe::record(&*self.host, paths)?.filter(|r| !r.shares.is_empty()) {
+            Some(_) => self.note_well(&paths.gateway, self.host.now_ms()),
+            None => Ok(()),
+        }
+    }
+
+    /// There are no snapshots to speak of.
+    pub(super) fn drop_well(&self, gateway: &GatewayId) -> Result<()> {
+        self.host.remove(&self.well_file(gateway))
     }
 
     /// Before a snapshot is written: the note is gone before one is there that it is not true of.
