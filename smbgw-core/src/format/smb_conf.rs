@@ -247,6 +247,13 @@ impl SmbConf {
     /// Reads any text. Never fails: [`SmbConf::findings`] lists what is wrong. After a line at which Samba would stop, reading
     /// goes on all the same.
     pub fn parse(text: &str) -> Self {
+        let mut conf = Self::read(text);
+        conf.collect();
+        conf
+    }
+
+    /// The lines, without what takes to know the section.
+    fn read(text: &str) -> Self {
         let bytes = text.as_bytes();
         let mut conf = Self { items: Vec::new(), sections: Vec::new(), findings: Vec::new(), open_end: false };
         let mut at = 0;
@@ -284,7 +291,6 @@ impl SmbConf {
             line += lines;
             at = end;
         }
-        conf.collect();
         conf
     }
 
@@ -560,7 +566,7 @@ fn print_param(section: &str, name: &str, value: &str) -> Result<String, FormatE
     }
     let line = if value.is_empty() { format!("\t{name} =\n") } else { format!("\t{name} = {value}\n") };
     // The reader has the last word.
-    let read = SmbConf::parse(&line);
+    let read = SmbConf::read(&line);
     match &read.items[..] {
         [Item { kind: ItemKind::Param { name: n, value: v }, .. }] if n == name && v == value && !read.open_end => Ok(line),
         _ => value_error("Samba would read something else"),

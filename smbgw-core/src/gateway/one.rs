@@ -101,6 +101,8 @@ pub(super) struct One {
     pub(super) care: Option<super::membership::Care>,
     /// When the snapshots were kept fresh last.
     kept_fresh: i64,
+    /// What this run found in the effective configuration.
+    drift: Option<Vec<String>>,
     over: bool,
     held: Held,
 }
@@ -115,6 +117,7 @@ impl One {
     pub(super) fn new(context: Context, machines: Rc<Machines>, paths: Paths, actor: &str, held: Held) -> Self {
         Self {
             kept_fresh: context.host.now_ms(),
+            drift: None,
             context,
             machines,
             paths,
@@ -487,7 +490,7 @@ impl One {
 
     /// Snapshots are made anew by the next reconcile; what was done is done without them.
     fn refresh(&mut self) {
-        if let Err(e) = self.context.refresh(&self.machines, &self.paths, self.sections.as_ref(), None) {
+        if let Err(e) = self.context.refresh(&self.machines, &self.paths, self.sections.as_ref(), self.drift.as_deref()) {
             tracing::warn!(error = %chain(&e), "the status snapshots could not be written");
             self.warnings.push(chain(&e.while_doing("status snapshots")));
         }
@@ -893,7 +896,8 @@ impl One {
                         }
                     }
                     drift.extend(self.limits_off());
-                    c.refresh(&self.machines, &self.paths, self.sections.as_ref(), Some(&drift))?;
+                    // The snapshots say it, which are written when all else was looked at.
+                    self.drift = Some(drift);
                     // A repair would have brought it along.
                     if self.is_reload_ripe(&facts) {
                         let params = json!({"name": self.paths.gateway});

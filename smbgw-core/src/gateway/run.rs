@@ -227,7 +227,11 @@ impl Context {
     /// The gateways that a reconcile goes through: those with a record, with sections of theirs, or with something open; where only some
     /// shares are asked for, theirs alone. What has to be built, which takes long, comes last.
     pub(super) fn to_reconcile(&self, sections: &section::Sections, only: Option<&[String]>) -> Result<VecDeque<Paths>> {
-        let records = self.gateways()?;
+        // That of the native gateway, which may be large, is of no use here: it has its turn anyway.
+        let mut records = Vec::new();
+        for paths in self.recorded()?.into_iter().filter(|p| only.is_some() || p.mode == Mode::Lxc) {
+            records.extend(observe::record(&*self.host, &paths)?.map(|r| (paths, r)));
+        }
         let wanted = |id: &str| only.is_none_or(|list| list.iter().any(|i| i == id));
         let mut ids: Vec<GatewayId> = Vec::new();
         if only.is_none() {

@@ -280,7 +280,11 @@ fn look_at_tree(path: &Path, table: &mut Vec<mountinfo::Mount>) -> Result<TreeSe
         *table = mounts()?;
     }
     let (fs_type, mount_point) = table.iter().find(own).map(|m| (m.fstype.clone(), m.mount_point.clone())).unwrap_or_default();
-    let inside = table.iter().map(|m| &m.mount_point).filter(|p| *p != path && p.starts_with(path));
+    // By bytes and not by names: hundreds of trees are held against dozens of mounts.
+    let clean: PathBuf = path.components().collect();
+    let clean = clean.as_os_str().as_bytes().strip_suffix(b"/").unwrap_or(clean.as_os_str().as_bytes());
+    let below = |p: &&PathBuf| p.as_os_str().as_bytes().strip_prefix(clean).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/');
+    let inside = table.iter().map(|m| &m.mount_point).filter(below);
     let mut mounts_inside: Vec<PathBuf> = inside.cloned().collect();
     mounts_inside.sort();
     mounts_inside.dedup();
