@@ -112,8 +112,9 @@ install-pve:
 
 install: install-lib install-guest install-xs install-pve
 
+# One thing after the other: `xs` puts the library there as well.
 stage:
-	$(MAKE) --no-print-directory install DESTDIR=$(STAGE)
+	$(MAKE) --no-print-directory -j 1 install DESTDIR=$(STAGE)
 
 # --- Debian packages ------------------------------------------------------------------------------------------------------
 

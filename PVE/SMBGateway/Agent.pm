@@ -31,6 +31,7 @@ our %TIME = (
     pause => 20,       # from the end of a cycle to the next
     long => 10,        # what takes longer is not waited for by the cycle
     stall => 300,      # a child that takes no step for so long hangs; one step takes about a second, a look at a machine some more
+    swift => 15,       # the same of the child that makes the list, for which all gateways wait
     job => 43_200,     # a tree of many millions of files is gone through as a whole
     grace => 10,       # from TERM to KILL
     stop => 5,         # the same when the agent ends
@@ -50,6 +51,7 @@ our $MOST = 16;        # and with them
 #   work  => sub { my ($step) = @_ } in the child, which calls $step->() while it gets on; what it returns (a hash) goes to
 #   done  => sub { my ($agent, $result, $why) = @_ } in the agent; without a result $why is the reason. It may give further jobs.
 our @TURNS = (\&_gateways);
+my $LIST = 'list of gateways';
 
 my ($stop, $reload);
 
@@ -130,7 +132,8 @@ sub _alone {
 
 sub _queue {
     my ($self, @jobs) = @_;
-    my %there = map { $_->{name} => 1 } @{ $self->{queue} }, values %{ $self->{children} };
+    # without a list nobody has a turn: one that not even KILL ends does not count
+    my %there = map { $_->{name} => 1 } @{ $self->{queue} }, grep { !($_->{killed} && $_->{name} eq $LIST) } values %{ $self->{children} };
     push @{ $self->{queue} }, map { { %$_, cycle => $self->{cycle} } } grep { !$there{ $_->{name} } } @jobs;
     return;
 }
@@ -283,7 +286,7 @@ sub _gateways {
     my ($self) = @_;
     my $listed = $self->{listed} // { digest => '', names => [] };
     return {
-        name => 'list of gateways',
+        name => $LIST, stall => $TIME{swift},
         work => sub {
             my ($step) = @_;
             my $digest = PVE::SMBGateway::Config::digest();
@@ -294,14 +297,14 @@ sub _gateways {
         },
         done => sub {
             my ($agent, $result, $why) = @_;
-            $agent->_judge('list of gateways', $result, $why);
+            $agent->_judge($LIST, $result, $why);
             # without a list: those that were there before
             my %names = map { $_ => 1 } @{ $listed->{names} };
             if ($result) {
                 %names = () if !$result->{same};
                 $agent->{listed} = { digest => $result->{digest}, names => $result->{names} } if !$result->{same};
                 $names{$_} = 1 for @{ $result->{names} };
-                delete(@{ $agent->{known} }{ grep { !$names{$_} && $_ ne 'list of gateways' && $_ ne 'figures' } keys %{ $agent->{known} } });
+                delete(@{ $agent->{known} }{ grep { !$names{$_} && $_ ne $LIST && $_ ne 'figures' } keys %{ $agent->{known} } });
             }
             my $digest = $result ? $result->{digest} : undef;
             for my $name (@{ ($result // {})->{quiet} // [] }) {
@@ -324,7 +327,8 @@ sub _mark {
 sub _is_swift {
     my ($self, $name, $digest) = @_;
     my $known = $self->{known}->{$name} // {};
-    return 0 if !$known->{local} || ($known->{next} // 0) > _now() || grep { $_->{name} eq "gateway $name" } values %{ $self->{children} };
+    # beside a list that hangs the next one only makes the list
+    return 0 if !$known->{local} || ($known->{next} // 0) > _now() || grep { $_->{name} eq "gateway $name" || $_->{name} eq $LIST } values %{ $self->{children} };
     return defined($self->_mark($name, $digest));
 }
 
@@ -514,7 +518,7 @@ sub _beat {
     $self->{beat} = _now();
     my $shift = _ms() - _now() * 1000;
     my %gateways;
-    for my $name (grep { !m/\A(?:list of gateways|figures)\z/ || $self->{known}->{$_}->{failures} } keys %{ $self->{known} }) {
+    for my $name (grep { !m/\A(?:$LIST|figures)\z/ || $self->{known}->{$_}->{failures} } keys %{ $self->{known} }) {
         my $k = $self->{known}->{$name};
         my ($child) = grep { $_->{name} eq "gateway $name" } values %{ $self->{children} };
         $gateways{$name} = {

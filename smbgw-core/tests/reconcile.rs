@@ -421,6 +421,27 @@ fn that_snapshots_hold_is_noted_once_and_not_of_what_is_not_in_order() {
 }
 
 #[test]
+fn snapshots_that_are_lost_or_of_a_clock_that_was_ahead_are_written_anew() {
+    let (host, all) = mounted("ext4");
+    let mark = turn(&host, "native", &all)["mark"].clone();
+    let taken = host.change(|w| w.files.text("/run/smbgw/status/lab.json"));
+    host.change(|w| w.files.take("/run/smbgw/status/lab.json"));
+    assert!(refresh(&host, &mark), "it is missing");
+    turn(&host, "native", &all);
+    assert!(usage(&host, "lab").active);
+
+    let at = |host: &SimHost| {
+        let text = host.world().files.text("/run/smbgw/status/lab.json");
+        serde_json::from_str::<Value>(&text).expect("a document")["at"].as_i64().expect("a time")
+    };
+    let now = smbgw_core::host::Host::now_ms(&host);
+    host.change(|w| w.files.put("/run/smbgw/status/lab.json", taken, 0o600, 0, 0));
+    host.set_clock(now - 7_200_000);
+    turn(&host, "native", &all);
+    assert!(at(&host) < now - 7_000_000, "{}", at(&host));
+}
+
+#[test]
 fn where_a_file_system_may_not_answer_its_space_is_asked_for_by_the_agent_alone() {
     let (host, all) = mounted("nfs4");
     let mark = turn(&host, "native", &all)["mark"].clone();

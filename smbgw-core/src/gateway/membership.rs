@@ -37,7 +37,9 @@ impl One {
         let keytab = self.machines.at(facts.place).exists(std::path::Path::new(crate::plan::samba::KEYTAB))?;
         let thorough = !keytab || c.membership_health(&self.paths.gateway).wants_all(c.host.now_ms());
         self.care = Some(self.look(r, member, facts.place, thorough));
-        // Domain controllers that do not answer take their time. Nothing is changed meanwhile, and nobody kept waiting.
+        // Domain controllers that do not answer take their time. Nothing is changed meanwhile, nobody kept waiting, and no snapshot grows old.
+        self.refresh();
+        self.drift = None;
         self.let_go();
         Ok(())
     }

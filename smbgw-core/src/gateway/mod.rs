@@ -591,8 +591,10 @@ impl Context {
             let hot: Hot = serde_json::from_slice(&f.content).map_err(unread)?;
             let well = self.well_at(&hot.gateway);
             let usage = self.usage_of(&hot, well);
-            if usage.active && hot.local {
+            if hot.local && usage.active {
                 doc["space"] = json!({"total": usage.total, "avail": usage.avail, "used": usage.used});
+            } else if hot.local {
+                doc["active"] = json!(false);
             }
             doc["at"] = json!(hot.held_at(well));
             let age = (self.host.now_ms() - hot.held_at(well)).max(0);
@@ -1014,7 +1016,7 @@ impl Context {
         let none = std::collections::BTreeMap::new();
         let shares = facts.record.as_ref().map_or(&none, |r| &r.shares);
         let docs: Vec<_> = shares.iter().map(|(id, e)| (id, e, self.document(&seen, id, e, sections, drift))).collect();
-        let well = self.well_at(paths.gateway.as_str()).is_some() && docs.iter().all(|(.., doc)| turns::is_well(doc));
+        let well = self.is_well(paths.gateway.as_str()) && docs.iter().all(|(.., doc)| turns::is_well(doc));
         for (id, entry, doc) in docs {
             if !(well && self.still_holds(id, entry, &doc)) {
                 self.put_snapshot(id, &doc)?;
@@ -1037,7 +1039,7 @@ impl Context {
     }
 
     fn put_snapshot(&self, id: &str, doc: &Value) -> Result<()> {
-        self.forget_well(doc)?;
+        self.end_well(doc)?;
         let (content, ids) = (serde_json::to_string(doc).unwrap_or_default(), self.host.own_ids());
         self.host.write(&FileSpec { path: self.snapshot(id), content, mode: 0o600, uid: ids.0, gid: ids.1 })
     }

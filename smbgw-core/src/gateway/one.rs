@@ -102,7 +102,7 @@ pub(super) struct One {
     /// When the snapshots were kept fresh last.
     kept_fresh: i64,
     /// What this run found in the effective configuration.
-    drift: Option<Vec<String>>,
+    pub(super) drift: Option<Vec<String>>,
     over: bool,
     held: Held,
 }
@@ -429,7 +429,8 @@ impl One {
                 c.note_still(id)?;
             }
             for (paths, _) in c.gateways()?.into_iter().filter(|(_, r)| self.owns(r)) {
-                c.refresh(&self.machines, &paths, self.sections.as_ref(), None)?;
+                let drift = self.drift.as_deref().filter(|_| paths.gateway == self.paths.gateway);
+                c.refresh(&self.machines, &paths, self.sections.as_ref(), drift)?;
             }
             Ok(())
         };
@@ -489,7 +490,7 @@ impl One {
     }
 
     /// Snapshots are made anew by the next reconcile; what was done is done without them.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if let Err(e) = self.context.refresh(&self.machines, &self.paths, self.sections.as_ref(), self.drift.as_deref()) {
             tracing::warn!(error = %chain(&e), "the status snapshots could not be written");
             self.warnings.push(chain(&e.while_doing("status snapshots")));

@@ -3,10 +3,10 @@
 //! everything and found nothing to do, and that its snapshots still hold, without that look. It knows what can be seen without a program of
 //! Samba's; when a thorough look is due all the same is the agent's to decide.
 //!
-//! That snapshots hold is noted once for a gateway (`well/GATEWAY.json` in the run directory: when), not in each of them. The note is there only
-//! while all is in order: whoever writes a snapshot that says otherwise takes it away.
+//! That snapshots hold is noted once for a gateway (`well/GATEWAY.json` in the run directory: when), not in each of them. It is renewed only while
+//! all is in order: whoever writes a snapshot that says otherwise first notes that this is over. Until when it was true stays, for the other shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -28,10 +28,12 @@ use crate::types::{GatewayId, sha256_hex};
 /// The agent's sign of life, in the run directory.
 const HEARTBEAT: &str = "agent.json";
 
-/// That all was in order at a gateway, and when.
+/// That all was in order at a gateway, when, and whether it was seen since that this is over.
 #[derive(Serialize, Deserialize)]
-struct Well {
-    at: i64,
+pub(super) struct Well {
+    pub(super) at: i64,
+    #[serde(default)]
+    over: bool,
 }
 
 impl Context {
@@ -124,7 +126,7 @@ impl Context {
             return Err(no_gateway(gateway.as_str()));
         }
         let shares = facts.record.as_ref().is_some_and(|r| !r.shares.is_empty());
-        let same = (!shares || self.well_at(gateway.as_str()).is_some())
+        let same = (!shares || self.is_well(gateway.as_str()) && self.all_have_snapshots(facts.record.as_ref())?)
             && self.mark(&machines, &facts)? == mark
             && self.at_rest(&paths, facts.record.as_ref())?;
         let changed = !(same && self.touch_snapshots(&facts)?);
@@ -162,24 +164,43 @@ impl Context {
             }
             doc
         };
-        !moves(entry) && lasting(doc) == lasting(&self.last(id))
+        let last = self.last(id);
+        // One of a clock that was ahead would hold for too long.
+        !moves(entry) && last["at"].as_i64() <= doc["at"].as_i64() && lasting(doc) == lasting(&last)
     }
 
     fn well_file(&self, gateway: &GatewayId) -> PathBuf {
         self.native.run_dir.join("well").join(format!("{gateway}.json"))
     }
 
-    /// When the agent last saw that all is in order at a gateway and its snapshots hold.
-    pub(super) fn well_at(&self, gateway: &str) -> Option<i64> {
+    fn all_have_snapshots(&self, record: Option<&Record>) -> Result<bool> {
+        let there: BTreeSet<String> = self.host.list(&self.native.run_dir.join("status"))?.into_iter().collect();
+        Ok(record.is_none_or(|r| r.shares.keys().all(|id| there.contains(&format!("{id}.json")))))
+    }
+
+    fn well(&self, gateway: &str) -> Option<Well> {
         let file = self.host.read(&self.well_file(&GatewayId::new(gateway).ok()?), 1 << 10).ok()??;
-        serde_json::from_slice::<Well>(&file.content).ok().map(|w| w.at)
+        serde_json::from_slice(&file.content).ok()
+    }
+
+    /// When the agent last saw that all was in order at a gateway and its snapshots held.
+    pub(super) fn well_at(&self, gateway: &str) -> Option<i64> {
+        self.well(gateway).map(|w| w.at)
+    }
+
+    /// Whether nobody has seen otherwise since.
+    pub(super) fn is_well(&self, gateway: &str) -> bool {
+        self.well(gateway).is_some_and(|w| !w.over)
     }
 
     pub(super) fn note_well(&self, gateway: &GatewayId, at: i64) -> Result<()> {
-        let path = self.well_file(gateway);
         self.host.make_dir(&self.native.run_dir.join("well"), 0o700)?;
-        let ((uid, gid), content) = (self.host.own_ids(), serde_json::to_string(&Well { at }).unwrap_or_default());
-        self.host.write(&FileSpec { path, content, mode: 0o600, uid, gid })
+        self.put_well(gateway, &Well { at, over: false })
+    }
+
+    fn put_well(&self, gateway: &GatewayId, well: &Well) -> Result<()> {
+        let ((uid, gid), content) = (self.host.own_ids(), serde_json::to_string(well).unwrap_or_default());
+        self.host.write(&FileSpec { path: self.well_file(gateway), content, mode: 0o600, uid, gid })
     }
 
     /// A reconcile found nothing to do and nothing that waits.
@@ -195,11 +216,13 @@ impl Context {
         self.host.remove(&self.well_file(gateway))
     }
 
-    /// Before a snapshot is written: the note is gone before one is there that it is not true of.
-    pub(super) fn forget_well(&self, snapshot: &Value) -> Result<()> {
-        match snapshot["gateway"].as_str().and_then(|g| GatewayId::new(g).ok()) {
-            Some(gateway) if !is_well(snapshot) => self.host.remove(&self.well_file(&gateway)),
-            _ => Ok(()),
+    /// Before a snapshot is written: the note says that it is over before there is one that it is not true of.
+    pub(super) fn end_well(&self, snapshot: &Value) -> Result<()> {
+        let named = snapshot["gateway"].as_str().filter(|_| !is_well(snapshot)).and_then(|g| GatewayId::new(g).ok());
+        let Some(gateway) = named else { return Ok(()) };
+        match self.well(gateway.as_str()).filter(|w| !w.over) {
+            Some(w) => self.put_well(&gateway, &Well { over: true, ..w }),
+            None => Ok(()),
         }
     }
 
