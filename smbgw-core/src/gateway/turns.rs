@@ -30,8 +30,8 @@ const HEARTBEAT: &str = "agent.json";
 
 /// That all was in order at a gateway, when, and whether it was seen since that this is over.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Well {
-    pub(super) at: i64,
+struct Well {
+    at: i64,
     #[serde(default)]
     over: bool,
 }
